@@ -1,0 +1,163 @@
+"""Tiny random base models and a small corpus of tones, made in place: no download, no mock of the model.
+
+The corpus speaks six "words", each a tone of its own, so that a tiny model can learn it and its transcripts are true.
+"""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+SAMPLING_RATE = 16_000
+WORDS = {"en": 220.0, "to": 330.0, "tre": 440.0, "fire": 590.0, "fem": 780.0, "don't": 1040.0}
+TINY_D_MODEL = 32
+TINY_LAYERS = 2
+
+torch.set_num_threads(1)
+
+
+def speak(words: list[str], seed: int = 0, sampling_rate: int = SAMPLING_RATE) -> np.ndarray:
+    """The tones of `words` (0.2 s each, 0.05 s apart) with a little noise: (samples,) float32."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(int(0.2 * sampling_rate)) / sampling_rate
+    gap = np.zeros(int(0.05 * sampling_rate))
+    pieces = [piece for word in words for piece in (0.3 * np.sin(2 * np.pi * WORDS[word] * time), gap)]
+    wave = np.concatenate(pieces)
+    return (wave + 0.003 * rng.standard_normal(len(wave))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def tiny_whisper_encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder-only Whisper folder (2 layers, d 32, 40 mel bins) with keys `model.encoder.*`, as Whisper's own."""
+    from safetensors.torch import save_file
+    from transformers import WhisperConfig, WhisperFeatureExtractor
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    folder = tmp_path_factory.mktemp("bases") / "tiny-whisper-encoder"
+    config = WhisperConfig(
+        vocab_size=100,
+        num_mel_bins=40,
+        d_model=TINY_D_MODEL,
+        encoder_layers=TINY_LAYERS,
+        decoder_layers=TINY_LAYERS,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=2 * TINY_D_MODEL,
+        decoder_ffn_dim=2 * TINY_D_MODEL,
+        architectures=["WhisperForConditionalGeneration"],
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        encoder = WhisperEncoder(config)
+    config.save_pretrained(folder)
+    tensors = {f"model.encoder.{name}": tensor.contiguous().clone() for name, tensor in encoder.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    WhisperFeatureExtractor(feature_size=40).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llama_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama (2 layers, d 32), its byte-level BPE trained in place: BOS `<s>`, EOS `</s>`, padding `<pad>`."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("bases") / "tiny-llama"
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([" ".join(WORDS), "Transcribe speech to text.\n", "de fem små fugle"] * 20, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    fast.save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(fast),
+        hidden_size=TINY_D_MODEL,
+        intermediate_size=2 * TINY_D_MODEL,
+        num_hidden_layers=TINY_LAYERS,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=fast.bos_token_id,
+        eos_token_id=fast.eos_token_id,
+        pad_token_id=fast.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_tiny_model(tiny_whisper_encoder_dir: Path, tiny_llama_dir: Path) -> Callable[..., Any]:
+    """A function that builds a fresh tiny model, the same each time; keyword arguments go to `from_base_models`."""
+
+    def make(**options: Any) -> Any:
+        from modeling_slam_asr import SlamAsrForConditionalGeneration
+
+        options = {"projector_hidden_size": TINY_D_MODEL, "dtype": torch.float32, **options}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            return SlamAsrForConditionalGeneration.from_base_models(
+                str(tiny_whisper_encoder_dir), str(tiny_llama_dir), **options
+            )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model(make_tiny_model: Callable[..., Any]) -> Any:
+    """One shared tiny model in eval mode. Read only: a test that trains or edits a model takes `make_tiny_model`."""
+    return make_tiny_model().eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_processor(tiny_whisper_encoder_dir: Path, tiny_llama_dir: Path) -> Any:
+    """The processor of the tiny model."""
+    from modeling_slam_asr import SlamAsrProcessor
+
+    return SlamAsrProcessor.from_base_models(str(tiny_whisper_encoder_dir), str(tiny_llama_dir))
+
+
+@pytest.fixture(scope="session")
+def tiny_audio_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of tones in AudioFolder form: `train` (16 clips), `test` (6 clips), 0.25 to 1.25 s each.
+
+    Each split has `metadata.csv` (file_name, transcription, language, speaker_id) for AudioFolder and `manifest.jsonl`
+    (audio, text, language, speaker_id, duration, id) beside it. Transcripts carry capitals and a full stop.
+    """
+    import soundfile
+
+    folder = tmp_path_factory.mktemp("tiny_audio")
+    rng = np.random.default_rng(4)
+    for split, count in (("train", 16), ("test", 6)):
+        (folder / split).mkdir()
+        rows = []
+        for index in range(count):
+            words = [str(word) for word in rng.choice(list(WORDS), size=1 + index % 5)]
+            wave = speak(words, seed=index)
+            name = f"{split}-{index:02d}.wav"
+            soundfile.write(folder / split / name, wave, SAMPLING_RATE, subtype="PCM_16")
+            text = " ".join(words).capitalize() + "."
+            rows.append((name, text, "da", f"speaker{index % 3}", len(wave) / SAMPLING_RATE))
+        with (folder / split / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["file_name", "transcription", "language", "speaker_id"])
+            writer.writerows(row[:4] for row in rows)
+        manifest = [
+            {"audio": name, "text": text, "language": language, "speaker_id": speaker, "duration": duration, "id": name}
+            for name, text, language, speaker, duration in rows
+        ]
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in manifest)
+        (folder / split / "manifest.jsonl").write_text(lines, encoding="utf-8")
+    return folder
