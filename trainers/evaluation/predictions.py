@@ -1,0 +1,145 @@
+"""Prediction files: JSON Lines with a reference and a prediction, from any speech recogniser."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainers.errors import UserError
+from trainers.files import write_jsonl
+
+TEXT_FIELDS = ("reference", "prediction")
+OPTIONAL_TEXT_FIELDS = ("language", "speaker_id", "source", "audio")
+# The manifests of NeMo and of the Open ASR Leaderboard's scripts name the same things otherwise.
+ALIASES = {"text": "reference", "pred_text": "prediction", "audio_filepath": "audio"}
+
+Row = dict[str, Any]
+
+
+def read_predictions(path: str | os.PathLike[str]) -> list[Row]:
+    """Read a prediction file, one JSON object a line: `reference`, `prediction`, and optionally `id`, `language`,
+    `speaker_id`, `source`, `duration` (seconds), `audio` (path), `confidence`, `truncated` and anything else.
+
+    A row without `id` gets its line number. `text`, `pred_text` and `audio_filepath` (NeMo's manifests) are understood.
+    Raises `UserError` that names the file, the line and the field for anything that cannot be scored.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"There is no prediction file {path}. Check the path.") from None
+    except IsADirectoryError:
+        raise UserError(
+            f"{path} is a folder; give the prediction file in it, for example {path / 'predictions.jsonl'}."
+        ) from None
+    rows: list[Row] = []
+    seen: dict[str, int] = {}
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if line.strip():
+            row = _read_line(line, f"{path}, line {number}")
+            row.setdefault("id", str(number))
+            row["id"] = str(row["id"])
+            if row["id"] in seen:
+                raise UserError(
+                    f"{path}, line {number}: the id {row['id']!r} stands on line {seen[row['id']]} already. "
+                    "Give every row its own id, or leave the ids out."
+                )
+            seen[row["id"]] = number
+            rows.append(row)
+    if not rows:
+        raise UserError(
+            f"{path} holds no predictions: it needs one JSON object a line with 'reference' and 'prediction'."
+        )
+    return rows
+
+
+def write_predictions(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write rows as JSON Lines, whole or not at all."""
+    return write_jsonl(path, rows)
+
+
+def texts(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """The references and the predictions of `rows`."""
+    return [row["reference"] for row in rows], [row["prediction"] for row in rows]
+
+
+def column(rows: Sequence[Mapping[str, Any]], field: str) -> list[Any] | None:
+    """The values of `field`, `None` where a row lacks it, or `None` altogether where every row lacks it."""
+    values = [row.get(field) for row in rows]
+    return None if all(value is None for value in values) else values
+
+
+def pair_predictions(
+    first: Sequence[Row], second: Sequence[Row], names: tuple[str, str] = ("A", "B")
+) -> tuple[list[Row], list[Row]]:
+    """Bring the rows of two systems into the same order by id and check that they answer the same utterances.
+
+    Raises `UserError` where an id stands in one file only, or where the references of one id differ.
+    """
+    by_id = {row["id"]: row for row in second}
+    first_ids = {row["id"] for row in first}
+    for name, missing in (
+        (names[1], [row["id"] for row in first if row["id"] not in by_id]),
+        (names[0], [row["id"] for row in second if row["id"] not in first_ids]),
+    ):
+        if missing:
+            shown = ", ".join(repr(i) for i in missing[:5]) + (", ..." if len(missing) > 5 else "")
+            raise UserError(
+                f"{names[0]} has {len(first)} rows and {names[1]} has {len(second)}: {name} lacks {len(missing)} id(s) "
+                f"that the other has ({shown}). Compare predictions of the same utterances."
+            )
+    paired = [by_id[row["id"]] for row in first]
+    for a, b in zip(first, paired, strict=True):
+        if a["reference"] != b["reference"]:
+            raise UserError(
+                f"The reference of id {a['id']!r} differs: {names[0]} has {_short(a['reference'])}, {names[1]} has "
+                f"{_short(b['reference'])}. Compare predictions of the same test set, with the same references."
+            )
+    return list(first), paired
+
+
+def _read_line(line: bytes, where: str) -> Row:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{where}: not valid UTF-8 (byte {error.start}: {error.reason}). Save the file as UTF-8."
+        ) from None
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{where}: not a JSON object ({error.msg} at column {error.colno}). Write one object a line."
+        ) from None
+    if not isinstance(row, dict):
+        raise UserError(
+            f"{where}: a {type(row).__name__} where a JSON object with 'reference' and 'prediction' must stand."
+        )
+    for alias, field in ALIASES.items():
+        if alias in row and field not in row:
+            row[field] = row.pop(alias)
+    for field in TEXT_FIELDS:
+        if field not in row:
+            raise UserError(f"{where}: the field {field!r} is missing; the row has {sorted(row)}.")
+        if not isinstance(row[field], str):
+            raise UserError(f"{where}: {field!r} is {row[field]!r}; it must be a string (an empty one for silence).")
+    for field in OPTIONAL_TEXT_FIELDS:
+        if isinstance(row.get(field), (int, float)) and field != "audio":
+            row[field] = str(row[field])
+        elif row.get(field) is not None and not isinstance(row[field], str):
+            raise UserError(f"{where}: {field!r} is {row[field]!r}; it must be a string.")
+    if row.get("id") is None:
+        row.pop("id", None)
+    duration = row.get("duration")
+    if duration is not None and (
+        isinstance(duration, bool)
+        or not isinstance(duration, (int, float))
+        or not math.isfinite(duration)
+        or duration < 0
+    ):
+        raise UserError(f"{where}: 'duration' is {duration!r}; it must be a number of seconds, 0 or more.")
+    return row
+
+
+def _short(text: str, limit: int = 60) -> str:
+    return repr(text if len(text) <= limit else text[: limit - 3] + "...")

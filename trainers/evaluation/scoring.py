@@ -1,0 +1,222 @@
+"""Corpus error rates with intervals: the content of `metrics.json`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.errors import UserError
+from trainers.evaluation.alignment import Alignment, align_words, count_characters, count_operations
+from trainers.evaluation.bootstrap import (
+    DEFAULT_RESAMPLES,
+    Blocks,
+    BootstrapSettings,
+    make_blocks,
+    ratio_intervals,
+)
+from trainers.evaluation.normalizers import Normalizer, get_normalizer, normalizer_for_language
+from trainers.evaluation.predictions import Row, column, texts
+
+GROUPINGS = {"language": "by_language", "source": "by_source", "speaker_id": "by_speaker"}
+
+
+@dataclass(frozen=True)
+class ScoredUtterances:
+    """Everything that the figures are made of, one entry per utterance."""
+
+    references: list[str]
+    predictions: list[str]
+    alignments: list[Alignment]
+    words: NDArray[np.int64]
+    """(utterances, 4): hits, substitutions, deletions, insertions"""
+    characters: NDArray[np.int64]
+    """(utterances, 4), of characters"""
+    normalizers: list[str]
+
+    @property
+    def errors(self) -> NDArray[np.int64]:
+        """Word errors of each utterance."""
+        return self.words[:, 1:].sum(axis=1)
+
+    @property
+    def reference_words(self) -> NDArray[np.int64]:
+        return self.words[:, :3].sum(axis=1)
+
+    @property
+    def prediction_words(self) -> NDArray[np.int64]:
+        return self.words[:, [0, 1, 3]].sum(axis=1)
+
+
+def score(
+    references: Sequence[str],
+    predictions: Sequence[str],
+    *,
+    normalizer: str | Normalizer | None = None,
+    language: str | None = None,
+    languages: Sequence[str | None] | None = None,
+    speakers: Sequence[str | None] | None = None,
+    groups: Mapping[str, Sequence[str | None]] | None = None,
+    bootstrap: int = DEFAULT_RESAMPLES,
+    confidence: float = 0.95,
+    seed: int = 42,
+) -> dict[str, Any]:
+    """Corpus WER, CER, their counts and intervals.
+
+    normalizer: a name for all rows; by default each row's language (or `language`) chooses, and "basic" without one.
+    speakers: ids for resampling whole speakers. groups: extra tables, such as {"by_source": [one value per row]}.
+    bootstrap: number of resamples; 0 leaves the intervals out (`None`).
+
+    Rates are fractions, and `None` where they are undefined (no reference words at all).
+    """
+    languages = list(languages) if languages is not None else [language] * len(references)
+    scored = normalize_and_align(references, predictions, normalizer=normalizer, languages=languages)
+    settings = BootstrapSettings(bootstrap, confidence, seed) if bootstrap else None
+    return summarize(
+        scored, language=language, languages=languages, speakers=speakers, groups=groups, settings=settings
+    )
+
+
+def score_rows(
+    rows: Sequence[Row], *, normalizer: str | Normalizer | None = None, language: str | None = None, **options: Any
+) -> dict[str, Any]:
+    """`score` on rows as `read_predictions` gives them, with tables by language, source and speaker."""
+    references, predictions = texts(rows)
+    groups = {table: values for field, table in GROUPINGS.items() if (values := column(rows, field)) is not None}
+    return score(
+        references,
+        predictions,
+        normalizer=normalizer,
+        language=language,
+        languages=row_languages(rows, language),
+        speakers=column(rows, "speaker_id"),
+        groups=groups,
+        **options,
+    )
+
+
+def row_languages(rows: Sequence[Row], language: str | None) -> list[str | None]:
+    """Each row's own language, else `language`."""
+    return [row.get("language") or language for row in rows]
+
+
+def normalize_and_align(
+    references: Sequence[str],
+    predictions: Sequence[str],
+    *,
+    normalizer: str | Normalizer | None = None,
+    languages: Sequence[str | None] | None = None,
+) -> ScoredUtterances:
+    """Normalise both sides with the normaliser of each row and align them."""
+    if len(references) != len(predictions):
+        raise UserError(
+            f"There are {len(references)} references and {len(predictions)} predictions; each reference needs one prediction."
+        )
+    if not len(references):
+        raise UserError("There is nothing to score: the lists of references and predictions are empty.")
+    languages = languages if languages is not None else [None] * len(references)
+    chosen = [_choose(normalizer, language) for language in languages]
+    normal_references = [n(text) for n, text in zip(chosen, references, strict=True)]
+    normal_predictions = [n(text) for n, text in zip(chosen, predictions, strict=True)]
+    alignments = align_words(normal_references, normal_predictions)
+    return ScoredUtterances(
+        references=normal_references,
+        predictions=normal_predictions,
+        alignments=alignments,
+        words=count_operations(alignments),
+        characters=count_characters(normal_references, normal_predictions),
+        normalizers=[n.name for n in chosen],
+    )
+
+
+def summarize(
+    scored: ScoredUtterances,
+    *,
+    language: str | None = None,
+    languages: Sequence[str | None] | None = None,
+    speakers: Sequence[str | None] | None = None,
+    groups: Mapping[str, Sequence[str | None]] | None = None,
+    settings: BootstrapSettings | None = None,
+) -> dict[str, Any]:
+    """The figures of `scored`, in the shape of `metrics.json`."""
+    everyone = np.arange(len(scored.references))
+    result = _figures(scored, everyone, speakers, settings)
+    result["language"] = language or _single([x for x in languages or [] if x])
+    result["normalizer"] = _single(scored.normalizers) or "by language"
+    result["normalizers"] = {name: get_description(name) for name in sorted(set(scored.normalizers))}
+    for table, values in (groups or {}).items():
+        if len(values) != len(everyone):
+            raise UserError(f"The group {table!r} has {len(values)} values for {len(everyone)} utterances.")
+        result[table] = {}
+        labels = np.array(["" if value is None else str(value) for value in values], dtype=object)
+        for label in sorted(set(labels)):
+            result[table][label or "unknown"] = _figures(scored, everyone[labels == label], speakers, settings)
+    return result
+
+
+def get_description(name: str) -> str:
+    """What a result says about a normaliser; a custom object that is not registered has only its name."""
+    try:
+        return get_normalizer(name).description
+    except UserError:
+        return ""
+
+
+def _figures(
+    scored: ScoredUtterances,
+    rows: NDArray[np.int64],
+    speakers: Sequence[str | None] | None,
+    settings: BootstrapSettings | None,
+) -> dict[str, Any]:
+    words, characters = scored.words[rows], scored.characters[rows]
+    errors, reference_words = words[:, 1:].sum(axis=1), words[:, :3].sum(axis=1)
+    prediction_words = words[:, [0, 1, 3]].sum(axis=1)
+    numerators = np.stack([errors, characters[:, 1:].sum(axis=1), errors > 0], axis=1)
+    denominators = np.stack([reference_words, characters[:, :3].sum(axis=1), np.ones_like(errors)], axis=1)
+    rates = [
+        float(n) / float(d) if d else None
+        for n, d in zip(numerators.sum(axis=0), denominators.sum(axis=0), strict=True)
+    ]
+    blocks = make_blocks(len(rows), None if speakers is None else [speakers[i] for i in rows])
+    intervals = _intervals(numerators, denominators, blocks, settings)
+    hits, substitutions, deletions, insertions = (int(x) for x in words.sum(axis=0))
+    return {
+        "wer": rates[0],
+        "wer_ci": intervals[0],
+        "cer": rates[1],
+        "cer_ci": intervals[1],
+        "sentence_error_rate": rates[2],
+        "sentence_error_rate_ci": intervals[2],
+        "substitutions": substitutions,
+        "deletions": deletions,
+        "insertions": insertions,
+        "hits": hits,
+        "reference_words": int(reference_words.sum()),
+        "prediction_words": int(prediction_words.sum()),
+        "reference_characters": int(characters[:, :3].sum()),
+        "character_errors": int(characters[:, 1:].sum()),
+        "utterances": len(rows),
+        "utterances_with_errors": int((errors > 0).sum()),
+        "empty_references": int((reference_words == 0).sum()),
+        "empty_predictions": int((prediction_words == 0).sum()),
+        "bootstrap": settings.describe(blocks) if settings else None,
+    }
+
+
+def _intervals(
+    numerators: NDArray[np.int64], denominators: NDArray[np.int64], blocks: Blocks, settings: BootstrapSettings | None
+) -> list[list[float] | None]:
+    if settings is None:
+        return [None] * numerators.shape[1]
+    return ratio_intervals(numerators, denominators, blocks, settings)
+
+
+def _choose(normalizer: str | Normalizer | None, language: str | None) -> Normalizer:
+    if isinstance(normalizer, Normalizer):
+        return normalizer
+    return get_normalizer(normalizer or normalizer_for_language(language))
+
+
+def _single(values: Sequence[str]) -> str | None:
+    return values[0] if len(set(values)) == 1 else None
