@@ -1,8 +1,8 @@
 """Bootstrap intervals of ratios (errors over words), resampling utterances or whole speakers.
 
-Sources: Bisani & Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation" (ICASSP 2004); Liu & Peng,
-"Statistical testing on ASR performance via blockwise bootstrap" (Interspeech 2020); Hesterberg, "What teachers should know
-about the bootstrap" (2015) for the expanded percentiles, which keep the coverage when there are few blocks.
+Sources: Bisani & Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation" (ICASSP 2004);
+Liu & Peng, "Statistical testing on ASR performance via blockwise bootstrap" (Interspeech 2020); Hesterberg, "What
+teachers should know about the bootstrap" (2015) for expanded percentiles, which keep the coverage with few blocks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -80,7 +80,7 @@ def ratio_intervals(
 ) -> list[list[float] | None]:
     """Interval of each ratio sum(numerator) / sum(denominator).
 
-    numerators, denominators: shape (utterances, k). Returns k intervals `[low, high]`; `None` where the denominator is 0.
+    numerators, denominators: shape (utterances, k). Returns k intervals `[low, high]`, `None` where undefined.
     """
     numerators, denominators = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
     ratios = resample_ratios(numerators, denominators, blocks, settings)
@@ -114,7 +114,7 @@ def interval(samples: NDArray[np.float64], blocks: int, settings: BootstrapSetti
 
 
 def _expanded_tail(blocks: int, confidence: float) -> float:
-    """The percentile that gives a mean's bootstrap interval the width of Student's t interval (Hesterberg 2015, 5.3)."""
+    """The percentile that gives a mean's interval the width of Student's t interval (Hesterberg 2015)."""
     tail = (1 - confidence) / 2
     if blocks < 2:
         return tail

@@ -111,7 +111,8 @@ def normalize_and_align(
     """Normalise both sides with the normaliser of each row and align them."""
     if len(references) != len(predictions):
         raise UserError(
-            f"There are {len(references)} references and {len(predictions)} predictions; each reference needs one prediction."
+            f"There are {len(references)} references and {len(predictions)} predictions; "
+            "each reference needs one prediction."
         )
     if not len(references):
         raise UserError("There is nothing to score: the lists of references and predictions are empty.")

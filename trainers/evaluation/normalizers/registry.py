@@ -67,7 +67,7 @@ def get_normalizer(name: str) -> Normalizer:
 
 
 def normalizer_for_language(language: str | None) -> str:
-    """The normaliser's name for a language code or English language name ("nl", "nl-NL", "Dutch"); "basic" for others."""
+    """The normaliser's name for a language code or English name ("nl", "nl-NL", "Dutch"); "basic" for others."""
     if not language:
         return "basic"
     code = language.strip().lower().replace("_", "-")
