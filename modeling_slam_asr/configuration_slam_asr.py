@@ -1,0 +1,192 @@
+"""The configuration of a SLAM-ASR model: a Whisper encoder, which of its blocks are kept, a projector and an LLM."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig, logging
+from transformers.configuration_utils import SubConfigSpec
+
+logger = logging.get_logger(__name__)
+
+# Outside every vocabulary: a placeholder is replaced by an audio embedding and never looked up in the LLM's table.
+AUDIO_TOKEN_ID = 2**31 - 1
+
+DEFAULT_PROMPT = "Transcribe speech to text.\n"
+PROJECTOR_TYPES = ("concat_linear", "conv1d", "qformer")
+CHECKPOINT_FORMS = ("standalone", "adapter")
+
+AUTO_MAP = {
+    "AutoConfig": "configuration_slam_asr.SlamAsrConfig",
+    "AutoModel": "modeling_slam_asr.SlamAsrForConditionalGeneration",
+    "AutoModelForSpeechSeq2Seq": "modeling_slam_asr.SlamAsrForConditionalGeneration",
+    "AutoProcessor": "processing_slam_asr.SlamAsrProcessor",
+}
+CUSTOM_PIPELINES = {
+    "automatic-speech-recognition": {
+        "impl": "pipeline_slam_asr.SlamAsrPipeline",
+        "pt": ["AutoModelForSpeechSeq2Seq"],
+        "tf": [],
+        "default": None,
+        "type": "multimodal",
+    }
+}
+# Keys that transformers itself keeps in a config.json without declaring them as fields.
+_LIBRARY_KEYS = {
+    "auto_map", "custom_pipelines", "transformers_version", "torch_dtype", "model_type", "name_or_path",
+    "attn_implementation", "experts_implementation", "output_attentions", "num_labels", "quantization_config",
+    "per_layer_config", "use_cache", "kept_encoder_layers", "distributed_config",
+}  # fmt: skip
+
+
+class SlamAsrConfig(PreTrainedConfig):
+    r"""
+    Args:
+        audio_config: the base Whisper model's configuration; `encoder_layers` counts the blocks before pruning.
+        text_config: the LLM's configuration.
+        prune_encoder_layers: `0`; `n` for the last `n` encoder blocks; or a list of block indices of the base encoder,
+            negative ones counted from the end.
+        projector_type: `"concat_linear"`, `"conv1d"` or `"qformer"`.
+        projector_downsample_rate: encoder frames (50 a second) joined in one audio token; not used by the Q-Former.
+        projector_hidden_size: width between the projector's two linear layers.
+        projector_dropout: dropout probability in the projector.
+        projector_num_queries, projector_num_layers: audio tokens of an utterance and depth, for the Q-Former only.
+        audio_model_id, audio_model_revision, text_model_id, text_model_revision: where the frozen parts come from.
+        lora, encoder_lora: keyword arguments of `peft.LoraConfig` for the LLM and for the encoder, or None.
+        pad_to_30s: encode Whisper's own 30 s window, padded with silence, in place of the utterance's own length.
+        prompt: the text between the audio and the transcript.
+        use_chat_template: ask through the LLM's chat template in place of the bare prompt.
+        max_tokens_per_second: transcript tokens that a second of speech may bring before generation is ended.
+        checkpoint_form: `"standalone"` (every weight) or `"adapter"` (the base parts come from their repositories).
+        audio_token_id: placeholder for one audio embedding in `input_ids`.
+
+    Raises:
+        ValueError: for blocks that the encoder does not have, unknown choices and misspelt keys.
+    """
+
+    model_type = "slam_asr"
+    sub_configs_defaults = {  # noqa: RUF012 (the field is transformers' own)
+        "audio_config": SubConfigSpec(config_class=AutoConfig, model_type="whisper"),
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="qwen2"),
+    }
+
+    audio_config: dict[str, Any] | PreTrainedConfig | None = None
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    prune_encoder_layers: int | list[int] = 0
+    projector_type: str = "concat_linear"
+    projector_downsample_rate: int = 5
+    projector_hidden_size: int = 2048
+    projector_dropout: float = 0.1
+    projector_num_queries: int = 64
+    projector_num_layers: int = 2
+    audio_model_id: str | None = None
+    audio_model_revision: str | None = None
+    text_model_id: str | None = None
+    text_model_revision: str | None = None
+    lora: dict[str, Any] | None = None
+    encoder_lora: dict[str, Any] | None = None
+    pad_to_30s: bool = False
+    prompt: str = DEFAULT_PROMPT
+    use_chat_template: bool = False
+    max_tokens_per_second: float = 25.0
+    checkpoint_form: str = "standalone"
+    audio_token_id: int = AUDIO_TOKEN_ID
+    is_encoder_decoder: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        recorded = kwargs.pop("kept_encoder_layers", None)
+        if not type(self).__module__.startswith("transformers_modules"):
+            # The installed package serves the pipeline itself; transformers would ask for trust_remote_code.
+            kwargs.pop("custom_pipelines", None)
+        self._check_keys(kwargs)
+        super().__post_init__(**kwargs)
+        if getattr(self.audio_config, "model_type", None) != "whisper":
+            raise ValueError(
+                f"audio_config has model_type {self.audio_config.model_type!r}; SLAM-ASR reads Whisper encoders only "
+                "(openai/whisper-*, distil-whisper and fine-tuned copies of them)."
+            )
+        _check_choice("projector_type", self.projector_type, PROJECTOR_TYPES)
+        _check_choice("checkpoint_form", self.checkpoint_form, CHECKPOINT_FORMS)
+        if self.projector_downsample_rate < 1:
+            raise ValueError(f"projector_downsample_rate must be 1 or more, got {self.projector_downsample_rate}.")
+        kept = self.kept_encoder_layers  # checks prune_encoder_layers
+        if recorded is not None and list(recorded) != kept:
+            raise ValueError(
+                f"The configuration contradicts itself: prune_encoder_layers={self.prune_encoder_layers} keeps the blocks "
+                f"{kept} of {self.audio_config.encoder_layers}, but kept_encoder_layers says {list(recorded)}."
+            )
+
+    @property
+    def kept_encoder_layers(self) -> list[int]:
+        """Indices of the base encoder's blocks that this model has, in order."""
+        return kept_layers(self.prune_encoder_layers, self.audio_config.encoder_layers)
+
+    @property
+    def vocab_size(self) -> int:
+        """The LLM's vocabulary; transformers asks for it by this name."""
+        return self.text_config.vocab_size
+
+    def to_dict(self) -> dict[str, Any]:
+        output = super().to_dict()
+        output["kept_encoder_layers"] = self.kept_encoder_layers
+        output["auto_map"] = dict(AUTO_MAP)
+        output["custom_pipelines"] = CUSTOM_PIPELINES
+        return output
+
+    @classmethod
+    def _check_keys(cls, kwargs: dict[str, Any]) -> None:
+        fields = [name for name in cls.__dataclass_fields__ if not name.startswith("_")]
+        for key in kwargs:
+            if key in _LIBRARY_KEYS or key.startswith("_"):
+                continue
+            nearest = difflib.get_close_matches(key, fields, n=1, cutoff=0.75)
+            if nearest:
+                raise ValueError(f"Unknown configuration key {key!r}. Did you mean {nearest[0]!r}?")
+            logger.warning(f"Unknown configuration key {key!r} is kept but has no effect on a SLAM-ASR model.")
+
+
+def kept_layers(prune: int | Sequence[int], num_layers: int) -> list[int]:
+    """
+    The indices, of `num_layers` base blocks, that stay when `prune` is taken away.
+
+    Args:
+        prune: how many of the last blocks, or the indices of the blocks themselves (negative from the end).
+    Raises:
+        ValueError: when a block does not exist or none would be left.
+    """
+    if isinstance(prune, bool) or not isinstance(prune, int | list | tuple):
+        raise ValueError(f"prune_encoder_layers must be a whole number or a list of block indices, got {prune!r}.")
+    if isinstance(prune, int):
+        if not 0 <= prune < num_layers:
+            raise ValueError(
+                f"prune_encoder_layers={prune} is not possible: the encoder has {num_layers} blocks and must keep one. "
+                f"Choose 0 to {num_layers - 1}."
+            )
+        return list(range(num_layers - prune))
+    pruned = set()
+    for index in prune:
+        if isinstance(index, bool) or not isinstance(index, int) or not -num_layers <= index < num_layers:
+            raise ValueError(
+                f"prune_encoder_layers names block {index!r}, but the encoder's blocks are 0 to {num_layers - 1} "
+                f"(or -{num_layers} to -1 from the end)."
+            )
+        pruned.add(index % num_layers)
+    if len(pruned) != len(prune):
+        raise ValueError(f"prune_encoder_layers={list(prune)} names a block twice.")
+    if len(pruned) == num_layers:
+        raise ValueError(f"prune_encoder_layers={list(prune)} leaves none of the encoder's {num_layers} blocks.")
+    return [index for index in range(num_layers) if index not in pruned]
+
+
+def audio_token_count(
+    mel_frames: int, projector_type: str = "concat_linear", downsample_rate: int = 5, num_queries: int = 64
+) -> int:
+    """How many audio embeddings the LLM reads for `mel_frames` frames (100 a second) of one utterance."""
+    if projector_type == "qformer":
+        return num_queries
+    return (mel_frames + 1) // 2 // downsample_rate
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is unknown. Choose one of {', '.join(choices)}.")

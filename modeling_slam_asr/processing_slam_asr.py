@@ -1,0 +1,274 @@
+"""From recordings (and transcripts) to a model's inputs, and from its tokens to text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, BatchFeature, ProcessorMixin, WhisperFeatureExtractor
+
+from .audio_slam_asr import load_audio
+from .configuration_slam_asr import AUDIO_TOKEN_ID, AUTO_MAP, DEFAULT_PROMPT, SlamAsrConfig, audio_token_count
+
+LANGUAGE_NAMES = {
+    "ar": "Arabic", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek", "en": "English", "es": "Spanish",
+    "et": "Estonian", "fi": "Finnish", "fo": "Faroese", "fr": "French", "hi": "Hindi", "hu": "Hungarian",
+    "is": "Icelandic", "it": "Italian", "ja": "Japanese", "ko": "Korean", "lt": "Lithuanian", "lv": "Latvian",
+    "nb": "Norwegian", "nl": "Dutch", "nn": "Norwegian", "no": "Norwegian", "pl": "Polish", "pt": "Portuguese",
+    "ro": "Romanian", "ru": "Russian", "sv": "Swedish", "tr": "Turkish", "uk": "Ukrainian", "vi": "Vietnamese",
+    "zh": "Chinese",
+}  # fmt: skip
+_AUDIO_MARK = "<|slam_asr_audio|>"
+
+
+class SlamAsrProcessor(ProcessorMixin):
+    r"""
+    A Whisper feature extractor and the LLM's tokenizer.
+
+    A row of `input_ids` is: the beginning token if the tokenizer itself writes one, one placeholder for each audio
+    embedding, the prompt and, in training, the transcript and the end token. Each recording is padded with *silence* to a
+    whole number of audio tokens before its spectrogram is taken, so its features do not depend on its batch.
+
+    Args:
+        feature_extractor: `WhisperFeatureExtractor` of the base encoder.
+        tokenizer: the LLM's tokenizer.
+        chat_template: the template, when it is not the tokenizer's own.
+        prompt: the text after the audio.
+        language_prompt: the text after the audio when a language is asked for; `{language}` stands for its English name.
+            None: a language does not change the prompt (the paper's way).
+        context_prompt: text put before the prompt when context or hotwords are given; `{context}` stands for them.
+        use_chat_template, projector_type, projector_downsample_rate, projector_num_queries, pad_to_30s, audio_token_id: as
+            in [`SlamAsrConfig`]; they must be the model's.
+    """
+
+    def __init__(
+        self,
+        feature_extractor: WhisperFeatureExtractor,
+        tokenizer: Any,
+        chat_template: str | None = None,
+        prompt: str = DEFAULT_PROMPT,
+        language_prompt: str | None = None,
+        context_prompt: str = "Context: {context}\n",
+        use_chat_template: bool = False,
+        projector_type: str = "concat_linear",
+        projector_downsample_rate: int = 5,
+        projector_num_queries: int = 64,
+        pad_to_30s: bool = False,
+        audio_token_id: int = AUDIO_TOKEN_ID,
+    ) -> None:
+        self.prompt = prompt
+        self.language_prompt = language_prompt
+        self.context_prompt = context_prompt
+        self.use_chat_template = use_chat_template
+        self.projector_type = projector_type
+        self.projector_downsample_rate = projector_downsample_rate
+        self.projector_num_queries = projector_num_queries
+        self.pad_to_30s = pad_to_30s
+        self.audio_token_id = audio_token_id
+        super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
+        if tokenizer.eos_token_id is None:
+            raise ValueError("The tokenizer has no end token. Set one (`tokenizer.eos_token = ...`): transcripts end with it.")
+
+    @classmethod
+    def from_base_models(
+        cls,
+        audio_model: str,
+        text_model: str,
+        *,
+        audio_revision: str | None = None,
+        text_revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | None = None,
+        local_files_only: bool = False,
+        **settings: Any,
+    ) -> "SlamAsrProcessor":
+        """
+        The processor of a model made by `SlamAsrForConditionalGeneration.from_base_models` with the same names.
+
+        Args:
+            settings: this class's own keyword arguments, for instance `prompt` or `pad_to_30s`.
+        """
+        hub = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        feature_extractor = WhisperFeatureExtractor.from_pretrained(audio_model, revision=audio_revision or "main", **hub)
+        tokenizer = AutoTokenizer.from_pretrained(text_model, revision=text_revision or "main", **hub)
+        return cls(feature_extractor, tokenizer, **settings)
+
+    @classmethod
+    def from_config(cls, config: SlamAsrConfig, feature_extractor: WhisperFeatureExtractor, tokenizer: Any) -> "SlamAsrProcessor":
+        """The processor that a model of this configuration was made for, from its two parts."""
+        names = ("prompt", "use_chat_template", "projector_type", "projector_downsample_rate", "projector_num_queries",
+                 "pad_to_30s", "audio_token_id")  # fmt: skip
+        return cls(feature_extractor, tokenizer, **{name: getattr(config, name) for name in names})
+
+    @property
+    def sampling_rate(self) -> int:
+        """Samples a second that the model reads, in Hz."""
+        return self.feature_extractor.sampling_rate
+
+    @property
+    def max_seconds(self) -> float:
+        """The longest recording that one call can take."""
+        return self.feature_extractor.n_samples / self.sampling_rate
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return ["input_features", "input_features_mask", "input_ids", "attention_mask"]
+
+    def apply_transcription_request(
+        self,
+        audio: Any,
+        language: str | Sequence[str | None] | None = None,
+        prompt: str | Sequence[str | None] | None = None,
+        *,
+        text: str | Sequence[str] | None = None,
+        context: str | Sequence[str | None] | None = None,
+        sampling_rate: int | None = None,
+        padding_side: str = "left",
+        return_tensors: str = "pt",
+    ) -> BatchFeature:
+        """
+        The inputs of `generate`, or with `text` those of `forward`.
+
+        Args:
+            audio: a recording or a list of them, each as `load_audio` takes it, at most 30 s long.
+            language: ISO 639-1 code or name, for all or for each; see `language_prompt`.
+            prompt: replaces the prompt, for all or for each.
+            text: transcripts: they and the end token are appended, and `labels` returned.
+            context: text or hotwords put before the prompt, for all or for each.
+            sampling_rate: rate in Hz of recordings given as bare arrays; the model's own when None.
+            padding_side: where shorter rows of `input_ids` are padded. The results do not depend on it.
+        Returns:
+            `input_features` `(batch, mel_bins, mel_frames)`, `input_features_mask` `(batch, mel_frames)`, `input_ids` and
+            `attention_mask` `(batch, length)` and, with `text`, `labels` `(batch, length)`, -100 where there is no loss.
+        Raises:
+            ValueError: for a recording that cannot be read or is too long, or lists of different lengths.
+        """
+        if return_tensors != "pt":
+            raise ValueError(f"return_tensors={return_tensors!r} is not possible: this processor makes torch tensors ('pt').")
+        if padding_side not in ("left", "right"):
+            raise ValueError(f"padding_side must be 'left' or 'right', got {padding_side!r}.")
+        recordings = list(audio) if _is_batch(audio) else [audio]
+        if not recordings:
+            raise ValueError("There is no recording to transcribe: `audio` is an empty list.")
+        size = len(recordings)
+        features = [self.extract_features(item, sampling_rate) for item in recordings]
+        transcripts = None if text is None else _spread("text", text, size)
+        asked = zip(_spread("prompt", prompt, size), _spread("language", language, size), _spread("context", context, size), strict=True)
+        rows, labels = [], []
+        for index, (own_prompt, own_language, own_context) in enumerate(asked):
+            row = self.prompt_ids(features[index].shape[-1], own_prompt, own_language, own_context)
+            target = [] if transcripts is None else self.transcript_ids(transcripts[index])
+            rows.append(row + target)
+            labels.append([-100] * len(row) + target)
+        input_features, input_features_mask = pad_features(features)
+        pad_id = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+        data = {
+            "input_features": input_features,
+            "input_features_mask": input_features_mask,
+            "input_ids": pad_rows(rows, pad_id, padding_side),
+            "attention_mask": pad_rows([[1] * len(row) for row in rows], 0, padding_side),
+        }
+        if transcripts is not None:
+            data["labels"] = pad_rows(labels, -100, padding_side)
+        return BatchFeature(data)
+
+    def __call__(self, audio: Any, text: Any = None, **kwargs: Any) -> BatchFeature:
+        """[`apply_transcription_request`] with the transcripts as second argument."""
+        return self.apply_transcription_request(audio, text=text, **kwargs)
+
+    def extract_features(self, audio: Any, sampling_rate: int | None = None) -> np.ndarray:
+        """The log-mel spectrogram `(mel_bins, mel_frames)` of one recording, float32, with an even number of frames."""
+        samples = load_audio(audio, self.sampling_rate, sampling_rate)
+        if len(samples) > self.feature_extractor.n_samples:
+            raise ValueError(
+                f"The recording lasts {len(samples) / self.sampling_rate:.1f} s; one call takes at most {self.max_seconds:.0f} s. "
+                "Use the pipeline or `slam-asr transcribe`: they cut long audio at pauses."
+            )
+        unit = 2 * self.feature_extractor.hop_length  # an encoder frame
+        if self.projector_type != "qformer":
+            unit *= self.projector_downsample_rate
+        length = self.feature_extractor.n_samples if self.pad_to_30s else -(-max(len(samples), 1) // unit) * unit
+        samples = np.pad(samples, (0, min(length, self.feature_extractor.n_samples) - len(samples)))
+        output = self.feature_extractor(
+            samples, sampling_rate=self.sampling_rate, padding="longest", truncation=False, return_tensors="np"
+        )
+        return output["input_features"][0]
+
+    def prompt_ids(
+        self, mel_frames: int, prompt: str | None = None, language: str | None = None, context: str | None = None
+    ) -> list[int]:
+        """Token ids up to where the transcript begins: placeholders for `mel_frames` frames of audio, then the prompt."""
+        if prompt is None:
+            prompt = self.prompt
+            if language is not None and self.language_prompt is not None:
+                prompt = self.language_prompt.format(language=LANGUAGE_NAMES.get(language.lower(), language))
+        if context:
+            prompt = self.context_prompt.format(context=context) + prompt
+        tokens = audio_token_count(mel_frames, self.projector_type, self.projector_downsample_rate, self.projector_num_queries)
+        before, after = self._around_audio(prompt)
+        return before + [self.audio_token_id] * tokens + after
+
+    def transcript_ids(self, text: str) -> list[int]:
+        """Token ids of a transcript and the end token."""
+        return [*self._encode(text), self.tokenizer.eos_token_id]
+
+    def batch_decode(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Texts of generated token ids `(batch, new_tokens)`, without white space at the ends."""
+        return [text.strip() for text in self.tokenizer.batch_decode(*args, **kwargs)]
+
+    def decode(self, *args: Any, **kwargs: Any) -> str:
+        """Text of one row of generated token ids."""
+        return self.tokenizer.decode(*args, **kwargs).strip()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "auto_map": {"AutoProcessor": AUTO_MAP["AutoProcessor"]}}
+
+    def _around_audio(self, prompt: str) -> tuple[list[int], list[int]]:
+        if not self.use_chat_template:
+            return list(self.tokenizer("").input_ids[:1]) if self._writes_bos() else [], self._encode(prompt)
+        template = self.chat_template or self.tokenizer.chat_template
+        if template is None:
+            raise ValueError("use_chat_template=True, but the tokenizer has no chat template. Use the bare prompt or set one.")
+        message = [{"role": "user", "content": _AUDIO_MARK + prompt}]
+        rendered = self.tokenizer.apply_chat_template(message, chat_template=template, tokenize=False, add_generation_prompt=True)
+        before, _, after = rendered.partition(_AUDIO_MARK)
+        return self._encode(before), self._encode(after)
+
+    def _writes_bos(self) -> bool:
+        start = self.tokenizer("").input_ids
+        return bool(start) and start[0] == self.tokenizer.bos_token_id and start[0] is not None
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def pad_features(features: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spectrograms `(mel_bins, mel_frames)` of several lengths as one `(batch, mel_bins, mel_frames)` and its mask."""
+    longest = max(item.shape[-1] for item in features)
+    batch = torch.zeros(len(features), features[0].shape[0], longest)
+    mask = torch.zeros(len(features), longest, dtype=torch.long)
+    for row, item in enumerate(features):
+        batch[row, :, : item.shape[-1]] = torch.from_numpy(item)
+        mask[row, : item.shape[-1]] = 1
+    return batch, mask
+
+
+def pad_rows(rows: Sequence[Sequence[int]], value: int, side: str) -> torch.Tensor:
+    """Rows of several lengths as one `(batch, length)` tensor of int64, filled with `value` at the given side."""
+    longest = max(len(row) for row in rows)
+    padded = [[value] * (longest - len(row)) + list(row) if side == "left" else list(row) + [value] * (longest - len(row)) for row in rows]
+    return torch.tensor(padded, dtype=torch.long)
+
+
+def _is_batch(audio: Any) -> bool:
+    """True for a list of recordings; a list of numbers is one recording."""
+    return isinstance(audio, list | tuple) and not (audio and isinstance(audio[0], int | float))
+
+
+def _spread(name: str, value: Any, size: int) -> list[Any]:
+    if value is None or isinstance(value, str):
+        return [value] * size
+    values = list(value)
+    if len(values) != size:
+        raise ValueError(f"`{name}` has {len(values)} entries for {size} recording(s); give one each, or one for all.")
+    return values
