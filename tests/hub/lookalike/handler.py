@@ -2,7 +2,8 @@
 
 A fault is a dictionary in `Store.faults`: `method` and `path` (a regular expression) say which requests it meets,
 `times` how often (default once), and one of these what happens: `status` (an error reply), `drop_after` (the connection
-breaks after so many bytes of the request's body), `drop_before_reply` (the request is carried out, its reply is lost),
+breaks after so many bytes of the request's body), `drop_before_reply` (the request is carried out, its reply is lost;
+with `move_head_after`, a repository, somebody else moves its main at that moment),
 `delay` (seconds of silence before the request is carried out), `move_head` (repository whose main somebody else moves
 just before the request is carried out).
 """
@@ -91,6 +92,8 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(data, (dict, list)):
             data = json.dumps(data).encode()
         if self.fault and self.fault.get("drop_before_reply"):
+            if "move_head_after" in self.fault:
+                self.store.move_head(self.fault["move_head_after"], "moved.txt", b"somebody else was here\n")
             raise ConnectionAbortedError("fault: the reply is lost")
         self.status = status
         self.send_response(status)
