@@ -146,14 +146,14 @@ def _is_managed(path: str) -> bool:
 def find_commit(
     api: HfApi, repo_id: str, local: Tree, revision: str, since: str, repo_type: str = "model", at_most: int = 20
 ) -> str | None:
-    """The newest commit of a branch after `since` that holds exactly this content, or None."""
+    """The first commit of a branch after `since` that holds this content, or None; the newest `at_most` are read."""
     step = f"reading the history of {repo_id}"
     history = call(step, lambda: list(api.list_repo_commits(repo_id, revision=revision, repo_type=repo_type)))
-    for commit in history[:at_most]:
-        if commit.commit_id == since:
-            break
-        if compare(local, remote_tree(api, repo_id, commit.commit_id, repo_type)).empty:
-            return commit.commit_id
+    newer = [commit.commit_id for commit in history]
+    newer = newer[: newer.index(since)] if since in newer else newer
+    for commit in reversed(newer[:at_most]):
+        if compare(local, remote_tree(api, repo_id, commit, repo_type)).empty:
+            return commit
     return None
 
 
