@@ -31,7 +31,9 @@ def is_adapter_tensor(name: str) -> bool:
 def lora_config(settings: Any) -> Any:
     """A `peft.LoraConfig` from one, or from its keyword arguments; the attention's four projections by default."""
     if peft is None:
-        raise ImportError("This model has LoRA weights of their own, which need PEFT: `pip install peft`. A merged model does not.")
+        raise ImportError(
+            "This model has LoRA weights of their own, which need PEFT: `pip install peft`. A merged model does not."
+        )
     if not isinstance(settings, Mapping):
         return settings
     values = {name: value for name, value in settings.items() if name not in ("peft_type", "task_type")}
@@ -55,7 +57,11 @@ def save_lora(model: nn.Module, folder: Path, base: str | None, revision: str | 
     """Write the adapter in PEFT's own format, so that PEFT alone can put it on the bare base model."""
     folder.mkdir(parents=True, exist_ok=True)
     state = peft.get_peft_model_state_dict(model, adapter_name="default")
-    save_file({PREFIX + name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {PREFIX + name: tensor.detach().cpu().contiguous() for name, tensor in state.items()},
+        folder / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )
     settings = model.peft_config["default"].to_dict()
     settings = {name: sorted(value) if isinstance(value, set) else value for name, value in settings.items()}
     settings.update(base_model_name_or_path=base, revision=revision, inference_mode=True)
@@ -70,7 +76,9 @@ def load_lora(model: nn.Module, settings: Any, path: str | os.PathLike[str], fol
         ValueError: naming tensors that are missing, extra, of another shape, or not finite.
     """
     add_lora(model, settings)
-    file = cached_file(path, "adapter_model.safetensors", **{**hub, "subfolder": os.path.join(hub.get("subfolder", ""), folder)})
+    file = cached_file(
+        path, "adapter_model.safetensors", **{**hub, "subfolder": os.path.join(hub.get("subfolder", ""), folder)}
+    )
     with safe_open(file, framework="pt") as opened:
         tensors = {name.removeprefix(PREFIX): opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     expected = peft.get_peft_model_state_dict(model, adapter_name="default")
@@ -90,7 +98,9 @@ def merged_language_model(model: nn.Module, state_dict: dict[str, torch.Tensor])
     """`state_dict` of `model` with LoRA added into the base weights and the adapter's names gone; `model` stays as it is."""
     from peft.tuners.lora import LoraLayer
 
-    merged = {name.replace(".base_layer.", "."): tensor for name, tensor in state_dict.items() if not is_adapter_tensor(name)}
+    merged = {
+        name.replace(".base_layer.", "."): tensor for name, tensor in state_dict.items() if not is_adapter_tensor(name)
+    }
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer):
             base = module.get_base_layer()

@@ -60,13 +60,17 @@ def load_audio(source: Any, sampling_rate: int = 16_000, source_rate: int | None
     elif isinstance(source, str | os.PathLike | bytes):
         samples, rate = _decode(source, name)
     else:
-        raise ValueError(f"{name} is no audio. Give a path, a file's bytes, an array, or a mapping with 'array' and 'sampling_rate'.")
+        raise ValueError(
+            f"{name} is no audio. Give a path, a file's bytes, an array, or a mapping with 'array' and 'sampling_rate'."
+        )
     samples = _to_mono(samples, name)
     if samples.size == 0:
         raise ValueError(f"{name} is empty: it holds no samples. Leave it out or record it again.")
     if not np.isfinite(samples).all():
         bad = int((~np.isfinite(samples)).sum())
-        raise ValueError(f"{name} has {bad} NaN or infinite samples of {samples.size}. Export it again as 16-bit PCM or drop it.")
+        raise ValueError(
+            f"{name} has {bad} NaN or infinite samples of {samples.size}. Export it again as 16-bit PCM or drop it."
+        )
     return _resample(samples, int(rate), sampling_rate, name)
 
 
@@ -114,9 +118,13 @@ def _decode_wav(data: bytes, name: str) -> tuple[np.ndarray, int]:
             width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
             frames = file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
-        raise ValueError(f"{name} is not a plain wav file ({error}). `pip install soundfile` reads other formats.") from error
+        raise ValueError(
+            f"{name} is not a plain wav file ({error}). `pip install soundfile` reads other formats."
+        ) from error
     if width != 2:
-        raise ValueError(f"{name} has {8 * width}-bit samples. `pip install soundfile` reads other widths than 16 bits.")
+        raise ValueError(
+            f"{name} has {8 * width}-bit samples. `pip install soundfile` reads other widths than 16 bits."
+        )
     samples = np.frombuffer(frames, dtype="<i2").astype(np.float32) / 32_768
     return samples.reshape(-1, channels), rate
 
@@ -127,7 +135,9 @@ def _to_mono(samples: np.ndarray, name: str) -> np.ndarray:
     samples = samples.astype(np.float32, copy=False)
     if samples.ndim == 2:
         # Recordings are longer than they have channels, whichever axis comes first.
-        samples = samples.mean(axis=int(np.argmin(samples.shape)), dtype=np.float32) if samples.size else samples.reshape(-1)
+        samples = (
+            samples.mean(axis=int(np.argmin(samples.shape)), dtype=np.float32) if samples.size else samples.reshape(-1)
+        )
     if samples.ndim != 1:
         raise ValueError(f"{name} has {samples.ndim} dimensions; give (samples,) or (samples, channels).")
     return samples

@@ -69,7 +69,7 @@ def read_encoder(files: Iterable[str], kept: list[int]) -> dict[str, torch.Tenso
                 if block is not None:
                     if int(block[1]) not in position:
                         continue
-                    name = f"layers.{position[int(block[1])]}.{name[block.end():]}"
+                    name = f"layers.{position[int(block[1])]}.{name[block.end() :]}"
                 tensors[name] = file.get_tensor(key)
     return tensors
 
@@ -91,12 +91,14 @@ def read_pruned(files: Iterable[str], stored: list[int], kept: list[int]) -> dic
                 if key.startswith("audio_encoder.") and block is not None:
                     if int(block[1]) not in place:
                         continue
-                    name = f"audio_encoder.layers.{place[int(block[1])]}.{key.removeprefix('audio_encoder.')[block.end():]}"
+                    name = f"audio_encoder.layers.{place[int(block[1])]}.{key.removeprefix('audio_encoder.')[block.end() :]}"
                 tensors[name] = file.get_tensor(key)
     return tensors
 
 
-def load_strictly(module: nn.Module, tensors: dict[str, torch.Tensor], what: str, dtype: torch.dtype | None = None) -> None:
+def load_strictly(
+    module: nn.Module, tensors: dict[str, torch.Tensor], what: str, dtype: torch.dtype | None = None
+) -> None:
     """
     Give `module` (which may be on the meta device) exactly these tensors.
 
@@ -109,7 +111,9 @@ def load_strictly(module: nn.Module, tensors: dict[str, torch.Tensor], what: str
         for name in expected
         if name in tensors and tensors[name].shape != expected[name].shape
     ]
-    refuse_problems(what, missing=expected.keys() - tensors.keys(), unexpected=tensors.keys() - expected.keys(), mismatched=shapes)
+    refuse_problems(
+        what, missing=expected.keys() - tensors.keys(), unexpected=tensors.keys() - expected.keys(), mismatched=shapes
+    )
     frozen = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
     for name, tensor in tensors.items():
         refuse_non_finite(what, name, tensor)
@@ -119,7 +123,9 @@ def load_strictly(module: nn.Module, tensors: dict[str, torch.Tensor], what: str
         parameter.requires_grad_(frozen[name])
 
 
-def refuse_problems(what: str, missing: Iterable[str] = (), unexpected: Iterable[str] = (), mismatched: Iterable[str] = ()) -> None:
+def refuse_problems(
+    what: str, missing: Iterable[str] = (), unexpected: Iterable[str] = (), mismatched: Iterable[str] = ()
+) -> None:
     """Raise a ValueError that names the tensors, if there are any."""
     problems = []
     for label, names in (("missing", missing), ("not part of the model", unexpected), ("of another shape", mismatched)):

@@ -93,9 +93,7 @@ class SlamAsrEncoder(WhisperPreTrainedModel):
         hidden_states = hidden_states + self.embed_positions.weight[:frames]
         return nn.functional.dropout(hidden_states, p=self.config.dropout, training=self.training), frame_mask
 
-    def forward(
-        self, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None
-    ) -> SlamAsrEncoderOutput:
+    def forward(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None) -> SlamAsrEncoderOutput:
         """Encode; shapes as in [`embed`] and [`SlamAsrEncoderOutput`]."""
         hidden_states, frame_mask = self.embed(input_features, attention_mask)
         block_mask = self.block_mask(hidden_states, frame_mask)
@@ -118,7 +116,9 @@ class SlamAsrEncoder(WhisperPreTrainedModel):
         """
         wanted = set(depths)
         if not wanted or min(wanted) < 0 or max(wanted) > len(self.layers):
-            raise ValueError(f"Depths must lie between 0 and {len(self.layers)}, the encoder's blocks; got {sorted(wanted)}.")
+            raise ValueError(
+                f"Depths must lie between 0 and {len(self.layers)}, the encoder's blocks; got {sorted(wanted)}."
+            )
         hidden_states, frame_mask = self.embed(input_features, attention_mask)
         block_mask = self.block_mask(hidden_states, frame_mask)
         states = {0: hidden_states} if 0 in wanted else {}

@@ -11,7 +11,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel, StoppingCriteriaList
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    StoppingCriteriaList,
+)
 from transformers.generation import GenerationMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import ModelOutput
@@ -167,7 +174,10 @@ class SlamAsrForConditionalGeneration(PreTrainedModel, GenerationMixin):
         with torch.device("meta"):
             model = cls._from_config(config, dtype=dtype, **options)
         load_strictly(
-            model.audio_encoder, read_encoder(files, config.kept_encoder_layers), f"{config.audio_model_id} (encoder)", dtype
+            model.audio_encoder,
+            read_encoder(files, config.kept_encoder_layers),
+            f"{config.audio_model_id} (encoder)",
+            dtype,
         )
         model.projector = build_projector(config).to(dtype)
         device = language_model.get_input_embeddings().weight.device
@@ -199,7 +209,8 @@ class SlamAsrForConditionalGeneration(PreTrainedModel, GenerationMixin):
         hub = hub_arguments(kwargs)
         stored = SlamAsrConfig.from_pretrained(pretrained_model_name_or_path, **hub)
         config = kwargs.pop("config", None)
-        config = config if isinstance(config, SlamAsrConfig) else SlamAsrConfig.from_pretrained(config or pretrained_model_name_or_path, **hub)
+        if not isinstance(config, PreTrainedConfig):
+            config = SlamAsrConfig.from_pretrained(config or pretrained_model_name_or_path, **hub)
         if prune is not None:
             config.prune_encoder_layers = prune
         lost = set(config.kept_encoder_layers) - set(stored.kept_encoder_layers)
@@ -217,7 +228,13 @@ class SlamAsrForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def _from_standalone(
-        cls, path: Any, config: SlamAsrConfig, stored: SlamAsrConfig, hub: dict[str, Any], args: Any, kwargs: dict[str, Any]
+        cls,
+        path: Any,
+        config: SlamAsrConfig,
+        stored: SlamAsrConfig,
+        hub: dict[str, Any],
+        args: Any,
+        kwargs: dict[str, Any],
     ) -> tuple["SlamAsrForConditionalGeneration", dict[str, Any]]:
         kwargs["ignore_mismatched_sizes"] = True  # they are refused below, by name
         if config.kept_encoder_layers == stored.kept_encoder_layers:
@@ -225,7 +242,9 @@ class SlamAsrForConditionalGeneration(PreTrainedModel, GenerationMixin):
         else:
             tensors = read_pruned(checkpoint_files(path, **hub), stored.kept_encoder_layers, config.kept_encoder_layers)
             rest = {name: value for name, value in kwargs.items() if name not in hub}
-            model, info = super().from_pretrained(None, *args, config=config, state_dict=tensors, output_loading_info=True, **rest)
+            model, info = super().from_pretrained(
+                None, *args, config=config, state_dict=tensors, output_loading_info=True, **rest
+            )
             model.generation_config = GenerationConfig.from_pretrained(path, **hub)
             model.name_or_path = os.fspath(path)
         mismatched = [f"{name} (checkpoint {tuple(a)}, model {tuple(b)})" for name, a, b in info["mismatched_keys"]]
@@ -277,7 +296,9 @@ class SlamAsrForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if checkpoint_form not in ("standalone", "adapter"):
             raise ValueError(f"checkpoint_form={checkpoint_form!r} is unknown. Choose 'standalone' or 'adapter'.")
         if checkpoint_form == "adapter" and not (self.config.audio_model_id and self.config.text_model_id):
-            raise ValueError("The adapter form needs audio_model_id and text_model_id in the configuration. Save the standalone form.")
+            raise ValueError(
+                "The adapter form needs audio_model_id and text_model_id in the configuration. Save the standalone form."
+            )
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         before = self.config.checkpoint_form, self.config.lora, self.config.encoder_lora
@@ -300,7 +321,9 @@ class SlamAsrForConditionalGeneration(PreTrainedModel, GenerationMixin):
             settings = self.config.lora if part == "language_model" else self.config.encoder_lora
             if checkpoint_form == "adapter" and settings is not None:
                 base = self.config.text_model_id if part == "language_model" else self.config.audio_model_id
-                revision = self.config.text_model_revision if part == "language_model" else self.config.audio_model_revision
+                revision = (
+                    self.config.text_model_revision if part == "language_model" else self.config.audio_model_revision
+                )
                 save_lora(getattr(self, part), folder / name, base, revision)
         for source in Path(__file__).parent.glob("*_slam_asr.py"):
             if source.resolve() != (folder / source.name).resolve():
@@ -350,7 +373,9 @@ class SlamAsrForConditionalGeneration(PreTrainedModel, GenerationMixin):
         lora = lora_parameters(self.language_model)
         encoder_lora = lora_parameters(self.audio_encoder)
         encoder = sum(p.numel() for p in self.audio_encoder.parameters()) - encoder_lora
-        block = sum(p.numel() for name, p in self.audio_encoder.layers[0].named_parameters() if not is_adapter_tensor(name))
+        block = sum(
+            p.numel() for name, p in self.audio_encoder.layers[0].named_parameters() if not is_adapter_tensor(name)
+        )
         pruned = self.config.audio_config.encoder_layers - len(self.config.kept_encoder_layers)
         projector = sum(p.numel() for p in self.projector.parameters())
         language_model = sum(p.numel() for p in self.language_model.parameters()) - lora
@@ -438,7 +463,9 @@ class SlamAsrForConditionalGeneration(PreTrainedModel, GenerationMixin):
             if placeholders.any():
                 raise ValueError("input_ids holds audio placeholders but there is no audio. Pass input_features too.")
             return embeddings
-        audio, mask = self.get_audio_features(input_features, input_features_mask, encoder_hidden_states, encoder_attention_mask)
+        audio, mask = self.get_audio_features(
+            input_features, input_features_mask, encoder_hidden_states, encoder_attention_mask
+        )
         wanted, given = placeholders.sum(-1), mask.sum(-1).to(placeholders.device)
         if not torch.equal(wanted, given):
             raise ValueError(
@@ -497,8 +524,12 @@ class SlamAsrForConditionalGeneration(PreTrainedModel, GenerationMixin):
             if logits.shape[1] != len(positions):
                 logits = logits[:, positions]
             targets = targets[:, positions].to(logits.device)
-            loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=-100)
-            loss = loss / (num_items_in_batch if num_items_in_batch is not None else (targets != -100).sum().clamp(min=1))
+            loss = nn.functional.cross_entropy(
+                logits.float().flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=-100
+            )
+            loss = loss / (
+                num_items_in_batch if num_items_in_batch is not None else (targets != -100).sum().clamp(min=1)
+            )
         return SlamAsrOutput(
             loss=loss,
             logits=logits,
@@ -532,7 +563,9 @@ class SlamAsrForConditionalGeneration(PreTrainedModel, GenerationMixin):
             raise ValueError("generate needs input_ids; `processor.apply_transcription_request(audio)` makes them.")
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        embeddings = self.embed_inputs(input_ids, input_features, input_features_mask, encoder_hidden_states, encoder_attention_mask)
+        embeddings = self.embed_inputs(
+            input_ids, input_features, input_features_mask, encoder_hidden_states, encoder_attention_mask
+        )
         embeddings, attention_mask = _pad_left(embeddings, attention_mask.to(embeddings.device))
         config = copy.deepcopy(generation_config if generation_config is not None else self.generation_config)
         rest = config.update(**kwargs)
@@ -592,4 +625,6 @@ def _transcription_defaults(base: GenerationConfig) -> GenerationConfig:
     ends: Sequence[int] | int | None = base.eos_token_id
     first = ends[0] if isinstance(ends, Sequence) else ends
     pad = base.pad_token_id if base.pad_token_id is not None else first
-    return GenerationConfig(bos_token_id=base.bos_token_id, eos_token_id=ends, pad_token_id=pad, num_beams=1, do_sample=False)
+    return GenerationConfig(
+        bos_token_id=base.bos_token_id, eos_token_id=ends, pad_token_id=pad, num_beams=1, do_sample=False
+    )

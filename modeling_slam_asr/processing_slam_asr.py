@@ -67,7 +67,9 @@ class SlamAsrProcessor(ProcessorMixin):
         self.audio_token_id = audio_token_id
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
         if tokenizer.eos_token_id is None:
-            raise ValueError("The tokenizer has no end token. Set one (`tokenizer.eos_token = ...`): transcripts end with it.")
+            raise ValueError(
+                "The tokenizer has no end token. Set one (`tokenizer.eos_token = ...`): transcripts end with it."
+            )
 
     @classmethod
     def from_base_models(
@@ -89,12 +91,16 @@ class SlamAsrProcessor(ProcessorMixin):
             settings: this class's own keyword arguments, for instance `prompt` or `pad_to_30s`.
         """
         hub = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-        feature_extractor = WhisperFeatureExtractor.from_pretrained(audio_model, revision=audio_revision or "main", **hub)
+        feature_extractor = WhisperFeatureExtractor.from_pretrained(
+            audio_model, revision=audio_revision or "main", **hub
+        )
         tokenizer = AutoTokenizer.from_pretrained(text_model, revision=text_revision or "main", **hub)
         return cls(feature_extractor, tokenizer, **settings)
 
     @classmethod
-    def from_config(cls, config: SlamAsrConfig, feature_extractor: WhisperFeatureExtractor, tokenizer: Any) -> "SlamAsrProcessor":
+    def from_config(
+        cls, config: SlamAsrConfig, feature_extractor: WhisperFeatureExtractor, tokenizer: Any
+    ) -> "SlamAsrProcessor":
         """The processor that a model of this configuration was made for, from its two parts."""
         names = ("prompt", "use_chat_template", "projector_type", "projector_downsample_rate", "projector_num_queries",
                  "pad_to_30s", "audio_token_id")  # fmt: skip
@@ -144,7 +150,9 @@ class SlamAsrProcessor(ProcessorMixin):
             ValueError: for a recording that cannot be read or is too long, or lists of different lengths.
         """
         if return_tensors != "pt":
-            raise ValueError(f"return_tensors={return_tensors!r} is not possible: this processor makes torch tensors ('pt').")
+            raise ValueError(
+                f"return_tensors={return_tensors!r} is not possible: this processor makes torch tensors ('pt')."
+            )
         if padding_side not in ("left", "right"):
             raise ValueError(f"padding_side must be 'left' or 'right', got {padding_side!r}.")
         recordings = list(audio) if _is_batch(audio) else [audio]
@@ -153,7 +161,12 @@ class SlamAsrProcessor(ProcessorMixin):
         size = len(recordings)
         features = [self.extract_features(item, sampling_rate) for item in recordings]
         transcripts = None if text is None else _spread("text", text, size)
-        asked = zip(_spread("prompt", prompt, size), _spread("language", language, size), _spread("context", context, size), strict=True)
+        asked = zip(
+            _spread("prompt", prompt, size),
+            _spread("language", language, size),
+            _spread("context", context, size),
+            strict=True,
+        )
         rows, labels = [], []
         for index, (own_prompt, own_language, own_context) in enumerate(asked):
             row = self.prompt_ids(features[index].shape[-1], own_prompt, own_language, own_context)
@@ -204,7 +217,9 @@ class SlamAsrProcessor(ProcessorMixin):
                 prompt = self.language_prompt.format(language=LANGUAGE_NAMES.get(language.lower(), language))
         if context:
             prompt = self.context_prompt.format(context=context) + prompt
-        tokens = audio_token_count(mel_frames, self.projector_type, self.projector_downsample_rate, self.projector_num_queries)
+        tokens = audio_token_count(
+            mel_frames, self.projector_type, self.projector_downsample_rate, self.projector_num_queries
+        )
         before, after = self._around_audio(prompt)
         return before + [self.audio_token_id] * tokens + after
 
@@ -228,9 +243,13 @@ class SlamAsrProcessor(ProcessorMixin):
             return list(self.tokenizer("").input_ids[:1]) if self._writes_bos() else [], self._encode(prompt)
         template = self.chat_template or self.tokenizer.chat_template
         if template is None:
-            raise ValueError("use_chat_template=True, but the tokenizer has no chat template. Use the bare prompt or set one.")
+            raise ValueError(
+                "use_chat_template=True, but the tokenizer has no chat template. Use the bare prompt or set one."
+            )
         message = [{"role": "user", "content": _AUDIO_MARK + prompt}]
-        rendered = self.tokenizer.apply_chat_template(message, chat_template=template, tokenize=False, add_generation_prompt=True)
+        rendered = self.tokenizer.apply_chat_template(
+            message, chat_template=template, tokenize=False, add_generation_prompt=True
+        )
         before, _, after = rendered.partition(_AUDIO_MARK)
         return self._encode(before), self._encode(after)
 
@@ -256,7 +275,10 @@ def pad_features(features: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Te
 def pad_rows(rows: Sequence[Sequence[int]], value: int, side: str) -> torch.Tensor:
     """Rows of several lengths as one `(batch, length)` tensor of int64, filled with `value` at the given side."""
     longest = max(len(row) for row in rows)
-    padded = [[value] * (longest - len(row)) + list(row) if side == "left" else list(row) + [value] * (longest - len(row)) for row in rows]
+    padded = [
+        [value] * (longest - len(row)) + list(row) if side == "left" else list(row) + [value] * (longest - len(row))
+        for row in rows
+    ]
     return torch.tensor(padded, dtype=torch.long)
 
 
