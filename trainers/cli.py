@@ -1,0 +1,97 @@
+"""The command `slam-asr`: a table of sub-commands, each in a module of its own that is imported when it is used."""
+
+import argparse
+import importlib
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from types import ModuleType
+
+# Each module has HELP, configure(parser) and run(args) -> exit code.
+COMMANDS = {
+    "quickstart": ("trainers.commands.quickstart", "the whole story in minutes on the embedded miniature"),
+    "train": ("trainers.commands.train", "train a projector, with LoRA if wanted, from a recipe"),
+    "evaluate": ("trainers.commands.evaluate", "transcribe a data set with a model and score it"),
+    "score": ("trainers.commands.score", "score a file of references and predictions"),
+    "compare": ("trainers.commands.compare", "say whether two systems really differ"),
+    "study": ("trainers.commands.study", "a resumable grid of runs, with its report"),
+    "depth": ("trainers.commands.depth", "profile an encoder's blocks to choose what to prune"),
+    "transcribe": ("trainers.commands.transcribe", "transcribe sound files"),
+    "card": ("hub_upload.commands.card", "write a model's card"),
+    "push": ("hub_upload.commands.push", "publish a model to the Hub and verify it"),
+    "push-study": ("hub_upload.commands.push_study", "publish a study's checkpoints as a collection"),
+    "space": ("hub_upload.commands.space", "write, run or publish a demo app"),
+    "import-reference": ("trainers.commands.import_reference", "convert a checkpoint of the paper's code"),
+}
+
+
+def load(command: str) -> ModuleType:
+    """The module of a sub-command."""
+    return importlib.import_module(COMMANDS[command][0])
+
+
+def parser_for(command: str) -> argparse.ArgumentParser:
+    """The argument parser of one sub-command."""
+    module = load(command)
+    parser = argparse.ArgumentParser(
+        prog=f"slam-asr {command}", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    module.configure(parser)
+    return parser
+
+
+def run_command(command: str, arguments: Sequence[str]) -> int:
+    """Run one sub-command, for instance from another; returns its exit code."""
+    args = parser_for(command).parse_args(list(arguments))
+    try:
+        return int(load(command).run(args) or 0)
+    except KeyboardInterrupt:
+        print(f"\nslam-asr {command}: stopped by the keyboard.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader went away (`slam-asr ... | head`); there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (ValueError, OSError, ImportError) as error:
+        if args.debug:
+            raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        print(textwrap.fill(f"slam-asr {command}: error: {message}", 100, break_long_words=False), file=sys.stderr)
+        return 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code: 0 done, 1 done with failures, 2 a mistake in what was asked."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _main_parser()
+    if not arguments or arguments[0] in ("-h", "--help"):
+        parser.print_help()
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"slam-asr {version('slam-asr')}")
+        return 0
+    parser.parse_args(arguments[:1])  # an unknown command is argparse's own error
+    return run_command(arguments[0], arguments[1:])
+
+
+def _main_parser() -> argparse.ArgumentParser:
+    width = max(len(name) for name in COMMANDS)
+    table = "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="slam-asr",
+        usage="slam-asr COMMAND [options]",
+        description="Speech recognition with a pruned Whisper encoder, a projector and an LLM.",
+        epilog=f"commands:\n{table}\n\n`slam-asr COMMAND --help` explains a command. Start with `slam-asr quickstart`.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-V", "--version", action="store_true", help="print the version")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
