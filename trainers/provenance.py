@@ -1,0 +1,112 @@
+"""Which program and which weights a result comes from, so that a published figure can be traced.
+
+`slam-asr evaluate` stamps its `metrics.json`; publishing refuses figures without the stamp, of other weights, or changed by hand.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainers.errors import UserError
+
+PRODUCED_BY = "slam-asr evaluate"
+RATE_TOLERANCE = 1e-9
+REMEDY = "Run `slam-asr evaluate MODEL --dataset ... --output-dir ...` again on the model that is published."
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: Any) -> str:
+    digest = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint: those at its root and in the LoRA folders below it."""
+    return sorted([*folder.glob("*.safetensors"), *folder.glob("*_lora/*.safetensors")])
+
+
+def model_fingerprint(folder: str | Path) -> str:
+    """
+    64 hex digits that name a checkpoint's weights.
+
+    Of a single weights file it is the file's SHA-256, as the Hub shows it; of several, that of the list of their names and
+    SHA-256s.
+
+    Raises:
+        UserError: when the folder has no weights.
+    """
+    folder = Path(folder)
+    files = weight_files(folder)
+    if not files:
+        raise UserError(
+            f"{folder} holds no weights (*.safetensors), so no result can be traced to it. Name a model folder."
+        )
+    if len(files) == 1:
+        return file_sha256(files[0])
+    lines = [f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def stamp(metrics: Mapping[str, Any], folder: str | Path, predictions: str | Path | None = None) -> dict[str, Any]:
+    """`metrics` with the marks of `slam-asr evaluate`: the program, the model's fingerprint, the predictions' SHA-256."""
+    marks = {"produced_by": PRODUCED_BY, "model_fingerprint": model_fingerprint(folder)}
+    if predictions is not None:
+        marks["predictions_sha256"] = file_sha256(Path(predictions))
+    return {**metrics, **marks}
+
+
+def read_stamped(path: str | Path, fingerprint: str) -> dict[str, Any]:
+    """
+    The content of a `metrics.json`, checked.
+
+    Args:
+        fingerprint: of the model that the figures must be of.
+    Raises:
+        UserError: when the file was not written by `evaluate`, is of other weights, does not add up, or its
+            `predictions.jsonl` beside it has changed.
+    """
+    path = Path(path)
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no metrics.json that can be read ({error}). {REMEDY}") from error
+    if not isinstance(metrics, dict) or metrics.get("produced_by") != PRODUCED_BY:
+        raise UserError(f"{path} was not produced by `slam-asr evaluate`; its figures cannot be published. {REMEDY}")
+    if metrics.get("model_fingerprint") != fingerprint:
+        found = str(metrics.get("model_fingerprint"))[:12]
+        raise UserError(f"{path} is of other weights ({found}..., the model is {fingerprint[:12]}...). {REMEDY}")
+    problem = inconsistency(metrics)
+    if problem:
+        raise UserError(f"{path} does not add up: {problem}. {REMEDY}")
+    predictions = path.with_name("predictions.jsonl")
+    wanted = metrics.get("predictions_sha256")
+    if wanted and predictions.is_file() and file_sha256(predictions) != wanted:
+        raise UserError(f"{predictions} is not the file that {path.name} was made from. {REMEDY}")
+    return metrics
+
+
+def inconsistency(metrics: Mapping[str, Any]) -> str | None:
+    """What in the figures contradicts itself, or None."""
+    try:
+        counts = {name: int(metrics[name]) for name in ("substitutions", "deletions", "insertions", "hits")}
+        words, rate = int(metrics["reference_words"]), metrics["wer"]
+    except (KeyError, TypeError, ValueError) as error:
+        return f"it lacks {error}"
+    if counts["hits"] + counts["substitutions"] + counts["deletions"] != words:
+        return f"hits, substitutions and deletions are not the {words} reference words"
+    errors = counts["substitutions"] + counts["deletions"] + counts["insertions"]
+    if words and (rate is None or abs(float(rate) - errors / words) > RATE_TOLERANCE):
+        return f"{errors} errors in {words} words are not a WER of {rate}"
+    interval = metrics.get("wer_ci")
+    if interval and rate is not None and not interval[0] - RATE_TOLERANCE <= rate <= interval[1] + RATE_TOLERANCE:
+        return f"the WER {rate} lies outside its interval {interval}"
+    return None
