@@ -1,7 +1,115 @@
-"""Danish text normalisation for scoring."""
+"""Danish text normalisation for scoring: spoken words, one spelling each.
 
-from trainers.evaluation.normalizers.basic import paper
+Numbers, ordinals and usual abbreviations are spelled out, "aa" counts as "å", hyphens and apostrophes inside words are
+joined, other diacritics stay.
+"""
+
+import functools
+import re
+
+from num2words import num2words
+
+from trainers.evaluation.normalizers.numbers import NumberRules, NumberWords
+from trainers.evaluation.normalizers.spoken_form import SpokenForm
+
+_PHRASES = {
+    "adr.": "adresse", "bl.a.": "blandt andet", "ca.": "cirka", "dr.": "doktor", "d.v.s.": "det vil sige",
+    "dvs.": "det vil sige", "ekskl.": "eksklusive", "etc.": "et cetera", "evt.": "eventuelt", "f.eks.": "for eksempel",
+    "fx": "for eksempel", "hhv.": "henholdsvis", "hr.": "herr", "inkl.": "inklusive", "jf.": "jævnfør",
+    "kl.": "klokken", "kr.": "kroner", "m.fl.": "med flere", "m.h.t.": "med hensyn til", "mht.": "med hensyn til",
+    "mia.": "milliarder", "mio.": "millioner", "m.m.": "med mere", "m.v.": "med videre", "mv.": "med videre",
+    "nr.": "nummer", "osv.": "og så videre", "pct.": "procent", "pga.": "på grund af", "p.g.a.": "på grund af",
+    "prof.": "professor", "tlf.": "telefon", "vedr.": "vedrørende", "bla.": "blandt andet",
+    "ca": "cirka", "dr": "doktor", "dvs": "det vil sige", "evt": "eventuelt", "f eks": "for eksempel", "hr": "herr",
+    "kl": "klokken", "kr": "kroner", "mht": "med hensyn til", "mia": "milliarder", "mio": "millioner", "nr": "nummer",
+    "osv": "og så videre", "pct": "procent", "pga": "på grund af", "½": "en halv",
+}  # fmt: skip
+_UNITS = {
+    "km/t": "kilometer i timen", "km": "kilometer", "m": "meter", "cm": "centimeter", "mm": "millimeter",
+    "m²": "kvadratmeter", "m2": "kvadratmeter", "kg": "kilo", "g": "gram", "l": "liter", "°c": "grader celsius",
+    "min": "minutter", "sek": "sekunder",
+}  # fmt: skip
+_WORDS = {
+    "én": "en", "ét": "et", "kilogram": "kilo", "hundred": "hundrede", "tusinde": "tusind",
+}  # fmt: skip
+_TENS = {
+    20: "tyvende", 30: "tredivte", 40: "fyrretyvende", 50: "halvtredsindstyvende", 60: "tresindstyvende",
+    70: "halvfjerdsindstyvende", 80: "firsindstyvende", 90: "halvfemsindstyvende",
+}  # fmt: skip
+
+
+def _cardinal(value: int) -> str:
+    """Below a million: "hundrede og enogtyve", "to tusind og fem", "nitten hundrede og femoghalvfems"."""
+    hundreds_first = 1100 <= value < 2000
+    thousands = 0 if hundreds_first else value // 1000
+    hundreds, rest = divmod(value - 1000 * thousands, 100)
+    words = []
+    if thousands:
+        words += [*([_cardinal(thousands)] if thousands > 1 else []), "tusind"]
+    if hundreds:
+        words += [*([_word(hundreds)] if hundreds > 1 else []), "hundrede"]
+    if rest or not words:
+        words += [*(["og"] if words else []), _word(rest)]
+    return " ".join(words)
+
+
+def _word(value: int) -> str:
+    """Below 100. num2words writes "treds" for 60."""
+    return "en" if value == 1 else re.sub("(?<!halv)treds", "tres", num2words(value, lang="da"))
+
+
+def _variants() -> dict[str, int]:
+    """The long and older spellings, and "et" for 1."""
+    tens = [(30, "tredve"), (40, "fyrretyve"), (60, "treds")]
+    tens += [(ten, _word(ten) + "indstyve") for ten in (50, 60, 70, 80, 90)]
+    table = {"et": 1}
+    for ten, word in tens:
+        table |= {(f"{_word(ones)}og" if ones else "") + word: ten + ones for ones in range(10)}
+    return table
+
+
+def _ordinal(value: int) -> str | None:
+    """The ordinals 1 to 99; above them Danish says the cardinal."""
+    tens, ones = divmod(value, 10)
+    if not 0 < value < 100:
+        return None
+    if value < 20:
+        return num2words(value, lang="da", to="ordinal")
+    return (f"{_word(ones)}og" if ones else "") + _TENS[10 * tens]
+
+
+@functools.cache
+def danish_numbers() -> NumberWords:
+    """Danish number words."""
+    rules = NumberRules(
+        below_100=_word,
+        link="og",
+        hundred=("hundrede", "hundred"),
+        thousand=("tusinde", "tusind"),
+        large={10**6: ("million", "millioner"), 10**9: ("milliard", "milliarder")},
+        spell=_cardinal,
+        ordinal=_ordinal,
+        comma="komma",
+        variants=_variants(),
+    )
+    return NumberWords(rules)
+
+
+@functools.cache
+def _spoken_form() -> SpokenForm:
+    return SpokenForm(
+        numbers=danish_numbers(),
+        phrases=_PHRASES,
+        units=_UNITS,
+        signs={"%": "procent", "&": "og", "°": "grader"},
+        currencies={"€": "euro", "$": "dollar", "£": "pund"},
+        words=_WORDS,
+        ordinal=re.compile(r"(?<![\w.,])(\d+)\.(?=\s+[^\W\d_])"),
+        minus="minus",
+        keep_apostrophes=False,
+    )
 
 
 def danish(text: str) -> str:
-    return paper(text)
+    """One pass of the Danish normaliser; `get_normalizer("da")` repeats it until nothing changes."""
+    return _spoken_form()(text).replace("aa", "å")
