@@ -1,0 +1,63 @@
+"""The command line as a person meets it: help, wrong arguments, errors without a traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainers import cli
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "trainers.cli", *arguments], capture_output=True, text=True, timeout=120)
+
+
+def test_help_lists_every_command() -> None:
+    output = run("--help")
+    assert output.returncode == 0
+    for command in cli.COMMANDS:
+        assert f"\n  {command} " in output.stdout
+
+
+def test_help_needs_no_heavy_import() -> None:
+    code = "import sys, trainers.cli as cli; cli.main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_each_command_explains_itself(command: str) -> None:
+    text = cli.parser_for(command).format_help()
+    assert "--debug" in text
+    assert len(cli.load(command).HELP) > 20
+    assert f"slam-asr {command}" in text
+
+
+def test_unknown_command_is_refused_with_the_choices() -> None:
+    output = run("transcript")
+    assert output.returncode == 2
+    assert "transcribe" in output.stderr
+    assert "Traceback" not in output.stderr
+
+
+def test_no_command_shows_help() -> None:
+    output = run()
+    assert output.returncode == 2
+    assert "slam-asr quickstart" in output.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["transcribe", "no/such/model", "no/such/file.wav"], "no/such"),
+        (["score", "no/such/file.jsonl", "--language", "nl"], "no/such/file.jsonl"),
+        (["train", "no/such/recipe.yaml"], "no/such/recipe.yaml"),
+        (["compare", "no/such/a.jsonl", "no/such/b.jsonl"], "no/such/a.jsonl"),
+    ],
+)
+def test_wrong_paths_are_one_paragraph(arguments: list[str], expected: str, tmp_path: Path) -> None:
+    output = run(*arguments)
+    assert output.returncode in (1, 2)
+    assert expected in output.stderr.replace("\n", " ")
+    assert "Traceback" not in output.stderr
+    assert output.stderr.count("error:") == 1
