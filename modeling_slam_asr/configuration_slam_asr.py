@@ -47,9 +47,10 @@ class SlamAsrConfig(PreTrainedConfig):
         prune_encoder_layers: `0`; `n` for the last `n` encoder blocks; or a list of block indices of the base encoder,
             negative ones counted from the end.
         projector_type: `"concat_linear"`, `"conv1d"` or `"qformer"`.
+        projector_layer_norm: end with a LayerNorm (arXiv 2603.27981); False gives SLAM-LLM's projectors. The Q-Former has one.
         projector_downsample_rate: encoder frames (50 a second) joined in one audio token; not used by the Q-Former.
         projector_hidden_size: width between the projector's two linear layers.
-        projector_dropout: dropout probability in the projector.
+        projector_dropout: dropout probability between the layers of `"concat_linear"`.
         projector_num_queries, projector_num_layers: audio tokens of an utterance and depth, for the Q-Former only.
         audio_model_id, audio_model_revision, text_model_id, text_model_revision: where the frozen parts come from.
         lora, encoder_lora: keyword arguments of `peft.LoraConfig` for the LLM and for the encoder, or None.
@@ -70,10 +71,12 @@ class SlamAsrConfig(PreTrainedConfig):
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="qwen2"),
     }
 
-    audio_config: dict[str, Any] | PreTrainedConfig | None = None
-    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    # A mapping or None at first, a `WhisperConfig` and the LLM's own configuration after `__post_init__`.
+    audio_config: Any = None
+    text_config: Any = None
     prune_encoder_layers: int | list[int] = 0
     projector_type: str = "concat_linear"
+    projector_layer_norm: bool = True
     projector_downsample_rate: int = 5
     projector_hidden_size: int = 2048
     projector_dropout: float = 0.1
