@@ -1,0 +1,201 @@
+"""The cache's files: pieces of some 100 MB, each whole, checked and locked by itself."""
+
+import fcntl
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from trainers.errors import UserError
+from trainers.feature_cache.depths import Depth, depth_name
+from trainers.files import write_bytes, write_json
+
+META = "cache.json"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows `start` to `end` of a data set, at all depths: a safetensors file, and a JSON file once that is complete."""
+
+    folder: Path
+    number: int
+    start: int
+    end: int
+
+    @property
+    def data(self) -> Path:
+        return self.folder / f"states-{self.number:05d}.safetensors"
+
+    @property
+    def record(self) -> Path:
+        return self.folder / f"states-{self.number:05d}.json"
+
+    def write(self, states: Mapping[str, list[torch.Tensor]]) -> None:
+        """Store `{depth name: [(frames, width) of each row]}`, the data first and then the record that makes it count."""
+        for pattern in (f".{self.data.name}.*", f".{self.record.name}.*"):  # what a killed process left half written
+            for leftover in self.folder.glob(pattern):
+                leftover.unlink()
+        first = next(iter(states.values()))
+        content = save({name: torch.cat(parts).contiguous() for name, parts in states.items()})
+        try:
+            write_bytes(self.data, content)
+            lengths = [len(part) for part in first]
+            write_json(self.record, {"bytes": len(content), "crc32": zlib.crc32(content), "frames": lengths})
+        except OSError as error:
+            raise UserError(
+                f"The feature cache cannot be written to {str(self.folder)!r}: {error.strerror or error}. What is "
+                "finished stays and is used again: free some space, or choose another cache directory, and start again."
+            ) from error
+
+    def frames(self, check: bool = True) -> list[int] | None:
+        """Frames of each row; None when the shard is missing, incomplete, or (if `check`) its bytes have changed."""
+        try:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+            frames, size, checksum = record["frames"], record["bytes"], record["crc32"]
+            if len(frames) != self.end - self.start or self.data.stat().st_size != size:
+                return None
+            if check and _crc32(self.data) != checksum:
+                return None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return list(frames)
+
+    @contextmanager
+    def locked(self, wait: bool) -> Iterator[bool]:
+        """Whether this process has the shard to itself; the lock ends with the process, however that ends."""
+        with lock_file(self.folder / f"states-{self.number:05d}.lock", wait) as owned:
+            yield owned
+
+
+class FeatureCache:
+    """
+    A finished cache.
+
+    Attributes:
+        folder: where it lies.
+        depths: names of the depths in it, see [`depth_name`].
+        lengths: frames (50 a second) of each row.
+    """
+
+    def __init__(self, folder: Path, rows: Sequence[Mapping[str, Any]] | None, lengths: Sequence[int]) -> None:
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        self.folder = folder
+        self.rows = rows
+        self.lengths = list(lengths)
+        self.depths: list[str] = meta["depths"]
+        self.width: int = meta["width"]
+        self.dtype: str = meta["dtype"]
+        self.shards = shards_of(folder, meta)
+        self._places: list[tuple[int, int]] = []
+        for shard in self.shards:
+            position = 0
+            for frames in self.lengths[shard.start : shard.end]:
+                self._places.append((shard.number, position))
+                position += frames
+        self._open: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}
+
+    @property
+    def nbytes(self) -> int:
+        """Size on disk in bytes."""
+        return sum(shard.data.stat().st_size for shard in self.shards)
+
+    def states(self, index: int, depth: Depth) -> torch.Tensor:
+        """States before the final LayerNorm of one row: `(frames, d_model)` in the cache's dtype.
+
+        Raises:
+            UserError: the cache does not hold this depth.
+        """
+        name = depth_name(depth)
+        if name not in self.depths:
+            raise UserError(
+                f"The feature cache {str(self.folder)!r} holds the depths {', '.join(self.depths)}, not {name}."
+            )
+        number, position = self._places[index]
+        if number not in self._open:
+            self._open[number] = safe_open(self.shards[number].data, framework="pt")
+        return self._open[number].get_slice(name)[position : position + self.lengths[index]]
+
+    def dataset(self, depth: Depth, rows: Sequence[Mapping[str, Any]] | None = None) -> "FeatureRows":
+        """The data set's rows with `encoder_hidden_states` in place of `audio`, for training at one depth.
+
+        Args:
+            rows: replaces the rows that the cache was built of, in the same order.
+        """
+        rows = self.rows if rows is None else rows
+        if rows is None or len(rows) != len(self):
+            raise ValueError(f"The cache holds {len(self)} rows; the data set has {0 if rows is None else len(rows)}.")
+        self.states(0, depth)  # an unknown depth fails here, not in a worker
+        return FeatureRows(self, depth, rows)
+
+
+class FeatureRows(torch.utils.data.Dataset[dict[str, Any]]):
+    """Rows of a data set at one depth: their own columns without `audio`, and `encoder_hidden_states` `(frames, d_model)`.
+
+    A column's name as index gives the column, as with `datasets.Dataset`.
+    """
+
+    def __init__(self, cache: FeatureCache, depth: Depth, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.cache = cache
+        self.depth = depth
+        # Reading a row of a data set that holds its audio would read the audio.
+        self.rows = rows.remove_columns("audio") if hasattr(rows, "remove_columns") else rows
+
+    def __len__(self) -> int:
+        return len(self.cache)
+
+    def __getitem__(self, index: int | str) -> Any:
+        if isinstance(index, str):
+            return self.rows[index] if hasattr(self.rows, "column_names") else [row.get(index) for row in self.rows]  # type: ignore[call-overload]
+        row = {name: value for name, value in self.rows[index].items() if name != "audio"}
+        return {**row, "encoder_hidden_states": self.cache.states(index, self.depth)}
+
+    @property
+    def column_names(self) -> list[str]:
+        """Names of the columns that can be read alone."""
+        names = getattr(self.rows, "column_names", None)
+        return list(names if names is not None else self.rows[0])
+
+
+def shards_of(folder: Path, meta: Mapping[str, Any]) -> list[Shard]:
+    """The pieces that a cache's description lists."""
+    ends = meta["shard_ends"]
+    return [
+        Shard(folder, number, start, end) for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False))
+    ]
+
+
+@contextmanager
+def lock_file(path: Path, wait: bool) -> Iterator[bool]:
+    """An exclusive lock on `path` between processes; yields False if another one has it and `wait` is False."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def _crc32(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            value = zlib.crc32(block, value)
+    return value
