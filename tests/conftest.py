@@ -49,6 +49,11 @@ def tiny_whisper_encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         decoder_attention_heads=4,
         encoder_ffn_dim=2 * TINY_D_MODEL,
         decoder_ffn_dim=2 * TINY_D_MODEL,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+        begin_suppress_tokens=None,
         architectures=["WhisperForConditionalGeneration"],
     )
     with torch.random.fork_rng(devices=[]):

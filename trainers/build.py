@@ -1,0 +1,88 @@
+"""The model and processor that a recipe describes."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from trainers.errors import UserError
+from trainers.recipe import DecodingSpec, Recipe
+
+EMBEDDED_BASES = Path(__file__).parent / "embedded" / "bases"
+
+
+def base_model(name: str) -> str:
+    """The folder of a base model that comes with the project (`embedded/encoder`, `embedded/lm`), or `name` itself.
+
+    Raises:
+        UserError: an embedded base of that name does not exist.
+    """
+    kind, _, part = name.partition("/")
+    if kind != "embedded":
+        return name
+    folder = EMBEDDED_BASES / part
+    if not (folder / "config.json").is_file():
+        there = sorted(f"embedded/{path.parent.name}" for path in EMBEDDED_BASES.glob("*/config.json"))
+        raise UserError(
+            f"There is no base model {name!r}. Those that come with the project: {', '.join(there) or 'none'}."
+        )
+    return str(folder)
+
+
+def build_model(recipe: Recipe) -> SlamAsrForConditionalGeneration:
+    """The recipe's model with a fresh projector (and LoRA), seeded; base parts frozen, trainable parts in float32."""
+    set_seed(recipe.seed)
+    options: dict[str, Any] = {} if recipe.prompt is None else {"prompt": recipe.prompt}
+    try:
+        model = SlamAsrForConditionalGeneration.from_base_models(
+            base_model(recipe.audio_model),
+            base_model(recipe.text_model),
+            prune_encoder_layers=recipe.prune_encoder_layers,
+            lora=recipe.lora.to_peft() if recipe.lora is not None else None,
+            dtype=getattr(torch, recipe.dtype),
+            audio_revision=recipe.audio_revision,
+            text_revision=recipe.text_revision,
+            projector_type=recipe.projector.type,
+            projector_downsample_rate=recipe.projector.downsample_rate,
+            projector_hidden_size=recipe.projector.hidden_size,
+            projector_dropout=recipe.projector.dropout,
+            pad_to_30s=recipe.pad_to_30s,
+            **options,
+        )
+    except OSError as error:
+        raise UserError(
+            f"A base model cannot be read (audio_model={recipe.audio_model!r}, text_model={recipe.text_model!r}): "
+            f"{' '.join(str(error).split())}"
+        ) from error
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # AdamW's small steps vanish in bfloat16 weights
+            parameter.data = parameter.data.float()
+    set_decoding(model, recipe.decoding)
+    return model
+
+
+def build_processor(recipe: Recipe) -> SlamAsrProcessor:
+    """The processor that belongs to the recipe's model."""
+    options: dict[str, Any] = {} if recipe.prompt is None else {"prompt": recipe.prompt}
+    return SlamAsrProcessor.from_base_models(
+        base_model(recipe.audio_model),
+        base_model(recipe.text_model),
+        audio_revision=recipe.audio_revision,
+        text_revision=recipe.text_revision,
+        projector_type=recipe.projector.type,
+        projector_downsample_rate=recipe.projector.downsample_rate,
+        pad_to_30s=recipe.pad_to_30s,
+        **options,
+    )
+
+
+def set_decoding(model: SlamAsrForConditionalGeneration, decoding: DecodingSpec) -> None:
+    """Make the recipe's decoder the model's own, so that validation, test and every later use decode alike."""
+    config = model.generation_config
+    config.num_beams = decoding.num_beams
+    config.max_new_tokens = decoding.max_new_tokens
+    config.repetition_penalty = decoding.repetition_penalty
+    if decoding.num_beams > 1:
+        config.length_penalty = decoding.length_penalty

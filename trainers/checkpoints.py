@@ -1,0 +1,116 @@
+"""Checkpoints of a run: which are whole, what is trained in them, and how they are thrown away."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from trainers.errors import UserError
+from trainers.files import write_json
+
+MARKER = "complete.json"
+TRAINABLE = "trainable.safetensors"
+_NAME = re.compile(r"checkpoint-(\d+)$")
+
+
+def mark_complete(folder: Path, **facts: Any) -> None:
+    """Declare a checkpoint whole: a list of its files and sizes, and `facts`, written last and atomically."""
+    files = {
+        str(path.relative_to(folder)): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MARKER
+    }
+    write_json(folder / MARKER, {"files": files, **facts})
+
+
+def read_marker(folder: Path) -> dict[str, Any] | None:
+    """What `mark_complete` wrote, or None when the checkpoint is not whole (never finished, cut short, half deleted)."""
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        whole = all((folder / name).stat().st_size == size for name, size in marker["files"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return marker if whole else None
+
+
+def list_checkpoints(output_dir: Path) -> list[Path]:
+    """The checkpoint folders of a run, whole or not, oldest step first."""
+    found = [(int(match[1]), path) for path in output_dir.glob("checkpoint-*") if (match := _NAME.search(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def last_checkpoint(output_dir: Path) -> Path | None:
+    """The whole checkpoint of the latest step, or None."""
+    return next((path for path in reversed(list_checkpoints(output_dir)) if read_marker(path) is not None), None)
+
+
+def remove_incomplete(output_dir: Path) -> list[Path]:
+    """Delete checkpoints that are not whole, and return them."""
+    broken = [path for path in list_checkpoints(output_dir) if read_marker(path) is None]
+    for path in broken:
+        remove(path)
+    return broken
+
+
+def rotate(output_dir: Path, keep: int) -> None:
+    """Delete all but the `keep` latest whole checkpoints."""
+    whole = [path for path in list_checkpoints(output_dir) if read_marker(path) is not None]
+    for path in whole[:-keep]:
+        remove(path)
+
+
+def remove(folder: Path) -> None:
+    """Delete a checkpoint, its marker first, so that one cut off half way is never taken for whole."""
+    (folder / MARKER).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+
+
+def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors that are trained, by parameter name, on the CPU."""
+    return {
+        name: parameter.detach().cpu().contiguous()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def save_trainable(state: dict[str, torch.Tensor], folder: Path) -> Path:
+    """Write `trainable.safetensors`, atomically."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / TRAINABLE
+    temporary = folder / f".{TRAINABLE}.tmp"
+    save_file(state, temporary, metadata={"format": "pt"})
+    os.replace(temporary, path)
+    return path
+
+
+def load_trainable(model: nn.Module, folder: Path) -> None:
+    """Put the tensors of `trainable.safetensors` into the model, in place.
+
+    Raises:
+        UserError: a tensor is missing, unknown, or of another shape; the model is left as it was.
+    """
+    tensors = load_file(folder / TRAINABLE)
+    wanted = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    problems = [f"{name} is missing" for name in sorted(wanted.keys() - tensors.keys())]
+    problems += [f"{name} is not trained by this recipe" for name in sorted(tensors.keys() - wanted.keys())]
+    problems += [
+        f"{name} has shape {tuple(tensors[name].shape)} where the model has {tuple(wanted[name].shape)}"
+        for name in sorted(tensors.keys() & wanted.keys())
+        if tensors[name].shape != wanted[name].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise UserError(
+            f"The checkpoint {folder} does not belong to this recipe: {'; '.join(problems[:5])}{more}. "
+            "Resume with the recipe that the run was started with."
+        )
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            parameter.copy_(tensors[name])

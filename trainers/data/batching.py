@@ -1,0 +1,159 @@
+"""Which utterances make up which batch: seeded, the same for any number of processes, every utterance once an epoch."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+from trainers.errors import UserError
+
+Key = tuple[int, int]
+_BUCKET_RATIO = 1.15  # longest over shortest utterance of a bucket: at most 15 % of a batch is padding
+
+
+class EpochBatchSampler(Sampler[list[Key]]):
+    """One process's micro-batches, as lists of (row index, epoch).
+
+    With `batch_size`, an epoch is a permutation of the rows cut into global batches of `batch_size * world_size`, each
+    shared out evenly. With `costs` and `budget`, rows of similar cost share a bucket, and a micro-batch holds as many rows
+    of one bucket as keep (rows x largest cost) within the budget; a row above the budget stands alone. The number of
+    micro-batches is the same in every epoch and process, and rows and order change with the epoch.
+
+    A run on W processes sees the global batches of a run on one process with W times the batch size or, under a
+    budget, W times the gradient accumulation.
+
+    Args:
+        rows: number of rows.
+        seed: of the order.
+        batch_size: rows of a micro-batch, when there is no budget.
+        costs: what each row costs: seconds of audio, or tokens.
+        budget: the most that a micro-batch may cost with its padding.
+        rank, world_size: this process among how many.
+
+    Raises:
+        UserError: fewer rows than processes.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        *,
+        seed: int,
+        batch_size: int | None = None,
+        costs: Sequence[float] | None = None,
+        budget: float | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if (batch_size is None) == (costs is None or budget is None):
+            raise ValueError("Give either batch_size, or costs with budget.")
+        if rows < world_size:
+            raise UserError(
+                f"{rows} training utterances cannot be shared among {world_size} processes: use fewer processes."
+            )
+        self.rows, self.seed, self.batch_size = rows, seed, batch_size
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+        self.buckets: list[tuple[np.ndarray, int]] = []
+        if costs is not None and budget is not None:
+            self.buckets = make_buckets(np.asarray(costs, dtype=np.float64), budget)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch that the next iteration is for; the trainer calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        if self.buckets:
+            return math.ceil(sum(math.ceil(len(rows) / size) for rows, size in self.buckets) / self.world_size)
+        assert self.batch_size is not None
+        return math.ceil(self.rows / (self.batch_size * self.world_size))
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for batch in self.plan(self.epoch)[self.rank :: self.world_size]:
+            yield [(int(index), self.epoch) for index in batch]
+
+    def plan(self, epoch: int) -> list[list[int]]:
+        """All processes' micro-batches of an epoch: process r takes those at r, r + world_size, and so on."""
+        rng = np.random.default_rng([self.seed, epoch])
+        if not self.buckets:
+            return self._fixed(rng.permutation(self.rows))
+        batches = [
+            [int(row) for row in shuffled[start : start + size]]
+            for rows, size in self.buckets
+            for shuffled in [rng.permutation(rows)]
+            for start in range(0, len(rows), size)
+        ]
+        batches = [batches[index] for index in rng.permutation(len(batches))]
+        return split_to_multiple(batches, self.world_size)
+
+    def _fixed(self, order: np.ndarray) -> list[list[int]]:
+        assert self.batch_size is not None
+        step = self.batch_size * self.world_size
+        chunks = [order[start : start + step] for start in range(0, len(order), step)]
+        if len(chunks) > 1 and len(chunks[-1]) < self.world_size:  # every process needs a row of the last batch
+            both = np.concatenate(chunks[-2:])
+            chunks[-2:] = [both[: -self.world_size], both[-self.world_size :]]
+        return [part.tolist() for chunk in chunks for part in np.array_split(chunk, self.world_size)]
+
+
+def make_buckets(costs: np.ndarray, budget: float) -> list[tuple[np.ndarray, int]]:
+    """Buckets of rows with similar costs, each with the number of rows that a batch of it may hold."""
+    order = np.argsort(costs, kind="stable")[::-1]
+    buckets = []
+    start = 0
+    while start < len(order):
+        longest = costs[order[start]]
+        end = start
+        while end < len(order) and costs[order[end]] * _BUCKET_RATIO >= longest:
+            end += 1
+        size = max(1, int(budget // longest)) if longest > 0 else len(order)
+        # A bucket smaller than one batch takes in shorter rows: a little more padding, fewer tiny batches.
+        end = max(end, min(start + size, len(order)))
+        buckets.append((order[start:end], size))
+        start = end
+    return buckets
+
+
+def split_to_multiple(batches: list[list[int]], multiple: int) -> list[list[int]]:
+    """Batches whose number is a multiple of `multiple`: the largest are halved until it is; no row is lost or repeated."""
+    batches = list(batches)
+    while len(batches) % multiple:
+        index = max(range(len(batches)), key=lambda position: len(batches[position]))
+        batch = batches[index]
+        if len(batch) < 2:
+            raise UserError(
+                f"{len(batches)} batches of one utterance cannot be shared among {multiple} processes: "
+                "raise the batch's budget or use fewer processes."
+            )
+        half = len(batch) // 2
+        batches[index] = batch[:half]
+        batches.append(batch[half:])
+    return batches
+
+
+class EpochRows(Dataset[dict[str, Any]]):
+    """A data set indexed by the sampler's keys: its rows, each with its `index` and the `epoch` it is read for."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: Key | int) -> dict[str, Any]:
+        index, epoch = key if isinstance(key, tuple) else (key, 0)
+        return {**self.dataset[index], "index": index, "epoch": epoch}
+
+
+def evaluation_batches(costs: Sequence[float], batch_size: int, rank: int = 0, world_size: int = 1) -> list[list[int]]:
+    """One process's batches of an evaluation: rows of similar cost together, longest first.
+
+    Every process gets the same number of batches; the first few are given to more than one process where the number does
+    not divide, so that processes which must move in step can. Results are told apart by their row index.
+    """
+    order = sorted(range(len(costs)), key=lambda index: (-costs[index], index))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    rounds = math.ceil(len(batches) / world_size)
+    return [batches[(step * world_size + rank) % len(batches)] for step in range(rounds)]

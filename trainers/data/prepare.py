@@ -1,0 +1,180 @@
+"""From data specs to the rows that training and evaluation use: read, checked, filtered, normalised, counted."""
+
+import itertools
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, Value, concatenate_datasets
+
+from trainers.data.scan import Scanned, scan
+from trainers.data.sources import load_source
+from trainers.data.spec import DataSpec
+from trainers.data.text import normalize_transcript
+from trainers.errors import UserError
+from trainers.files import write_jsonl
+
+MAX_BAD_FRACTION = 0.01
+_ADDED = Features({"transcript": Value("string"), "seconds": Value("float64")})
+
+
+@dataclass
+class DataReport:
+    """What became of the rows of one role (train, validation, test): how many were kept, and why the others were not."""
+
+    role: str
+    rows: int = 0
+    kept: int = 0
+    hours: float = 0.0
+    dropped: dict[str, int] = field(default_factory=dict)
+    bad_files: list[dict[str, Any]] = field(default_factory=list)
+
+    def drop(self, reason: str) -> None:
+        """Count one row that is left out for `reason`."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+    def describe(self) -> str:
+        """One line for people."""
+        reasons = "".join(f", {count} {reason}" for reason, count in self.dropped.items())
+        return f"{self.role}: {self.kept} of {self.rows} utterances, {self.hours:.2f} h{reasons}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts, for `metrics.json`; the bad files stand in `bad_files.jsonl`."""
+        return {"rows": self.rows, "kept": self.kept, "hours": round(self.hours, 4), "dropped": dict(self.dropped)}
+
+
+def prepare(
+    specs: Sequence[DataSpec],
+    role: str,
+    *,
+    seed: int = 42,
+    max_bad_fraction: float = MAX_BAD_FRACTION,
+    output_dir: Path | None = None,
+    quiet: bool = False,
+) -> tuple[Dataset, DataReport]:
+    """The utterances of all `specs` as one data set, and what was left out.
+
+    The columns are those of `trainers.data.rows`, with `transcript` (normalised for training) and `seconds` (measured).
+    `text` stays as the source has it: it is the reference for scoring.
+
+    Args:
+        role: `train`, `validation` or `test`; used in messages and file names.
+        seed: chooses the rows where `max_samples` or `max_hours` leaves some out.
+        max_bad_fraction: share of damaged recordings above which this is an error.
+        output_dir: where `scan-{role}.jsonl` is kept (and used again by a resumed run) and `bad_files.jsonl` goes.
+
+    Raises:
+        UserError: too many damaged recordings, or nothing left to use.
+    """
+    report = DataReport(role)
+    sources = [load_source(spec) for spec in specs]
+    scanned = _scan_all(specs, sources, role, output_dir, quiet)
+    for found in scanned:
+        report.rows += len(found)
+        report.bad_files += [{"role": role, **item.as_dict()} for item in found if item.error is not None]
+    _check_damage(report, max_bad_fraction, output_dir)
+    parts = [_select(*one, report, seed) for one in zip(specs, sources, scanned, strict=True)]
+    dataset = concatenate_datasets(parts)
+    report.kept = len(dataset)
+    report.hours = sum(dataset["seconds"]) / 3600
+    if not len(dataset):
+        raise UserError(f"No utterance is left for {role}. {report.describe()}. Loosen the filters or check the data.")
+    return dataset, report
+
+
+def _scan_all(
+    specs: Sequence[DataSpec], sources: Sequence[Dataset], role: str, output_dir: Path | None, quiet: bool
+) -> list[list[Scanned]]:
+    """What a scan found of every source, from the file of an earlier scan of the same rows where there is one."""
+    ids = [name for source in sources for name in source["id"]]
+    path = output_dir / f"scan-{role}.jsonl" if output_dir is not None else None
+    flat: list[Scanned] = []
+    if path is not None and path.is_file():
+        flat = [Scanned(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    if [item.id for item in flat] != ids:
+        flat = []
+        for spec, source in zip(specs, sources, strict=True):
+            flat += scan(source, spec.verify, f"reading {role} audio", quiet)
+        if path is not None:
+            write_jsonl(path, [item.as_dict() for item in flat])
+    starts = [sum(len(source) for source in sources[:index]) for index in range(len(sources) + 1)]
+    return [flat[start:end] for start, end in itertools.pairwise(starts)]
+
+
+def _check_damage(report: DataReport, max_bad_fraction: float, output_dir: Path | None) -> None:
+    bad = report.bad_files
+    if bad:
+        report.dropped["damaged"] = len(bad)
+    if output_dir is not None:
+        path = output_dir / "bad_files.jsonl"
+        earlier = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        kept = [row for row in map(json.loads, earlier) if row["role"] != report.role]
+        if kept or bad:
+            write_jsonl(path, [*kept, *({"role": row["role"], "id": row["id"], "error": row["error"]} for row in bad)])
+    if len(bad) > max_bad_fraction * report.rows:
+        listed = f" All are listed in {output_dir / 'bad_files.jsonl'}." if output_dir is not None else ""
+        raise UserError(
+            f"{len(bad)} of {report.rows} {report.role} recordings cannot be read, more than "
+            f"max_bad_fraction={max_bad_fraction:g} allows. The first: {bad[0]['error']}{listed} "
+            "Mend or remove them, or raise max_bad_fraction."
+        )
+
+
+def _select(spec: DataSpec, source: Dataset, scanned: Sequence[Scanned], report: DataReport, seed: int) -> Dataset:
+    """The rows of one source that pass the filters, in their order, with `transcript` and `seconds`."""
+    transcripts = [
+        normalize_transcript(
+            text,
+            lowercase=spec.lowercase,
+            remove_punctuation=spec.remove_punctuation,
+            keep_characters=spec.keep_characters,
+        )
+        for text in source["text"]
+    ]
+    kept = []
+    for index, (item, transcript) in enumerate(zip(scanned, transcripts, strict=True)):
+        reason = rejection(spec, item.duration, transcript) if item.error is None else None
+        if reason is not None:
+            report.drop(reason)
+        elif item.error is None:
+            kept.append(index)
+    chosen = _limit(spec, kept, scanned, seed)
+    if len(chosen) < len(kept):
+        reason = "beyond max_samples or max_hours"
+        report.dropped[reason] = report.dropped.get(reason, 0) + len(kept) - len(chosen)
+    added = Dataset.from_dict(
+        {"transcript": transcripts, "seconds": [item.duration for item in scanned]}, features=_ADDED
+    )
+    return concatenate_datasets([source, added], axis=1).select(chosen)
+
+
+def rejection(spec: DataSpec, seconds: float, transcript: str) -> str | None:
+    """Why the filters of `spec` leave an utterance out, or None."""
+    if seconds < spec.min_duration:
+        return f"shorter than {spec.min_duration:g} s"
+    if seconds > spec.max_duration:
+        return f"longer than {spec.max_duration:g} s"
+    if len(transcript) < spec.min_characters:
+        return "without text"
+    if spec.max_characters is not None and len(transcript) > spec.max_characters:
+        return f"of more than {spec.max_characters} characters"
+    return None
+
+
+def _limit(spec: DataSpec, kept: list[int], scanned: Sequence[Scanned], seed: int) -> list[int]:
+    """A seeded choice of at most `max_samples` rows and `max_hours` hours, in the source's order."""
+    if spec.max_samples is None and spec.max_hours is None:
+        return kept
+    order = kept.copy()
+    random.Random(seed).shuffle(order)
+    chosen: list[int] = []
+    seconds = 0.0
+    for index in order[: spec.max_samples]:
+        seconds += scanned[index].duration
+        if spec.max_hours is not None and seconds > 3600 * spec.max_hours and chosen:
+            break
+        chosen.append(index)
+    return sorted(chosen)

@@ -1,0 +1,106 @@
+"""What a recipe says about data: where utterances come from, which are kept, how they are varied."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trainers.errors import UserError
+
+DataFormat = Literal["auto", "hub", "audiofolder", "jsonl", "common_voice", "embedded"]
+
+
+@dataclass
+class DataSpec:
+    """One source of utterances.
+
+    `dataset` is a Hub data-set id, a folder, a `.jsonl` manifest, or `embedded` (the corpus synthesised on the spot).
+    Durations are seconds; text lengths are characters after normalisation. `max_samples` and `max_hours` take a seeded
+    choice; `max_shards` reads only the first tar files of a Common Voice split. `verify` says how damage is looked for:
+    `decode` reads every recording once, `header` trusts the files' headers and reads only what has none.
+    """
+
+    dataset: str
+    format: DataFormat = "auto"
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    streaming: bool = False
+    shuffle_buffer: int = 1000
+    language: str | None = None
+    audio_column: str | None = None
+    text_column: str | None = None
+    lowercase: bool = True
+    remove_punctuation: bool = True
+    keep_characters: str = "'"
+    min_duration: float = 0.5
+    max_duration: float = 30.0
+    min_characters: int = 1
+    max_characters: int | None = None
+    max_samples: int | None = None
+    max_hours: float | None = None
+    max_shards: int | None = None
+    verify: Literal["decode", "header"] = "decode"
+
+    def __post_init__(self) -> None:
+        if not self.dataset:
+            raise UserError("dataset is empty: give a Hub data-set id, a folder, a .jsonl manifest, or 'embedded'.")
+        if not 0 <= self.min_duration < self.max_duration:
+            raise UserError(
+                f"min_duration={self.min_duration} and max_duration={self.max_duration} leave no utterance: "
+                "min_duration must be 0 or more and below max_duration (seconds)."
+            )
+        for name in ("max_samples", "max_hours", "max_shards", "max_characters"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UserError(f"{name}={value} leaves no utterance: give a number above 0, or null for no limit.")
+
+
+@dataclass
+class SpecAugment:
+    """SpecAugment (Park et al. 2019, arXiv 1904.08779): masks over time (frames of 10 ms) and mel bins."""
+
+    time_masks: int = 2
+    time_width: int = 40
+    max_time_fraction: float = 0.2
+    frequency_masks: int = 2
+    frequency_width: int = 15
+
+
+@dataclass
+class NoiseAugment:
+    """Noise added with `probability` at a signal-to-noise ratio drawn from `snr_db`; pink noise, or files of `folder`."""
+
+    probability: float = 0.5
+    snr_db: list[float] = field(default_factory=lambda: [10.0, 30.0])
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.snr_db) != 2 or self.snr_db[0] > self.snr_db[1]:
+            raise UserError(f"snr_db={self.snr_db} must be two numbers, the lower first, in decibels.")
+
+
+@dataclass
+class SilenceAugment:
+    """Silence (a very low noise) put before and after the utterance with `probability`, each at most `max_seconds`."""
+
+    probability: float = 0.5
+    max_seconds: float = 1.0
+
+
+@dataclass
+class AugmentationSpec:
+    """Changes to the training audio, all off by default. None can be used with cached encoder states."""
+
+    spec_augment: SpecAugment | None = None
+    speed_factors: list[float] | None = None
+    noise: NoiseAugment | None = None
+    silence: SilenceAugment | None = None
+
+    def __post_init__(self) -> None:
+        if self.speed_factors is not None and any(not 0.5 <= factor <= 2 for factor in self.speed_factors):
+            raise UserError(f"speed_factors={self.speed_factors}: each factor must lie between 0.5 and 2.")
+
+    @property
+    def active(self) -> list[str]:
+        """The names of the changes that are on."""
+        names = ("spec_augment", "speed_factors", "noise", "silence")
+        return [name for name in names if getattr(self, name)]

@@ -1,0 +1,78 @@
+"""Training on a data set of the Hub while it is being downloaded."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch.utils.data
+from accelerate import PartialState
+
+from trainers.data.prepare import DataReport, rejection
+from trainers.data.rows import read_audio
+from trainers.data.sources import stream_hub, stream_row
+from trainers.data.spec import DataSpec
+from trainers.data.text import normalize_transcript
+from trainers.errors import UserError
+
+_LOOK_AT_LEAST = 200
+
+
+class SpeechStream(torch.utils.data.IterableDataset[dict[str, Any]]):
+    """An endless stream of rows as `prepare` makes them, reshuffled within a buffer on each pass over the data set.
+
+    Rows are dealt out to processes and workers in turn. Damaged recordings and those that the filters reject are left
+    out and counted in `report`; the share of damaged ones is watched once 200 rows have been seen.
+    A resumed run reads the stream again from its start up to where it stopped.
+    """
+
+    def __init__(self, spec: DataSpec, *, seed: int, max_bad_fraction: float) -> None:
+        self.spec, self.seed, self.max_bad_fraction = spec, seed, max_bad_fraction
+        self.report = DataReport("train")
+        self.stream, self.audio_column, self.text_column = stream_hub(spec)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        state, worker = PartialState(), torch.utils.data.get_worker_info()
+        shares = state.num_processes * (worker.num_workers if worker else 1)
+        share = state.process_index * (worker.num_workers if worker else 1) + (worker.id if worker else 0)
+        epoch = 0
+        while True:
+            shuffled = self.stream.shuffle(seed=self.seed + epoch, buffer_size=self.spec.shuffle_buffer)
+            kept = 0
+            for index, raw in enumerate(shuffled):
+                if index % shares == share:
+                    row = self._checked(stream_row(self.spec, raw, index, self.audio_column, self.text_column))
+                    if row is not None:
+                        kept += 1
+                        yield {**row, "index": index, "epoch": epoch}
+            if not kept:
+                raise UserError(f"No utterance is left of the stream {self.spec.dataset!r}. {self.report.describe()}.")
+            epoch += 1
+
+    def _checked(self, row: dict[str, Any]) -> dict[str, Any] | None:
+        """The row with `transcript` and `seconds`, or None when it is left out."""
+        spec, report = self.spec, self.report
+        report.rows += 1
+        try:
+            seconds = len(read_audio(row)) / 16_000
+        except ValueError as error:
+            report.drop("damaged")
+            report.bad_files.append({"role": "train", "id": row["id"], "error": str(error)})
+            bad = len(report.bad_files)
+            if report.rows >= _LOOK_AT_LEAST and bad > self.max_bad_fraction * report.rows:
+                raise UserError(
+                    f"{bad} of {report.rows} streamed recordings cannot be read, more than max_bad_fraction="
+                    f"{self.max_bad_fraction:g} allows. The last: {error} Raise max_bad_fraction or use other data."
+                ) from error
+            return None
+        transcript = normalize_transcript(
+            row["text"],
+            lowercase=spec.lowercase,
+            remove_punctuation=spec.remove_punctuation,
+            keep_characters=spec.keep_characters,
+        )
+        reason = rejection(spec, seconds, transcript)
+        if reason is not None:
+            report.drop(reason)
+            return None
+        report.kept += 1
+        report.hours += seconds / 3600
+        return {**row, "transcript": transcript, "seconds": seconds}

@@ -1,0 +1,131 @@
+"""Dataclasses from plain mappings (YAML, JSON), checked: an unknown key or a value of the wrong type is an error that says where."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from trainers.errors import UserError
+
+T = TypeVar("T")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`" Did you mean 'x'?"` for the known name closest to `name`, or an empty string."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """An instance of the dataclass `cls` from `values`, nested dataclasses included.
+
+    Args:
+        cls: a dataclass whose fields are annotated with scalars, lists, mappings, optional types or dataclasses.
+        values: the mapping; missing keys take the field's default.
+        where: dotted path of `values` in the file, for messages.
+
+    Raises:
+        UserError: an unknown key (with the nearest known one), a missing required key, or a value of the wrong type.
+    """
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where or 'The recipe'} must be a mapping of keys to values, not {_shown(values)}.")
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    arguments: dict[str, Any] = {}
+    for key, value in values.items():
+        path = f"{where}.{key}" if where else str(key)
+        if key not in fields:
+            raise UserError(
+                f"Unknown key {path!r}.{nearest(str(key), fields)} Known keys here: {', '.join(sorted(fields))}."
+            )
+        arguments[key] = convert(value, hints[key], path)
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in arguments:
+            raise UserError(f"The key {f'{where}.{name}' if where else name!r} is missing; it has no default.")
+    return cls(**arguments)
+
+
+def convert(value: Any, hint: Any, path: str) -> Any:
+    """`value` as the type `hint`, or a UserError that names `path`. Integers pass for floats, "1e-4" too."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(value, hint, path)
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else build(hint, value, path)  # type: ignore[arg-type]
+    if origin is list:
+        if not isinstance(value, (list, tuple)):
+            raise UserError(f"{path} must be a list, not {_shown(value)}.")
+        (item,) = typing.get_args(hint)
+        return [convert(element, item, f"{path}.{index}") for index, element in enumerate(value)]
+    if origin is dict or hint is dict:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{path} must be a mapping, not {_shown(value)}.")
+        return dict(value)
+    if origin is typing.Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            hint_text = nearest(str(value), [str(choice) for choice in choices])
+            raise UserError(
+                f"{path} is {value!r}; it must be one of {', '.join(map(repr, choices))}.{hint_text}{_yaml_trap(value)}"
+            )
+        return value
+    return _convert_scalar(value, hint, path)
+
+
+def _convert_union(value: Any, hint: Any, path: str) -> Any:
+    options = typing.get_args(hint)
+    if value is None and type(None) in options:
+        return None
+    options = tuple(option for option in options if option is not type(None))
+    failures = []
+    for option in options:
+        try:
+            return convert(value, option, path)
+        except UserError as error:
+            failures.append(str(error))
+    if len(failures) == 1:
+        raise UserError(failures[0])
+    if isinstance(value, (list, tuple, Mapping)):  # the message about the container says more than one about scalars
+        failures = [text for text in failures if not text.startswith(f"{path} must be")] or failures
+        raise UserError(failures[0])
+    names = " or ".join(_type_name(option) for option in options)
+    raise UserError(f"{path} must be {names}, not {_shown(value)}.{_yaml_trap(value)}")
+
+
+def _convert_scalar(value: Any, hint: Any, path: str) -> Any:
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    accepted = isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool)
+    if not accepted:
+        raise UserError(f"{path} must be {_type_name(hint)}, not {_shown(value)}.{_yaml_trap(value)}")
+    return value
+
+
+def _type_name(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    if typing.get_origin(hint) is list:
+        return "a list"
+    return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r} ({type(value).__name__})"
+
+
+def _yaml_trap(value: Any) -> str:
+    """YAML reads a bare `no` as false: say so where text was wanted."""
+    return (
+        ' YAML reads no, yes, on and off as true or false: quote the text, as in "no".'
+        if isinstance(value, bool)
+        else ""
+    )

@@ -1,0 +1,290 @@
+"""One training run, from a recipe to a scored model. Also the script for `accelerate launch -m trainers.train RECIPE.yaml`."""
+
+import json
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from torch.utils.data import IterableDataset
+from transformers import PrinterCallback, TrainerState
+
+from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from trainers.arguments import make_sampler, training_arguments
+from trainers.build import build_model, build_processor
+from trainers.callbacks import EXIT_TERMINATED, EarlyStopping, Progress, StopOnTermination, wer_history
+from trainers.checkpoints import last_checkpoint, list_checkpoints, read_marker, remove_incomplete
+from trainers.data.collator import SpeechCollator
+from trainers.data.prepare import DataReport, prepare
+from trainers.data.streaming import SpeechStream
+from trainers.errors import UserError
+from trainers.evaluation import score_rows, write_predictions
+from trainers.files import write_json
+from trainers.recipe import Recipe, changed_keys
+from trainers.trainer import SlamAsrTrainer
+
+logger = logging.getLogger(__name__)
+
+BEST = "best"
+# A changed value of these makes another model or another run of it: resuming would join two things that do not belong together.
+_FIXED_KEYS = (
+    "audio_model", "audio_revision", "text_model", "text_revision", "prune_encoder_layers", "projector", "lora",
+    "pad_to_30s", "prompt", "dtype",
+)  # fmt: skip
+# These change nothing that a run computes.
+_FREE_KEYS = (
+    "name", "output_dir", "num_workers", "device", "report_to", "logging_steps", "push_to_hub", "save_total_limit",
+    "save_steps",
+)  # fmt: skip
+
+
+def run_training(
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    datasets: Mapping[str, Any] | None = None,
+    model: SlamAsrForConditionalGeneration | None = None,
+    processor: SlamAsrProcessor | None = None,
+) -> dict[str, Any]:
+    """Train, keep the best model by validation WER, score it, and write everything to `recipe.output_dir`.
+
+    The folder then holds the model (loadable with `from_pretrained`), `recipe.yaml`, `metrics.json`,
+    `predictions.jsonl`, `trainer_state.json`, and, for a resume, the last checkpoints.
+
+    Args:
+        resume: go on from the last whole checkpoint; with none, start; a finished run is not repeated.
+        datasets: prepared data sets by role (`train`, `validation`, `test`) in place of those the recipe names: rows of
+            `trainers.data.prepare`, or the same with `encoder_hidden_states` (frames, width) in place of `audio`.
+        model, processor: in place of those the recipe describes.
+    Returns:
+        The content of `metrics.json`.
+    Raises:
+        UserError: the data, the recipe or the folder does not allow the run; or the loss is not finite.
+        SystemExit: with code 143 after SIGTERM, when the checkpoint is saved.
+    """
+    return TrainingRun(recipe, datasets, model, processor).run(resume)
+
+
+class TrainingRun:
+    """The stages of one run. `run` goes through them; they are apart so that each can be read alone."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        datasets: Mapping[str, Any] | None = None,
+        model: SlamAsrForConditionalGeneration | None = None,
+        processor: SlamAsrProcessor | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.output_dir = Path(recipe.output_dir)
+        self.datasets = dict(datasets) if datasets is not None else None
+        self.model, self.processor = model, processor
+        self.reports: list[DataReport] = []
+        self.termination = StopOnTermination()
+
+    def run(self, resume: bool) -> dict[str, Any]:
+        """All stages, in order."""
+        state = PartialState(cpu=self.recipe.device == "cpu")
+        with state.main_process_first():
+            checkpoint, unchanged = self.open_folder(resume, state.is_main_process)
+        finished = self.output_dir / "metrics.json"
+        if resume and unchanged and finished.is_file():
+            return dict(json.loads(finished.read_text(encoding="utf-8")))
+        previous = None
+        if threading.current_thread() is threading.main_thread():
+            previous = signal.getsignal(signal.SIGTERM)
+            self.termination.install()
+        try:
+            with state.main_process_first():
+                self.load_data(quiet=not state.is_main_process)
+            trainer = self.make_trainer()
+            train_seconds = self.train(trainer, checkpoint)
+            return self.finish(trainer, train_seconds)
+        finally:
+            if previous is not None:
+                signal.signal(signal.SIGTERM, previous)
+
+    # ------------------------------------------------------------------ the folder
+
+    def open_folder(self, resume: bool, is_main: bool) -> tuple[Path | None, bool]:
+        """Check that the folder may be used and write `recipe.yaml`.
+
+        Returns:
+            The checkpoint to go on from, if any, and whether the recipe is the one that the folder's run was started with.
+        """
+        saved = self.output_dir / "recipe.yaml"
+        unchanged = resume and saved.is_file()
+        if unchanged:
+            changed = [key for key in changed_keys(saved, self.recipe) if key not in _FREE_KEYS]
+            forbidden = [key for key in changed if key in _FIXED_KEYS]
+            if forbidden:
+                raise UserError(
+                    f"{self.output_dir} holds a run with another {' and '.join(forbidden)} (see {saved}). "
+                    "Resume with the recipe it was started with, or choose another output_dir."
+                )
+            if changed and is_main:
+                logger.warning(
+                    "Resuming with another %s: the result is not that of an uninterrupted run.", ", ".join(changed)
+                )
+            unchanged = not changed
+        if is_main:
+            if not resume and (list_checkpoints(self.output_dir) or (self.output_dir / "metrics.json").is_file()):
+                raise UserError(
+                    f"{self.output_dir} already holds a run. Go on with it (--resume), or choose another output_dir, "
+                    "or delete the folder."
+                )
+            self.recipe.save(saved)
+            for broken in remove_incomplete(self.output_dir):
+                logger.warning("Removed the unfinished checkpoint %s.", broken)
+        return (last_checkpoint(self.output_dir) if resume else None), unchanged
+
+    # ------------------------------------------------------------------ data
+
+    def load_data(self, quiet: bool = False) -> None:
+        """Read, check and filter the data sets that were not given."""
+        recipe = self.recipe
+        if self.datasets is not None:
+            train_set = self.datasets["train"]
+            cached = not isinstance(train_set, IterableDataset) and "encoder_hidden_states" in train_set[0]
+            if recipe.augmentation.active and cached:
+                logger.warning(
+                    "augmentation (%s) is off: the encoder states are cached, and changing the audio would change them.",
+                    ", ".join(recipe.augmentation.active),
+                )
+            return
+        self.datasets = {}
+        for role in ("train", "validation", "test"):
+            specs = getattr(recipe, role)
+            if not specs:
+                continue
+            if specs[0].streaming and role == "train":
+                self.datasets[role] = SpeechStream(specs[0], seed=recipe.seed, max_bad_fraction=recipe.max_bad_fraction)
+                continue
+            dataset, report = prepare(
+                specs,
+                role,
+                seed=recipe.seed,
+                max_bad_fraction=recipe.max_bad_fraction,
+                output_dir=self.output_dir,
+                quiet=quiet,
+            )
+            self.datasets[role] = dataset
+            self.reports.append(report)
+            if not quiet:
+                print(report.describe(), flush=True)
+
+    # ------------------------------------------------------------------ the trainer
+
+    def make_trainer(self) -> SlamAsrTrainer:
+        """The trainer with model, data, batches and callbacks."""
+        assert self.datasets is not None
+        recipe = self.recipe
+        self.processor = self.processor or build_processor(recipe)
+        self.model = self.model or build_model(recipe)
+        train_set = self.datasets["train"]
+        sampler = make_sampler(recipe, train_set, self.processor)
+        cached = not isinstance(train_set, IterableDataset) and "encoder_hidden_states" in train_set[0]
+        args = training_arguments(recipe, sampler, bool(self.datasets.get("validation")))
+        callbacks: list[Any] = [self.termination, Progress()]
+        if recipe.early_stopping_patience is not None:
+            callbacks.append(EarlyStopping(recipe.early_stopping_patience, recipe.early_stopping_min_delta))
+        trainer = SlamAsrTrainer(
+            self.model,
+            args,
+            processor=self.processor,
+            collator=SpeechCollator(
+                self.processor, augmentation=None if cached else recipe.augmentation, seed=recipe.seed
+            ),
+            eval_collator=SpeechCollator(self.processor, for_generation=True),
+            train_sampler=sampler,
+            lora_learning_rate=recipe.lora_learning_rate,
+            normalizer=recipe.normalizer,
+            language=recipe.language,
+            keep_checkpoints=recipe.save_total_limit,
+            best_folder=self.output_dir / BEST,
+            train_dataset=train_set,
+            eval_dataset=self.datasets.get("validation"),
+            callbacks=callbacks,
+        )
+        trainer.remove_callback(PrinterCallback)
+        return trainer
+
+    # ------------------------------------------------------------------ training, scoring, saving
+
+    def train(self, trainer: SlamAsrTrainer, checkpoint: Path | None) -> float:
+        """Train to the end and return the seconds it took; after SIGTERM, leave the process."""
+        marker = read_marker(checkpoint) if checkpoint is not None else None
+        trainer.seconds_before = float(marker["train_seconds"]) if marker else 0.0
+        if checkpoint is not None and self.is_over(checkpoint, trainer):
+            trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+            trainer.load_weights(checkpoint)
+            return trainer.seconds_before
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+        if self.termination.requested:
+            if trainer.is_world_process_zero():
+                print(f"Stopped by SIGTERM after step {trainer.state.global_step}; go on with --resume.", flush=True)
+            raise SystemExit(EXIT_TERMINATED)
+        return trainer.train_seconds
+
+    def is_over(self, checkpoint: Path, trainer: SlamAsrTrainer) -> bool:
+        """True when the checkpoint is the end of the run: its last step, or where early stopping ended it."""
+        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        stoppers = [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, EarlyStopping)]
+        return state.global_step >= trainer.args.max_steps or any(stopper.stopped(state) for stopper in stoppers)
+
+    def finish(self, trainer: SlamAsrTrainer, train_seconds: float) -> dict[str, Any]:
+        """Load the best weights, score them on the test set (else the validation set), and write the results."""
+        assert self.datasets is not None
+        recipe = self.recipe
+        if (self.output_dir / BEST).is_dir() and wer_history(trainer.state):
+            trainer.load_weights(self.output_dir / BEST)
+        trainer.state.save_to_json(str(self.output_dir / "trainer_state.json"))
+        metrics: dict[str, Any] = {}
+        role = "test" if self.datasets.get("test") is not None else "validation"
+        if self.datasets.get(role) is not None:
+            started = time.monotonic()
+            rows, loss = trainer.transcribe(self.datasets[role], f"scoring {role}")
+            seconds = time.monotonic() - started
+            metrics = score_rows(rows, normalizer=recipe.normalizer, language=recipe.language)
+            audio_seconds = sum(row["duration"] for row in rows)
+            metrics |= {
+                "split": role,
+                "loss": loss,
+                "eval_rtfx": audio_seconds / seconds,
+                "audio_seconds": audio_seconds,
+            }
+            if trainer.is_world_process_zero():
+                write_predictions(self.output_dir / "predictions.jsonl", rows)
+        report = trainer.unwrapped_model.parameter_report()
+        history = [entry for entry in trainer.state.log_history if "eval_wer" in entry]
+        metrics |= {
+            "name": recipe.name,
+            "steps": trainer.state.global_step,
+            "train_seconds": round(train_seconds, 3),
+            "best_validation_wer": min((entry["eval_wer"] for entry in history), default=None),
+            "total_params": report["total"],
+            "trainable_params": report["trainable"],
+            "encoder_params": report["encoder"],
+            "data": {item.role: item.as_dict() for item in self.reports},
+        }
+        trainer.save_final(self.output_dir, recipe.checkpoint_form, lambda: build_model(recipe))
+        if trainer.is_world_process_zero():
+            write_json(self.output_dir / "metrics.json", metrics)
+        trainer.accelerator.wait_for_everyone()
+        return metrics
+
+
+def main() -> int:
+    """`accelerate launch -m trainers.train RECIPE.yaml [key=value ...] [--resume]`: the same as `slam-asr train`."""
+    from trainers.cli import main as command_line
+
+    return command_line(["train", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
