@@ -108,17 +108,19 @@ def interval(samples: NDArray[np.float64], blocks: int, settings: BootstrapSetti
     samples = samples[~np.isnan(samples)]
     if not len(samples):
         return None
-    tail = _expanded_tail(blocks, settings.confidence)
+    tail = expanded_tail((1 - settings.confidence) / 2, blocks)
     low, high = np.quantile(samples, [tail, 1 - tail])
     return [float(low), float(high)]
 
 
-def _expanded_tail(blocks: int, confidence: float) -> float:
-    """The percentile that gives a mean's interval the width of Student's t interval (Hesterberg 2015)."""
-    tail = (1 - confidence) / 2
+def expanded_tail(tail: float, blocks: int, *, inverse: bool = False) -> float:
+    """The percentile that gives a mean's interval the width of Student's t interval (Hesterberg 2015), or back again."""
     if blocks < 2:
         return tail
-    return float(stats.norm.cdf(np.sqrt(blocks / (blocks - 1)) * stats.t.ppf(tail, blocks - 1)))
+    factor = np.sqrt(blocks / (blocks - 1))
+    if inverse:
+        return float(stats.t.cdf(stats.norm.ppf(tail) / factor, blocks - 1))
+    return float(stats.norm.cdf(factor * stats.t.ppf(tail, blocks - 1)))
 
 
 def _draw_counts(blocks: int, settings: BootstrapSettings) -> Iterator[NDArray[np.float64]]:

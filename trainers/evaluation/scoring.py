@@ -34,6 +34,9 @@ class ScoredUtterances:
     characters: NDArray[np.int64]
     """(utterances, 4), of characters"""
     normalizers: list[str]
+    """the normaliser's name"""
+    normalizers_used: dict[str, Normalizer]
+    """the normalisers themselves, by name"""
 
     @property
     def errors(self) -> NDArray[np.int64]:
@@ -128,6 +131,7 @@ def normalize_and_align(
         words=count_operations(alignments),
         characters=count_characters(normal_references, normal_predictions),
         normalizers=[n.name for n in chosen],
+        normalizers_used={n.name: n for n in chosen},
     )
 
 
@@ -145,7 +149,7 @@ def summarize(
     result = _figures(scored, everyone, speakers, settings)
     result["language"] = language or _single([x for x in languages or [] if x])
     result["normalizer"] = _single(scored.normalizers) or "by language"
-    result["normalizers"] = {name: get_description(name) for name in sorted(set(scored.normalizers))}
+    result["normalizers"] = {name: n.description for name, n in sorted(scored.normalizers_used.items())}
     for table, values in (groups or {}).items():
         if len(values) != len(everyone):
             raise UserError(f"The group {table!r} has {len(values)} values for {len(everyone)} utterances.")
@@ -154,14 +158,6 @@ def summarize(
         for label in sorted(set(labels)):
             result[table][label or "unknown"] = _figures(scored, everyone[labels == label], speakers, settings)
     return result
-
-
-def get_description(name: str) -> str:
-    """What a result says about a normaliser; a custom object that is not registered has only its name."""
-    try:
-        return get_normalizer(name).description
-    except UserError:
-        return ""
 
 
 def _figures(

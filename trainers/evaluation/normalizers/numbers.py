@@ -70,6 +70,12 @@ class NumberWords:
                 return f"{head} {self.spell(rest)}" if rest else head
         return self.rules.spell(value)
 
+    def is_number(self, word: str) -> bool:
+        """Whether one word is a count above 1 or an ordinal, in words."""
+        folded = fold(word)
+        value = self.parse(folded) if self._parts.fullmatch(folded) else None
+        return value not in (None, 1) or folded in self._ordinals
+
     def respell(self, words: list[str]) -> list[str]:
         """Bring every number that is written in words to the one spelling; leaves a lone "one" alone."""
         result: list[str] = []

@@ -1,0 +1,110 @@
+"""Paired comparison of systems on the same utterances: the content of `comparison.json`."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainers.errors import UserError
+from trainers.evaluation.alignment import Alignment
+from trainers.evaluation.bootstrap import DEFAULT_RESAMPLES, Blocks, BootstrapSettings, make_blocks
+from trainers.evaluation.insertions import KINDS, insertion_kinds
+from trainers.evaluation.normalizers import Normalizer
+from trainers.evaluation.predictions import Row, column, pair_predictions, texts
+from trainers.evaluation.scoring import ScoredUtterances, normalize_and_align, row_languages, summarize
+from trainers.evaluation.significance import holm, matched_pairs, paired_bootstrap
+from trainers.evaluation.transitions import (
+    changed_examples,
+    error_type_changes,
+    utterance_transitions,
+    word_transitions,
+)
+
+
+def compare(
+    systems: Mapping[str, Sequence[Row]],
+    *,
+    normalizer: str | Normalizer | None = None,
+    language: str | None = None,
+    bootstrap: int = DEFAULT_RESAMPLES,
+    confidence: float = 0.95,
+    seed: int = 42,
+) -> dict[str, Any]:
+    """Compare two or more systems, every pair of them, on rows as `read_predictions` gives them.
+
+    The rows are brought into the first system's order by id. p-values are Holm-adjusted over all pairs, one family for
+    each test. Raises `UserError` where the systems do not answer the same utterances.
+    """
+    if len(systems) < 2:
+        raise UserError(f"A comparison needs at least two systems, got {len(systems)}.")
+    settings = BootstrapSettings(bootstrap, confidence, seed)
+    ordered = align_systems(systems)
+    first = next(iter(ordered.values()))
+    languages = row_languages(first, language)
+    speakers = column(first, "speaker_id")
+    blocks = make_blocks(len(first), speakers)
+    scored = {
+        name: normalize_and_align(*texts(rows), normalizer=normalizer, languages=languages)
+        for name, rows in ordered.items()
+    }
+    metrics = {
+        name: summarize(s, language=language, languages=languages, speakers=speakers, settings=settings)
+        for name, s in scored.items()
+    }
+    ids = [row["id"] for row in first]
+    pairs = [
+        _compare_pair(names, scored[names[0]], scored[names[1]], ids, blocks, settings)
+        for names in itertools.combinations(scored, 2)
+    ]
+    for test in ("paired_bootstrap", "matched_pairs"):
+        adjusted = holm([pair[test]["p_value"] for pair in pairs])
+        for pair, p_value in zip(pairs, adjusted, strict=True):
+            pair[test]["p_value_holm"] = p_value
+    alpha = 1 - confidence
+    for pair in pairs:
+        p_values = [pair[test]["p_value_holm"] for test in ("paired_bootstrap", "matched_pairs")]
+        pair["differs"] = all(p is not None and p < alpha for p in p_values)
+    some = next(iter(metrics.values()))
+    return {
+        "systems": metrics,
+        "utterances": len(first),
+        "normalizer": some["normalizer"],
+        "language": some["language"],
+        "alpha": alpha,
+        "bootstrap": settings.describe(blocks),
+        "comparisons": pairs,
+    }
+
+
+def align_systems(systems: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
+    """Bring every system's rows into the order of the first, checking ids and references."""
+    names = list(systems)
+    ordered = {names[0]: list(systems[names[0]])}
+    for name in names[1:]:
+        ordered[name] = pair_predictions(ordered[names[0]], list(systems[name]), (names[0], name))[1]
+    return ordered
+
+
+def _compare_pair(
+    names: tuple[str, str],
+    a: ScoredUtterances,
+    b: ScoredUtterances,
+    ids: Sequence[str],
+    blocks: Blocks,
+    settings: BootstrapSettings,
+) -> dict[str, Any]:
+    return {
+        "a": names[0],
+        "b": names[1],
+        "paired_bootstrap": paired_bootstrap(a.errors, b.errors, a.reference_words, blocks, settings),
+        "matched_pairs": matched_pairs(a.alignments, b.alignments),
+        "error_types": error_type_changes(a.words, b.words, blocks, settings),
+        "insertion_kinds": {"a": _insertions(a.alignments), "b": _insertions(b.alignments)},
+        "utterances": utterance_transitions(a.errors, b.errors),
+        "words": word_transitions(a.alignments, b.alignments),
+        "examples": changed_examples(a.alignments, b.alignments, ids),
+    }
+
+
+def _insertions(alignments: Sequence[Alignment]) -> dict[str, int]:
+    kinds = [insertion_kinds(a) for a in alignments]
+    return {kind: sum(row[kind] for row in kinds) for kind in KINDS}

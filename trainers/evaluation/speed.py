@@ -1,0 +1,158 @@
+"""Speed and size of an evaluated system, with what they depend on."""
+
+import contextlib
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+_PROC_STATUS, _PROC_CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass
+class SpeedReport:
+    """What was measured and on what. RTFx is audio seconds over wall seconds, after warm-up, decoding included."""
+
+    audio_seconds: float
+    wall_seconds: float
+    rtfx: float | None
+    peak_memory_bytes: int
+    peak_memory_kind: str
+    time_to_first_token_seconds: float | None
+    parameters: int | None
+    device: str
+    device_name: str
+    threads: int
+    dtype: str
+    batch_size: int | None
+    warmup_batches: int
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class SpeedMeter:
+    """Times batches of a recogniser. The first `warmup` batches are run and left out.
+
+    ```python
+    meter = SpeedMeter(device=model.device, warmup=1)
+    for batch in batches:
+        with meter.batch(audio_seconds=sum(batch_seconds)):
+            texts = recognise(batch)
+    meter.measure_first_token(lambda: model.generate(**inputs, max_new_tokens=1))
+    report = meter.report(parameters=..., dtype="bfloat16", batch_size=8)
+    ```
+    Work that is queued on a GPU is waited for before and after every batch.
+    """
+
+    def __init__(self, device: Any = "cpu", warmup: int = 1) -> None:
+        import torch
+
+        self.device = torch.device(device)
+        self.warmup = warmup
+        self.batches = 0
+        self.audio_seconds = 0.0
+        self.wall_seconds = 0.0
+        self.time_to_first_token: float | None = None
+        self._peak_is_reset = self._reset_peak()
+
+    @contextlib.contextmanager
+    def batch(self, audio_seconds: float) -> Iterator[None]:
+        """Time one batch of `audio_seconds` of speech (padding not counted)."""
+        self._synchronize()
+        start = time.perf_counter()
+        yield
+        self._synchronize()
+        elapsed = time.perf_counter() - start
+        self.batches += 1
+        if self.batches > self.warmup:
+            self.audio_seconds += audio_seconds
+            self.wall_seconds += elapsed
+
+    def measure_first_token(self, generate_one_token: Callable[[], Any], repeats: int = 5) -> float:
+        """Median wall seconds of `generate_one_token()` over `repeats` calls after one that is left out."""
+        seconds = []
+        for _ in range(repeats + 1):
+            self._synchronize()
+            start = time.perf_counter()
+            generate_one_token()
+            self._synchronize()
+            seconds.append(time.perf_counter() - start)
+        self.time_to_first_token = statistics.median(seconds[1:])
+        return self.time_to_first_token
+
+    def report(
+        self, *, parameters: int | None = None, dtype: str = "float32", batch_size: int | None = None
+    ) -> SpeedReport:
+        """The figures so far. With no more batches than the warm-up, RTFx is `None`."""
+        import torch
+        import transformers
+
+        memory, kind = self._peak_memory()
+        return SpeedReport(
+            audio_seconds=self.audio_seconds,
+            wall_seconds=self.wall_seconds,
+            rtfx=self.audio_seconds / self.wall_seconds if self.wall_seconds else None,
+            peak_memory_bytes=memory,
+            peak_memory_kind=kind,
+            time_to_first_token_seconds=self.time_to_first_token,
+            parameters=parameters,
+            device=str(self.device),
+            device_name=self._device_name(),
+            threads=torch.get_num_threads(),
+            dtype=dtype.removeprefix("torch."),
+            batch_size=batch_size,
+            warmup_batches=min(self.warmup, self.batches),
+            versions={"torch": torch.__version__, "transformers": transformers.__version__},
+        )
+
+    def _synchronize(self) -> None:
+        if self.device.type == "cuda":
+            import torch
+
+            torch.cuda.synchronize(self.device)
+
+    def _reset_peak(self) -> bool:
+        """Start the peak at what is in use now. On Linux the kernel resets the process's own high-water mark."""
+        if self.device.type == "cuda":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return True
+        try:
+            _PROC_CLEAR.write_text("5")
+        except OSError:
+            return False
+        return True
+
+    def _peak_memory(self) -> tuple[int, str]:
+        if self.device.type == "cuda":
+            import torch
+
+            return torch.cuda.max_memory_allocated(self.device), "allocated on the GPU since the measuring began"
+        if self._peak_is_reset and _PROC_STATUS.exists():
+            for line in _PROC_STATUS.read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024, "resident memory of the process since the measuring began"
+        unit = 1 if platform.system() == "Darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return peak, "resident memory of the process over its whole life"
+
+    def _device_name(self) -> str:
+        if self.device.type == "cuda":
+            import torch
+
+            return torch.cuda.get_device_name(self.device)
+        name = platform.processor() or platform.machine()
+        with contextlib.suppress(OSError):
+            for line in Path("/proc/cpuinfo").read_text().splitlines():
+                if line.startswith("model name"):
+                    name = line.split(":", 1)[1].strip()
+                    break
+        return f"{name}, {os.cpu_count()} cores"

@@ -1,0 +1,80 @@
+"""Error rates by bin, each with its interval, for words and for utterances."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, ratio_intervals
+
+Bins = list[dict[str, Any]]
+
+
+def rate_table(
+    labels: Sequence[str],
+    errors: ArrayLike,
+    words: ArrayLike,
+    utterance: ArrayLike,
+    blocks: Blocks,
+    settings: BootstrapSettings | None,
+    order: Sequence[str] | None = None,
+) -> Bins:
+    """One row per label: items, reference words, errors, rate and interval.
+
+    labels, errors, words, utterance: one entry per item, which is a word or an utterance; `utterance` is its number.
+    """
+    errors, words = np.asarray(errors, dtype=np.float64), np.asarray(words, dtype=np.float64)
+    names = [name for name in (order or sorted(set(labels))) if name in set(labels)]
+    if not names:
+        return []
+    column = {name: index for index, name in enumerate(names)}
+    cells = (np.asarray(utterance, dtype=np.int64), np.array([column[label] for label in labels], dtype=np.int64))
+    utterances = len(blocks.index)
+    shape = (utterances, len(names))
+    wrong, spoken = _spread(errors, cells, shape), _spread(words, cells, shape)
+    items = np.bincount(cells[1], minlength=len(names))
+    intervals = ratio_intervals(wrong, spoken, blocks, settings) if settings else [None] * len(names)
+    total_wrong, total_spoken = wrong.sum(axis=0), spoken.sum(axis=0)
+    return [
+        {
+            "bin": name,
+            "items": int(items[i]),
+            "words": int(total_spoken[i]),
+            "errors": int(total_wrong[i]),
+            "rate": float(total_wrong[i] / total_spoken[i]) if total_spoken[i] else None,
+            "ci": intervals[i],
+        }
+        for i, name in enumerate(names)
+    ]
+
+
+def bin_labels(values: Sequence[float], edges: Sequence[float], unit: str = "") -> tuple[list[str], list[str]]:
+    """The label of each value and all labels in order. `edges` are the lower bounds of the bins after the first.
+
+    Whole-number edges with no unit give labels such as "4-7", others "2-5 s".
+    """
+    whole = not unit
+    names = []
+    bounds = [None, *edges, None]
+    for low, high in itertools.pairwise(bounds):
+        suffix = f" {unit}" if unit else ""
+        if low is None:
+            names.append((f"0-{high - 1:g}" if high > 1 else "0") if whole and high else f"under {high:g}{suffix}")
+        elif high is None:
+            names.append(f"{low:g} or more{suffix}")
+        else:
+            names.append(
+                (f"{low:g}" if high - low == 1 else f"{low:g}-{high - 1:g}") if whole else f"{low:g}-{high:g}{suffix}"
+            )
+    positions = np.searchsorted(np.asarray(edges, dtype=np.float64), np.asarray(values, dtype=np.float64), side="right")
+    return [names[position] for position in positions], names
+
+
+def _spread(
+    values: NDArray[np.float64], cells: tuple[NDArray[np.int64], NDArray[np.int64]], shape: tuple[int, int]
+) -> NDArray[np.float64]:
+    table = np.zeros(shape)
+    np.add.at(table, cells, values)
+    return table
