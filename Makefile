@@ -16,7 +16,7 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 quickstart: install
-	$(BIN)/slam-asr quickstart
+	$(BIN)/slam-asr quickstart --resume
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile

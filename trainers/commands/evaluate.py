@@ -1,0 +1,81 @@
+"""`slam-asr evaluate`: transcribe a data set with a model and score it."""
+
+import argparse
+from pathlib import Path
+
+HELP = """\
+Transcribe a data set with a model and score the transcripts: word error rate with a confidence interval,
+substitutions, deletions and insertions, character error rate and speed."""
+
+EPILOG = """\
+examples:
+  slam-asr evaluate quickstart/model --dataset embedded --output-dir runs/quickstart-test
+  slam-asr evaluate my/model --dataset data/test.jsonl --language nl
+  slam-asr evaluate user/slam-asr-danish --dataset fixie-ai/common_voice_17_0 --config da --split test --text-column sentence
+
+The data set is a Hub name, an AudioFolder, a Common Voice folder, or a JSON Lines manifest with `audio` and `text`.
+Writes metrics.json, predictions.jsonl and reports to the output folder."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.epilog = EPILOG
+    parser.add_argument("model", metavar="MODEL", help="a model folder or Hub name")
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset", required=True, help="Hub name, folder, manifest, or 'embedded'")
+    data.add_argument("--config", help="configuration of a Hub data set, for instance its language")
+    data.add_argument("--split", default="test", help="split to read (default: test)")
+    data.add_argument("--audio-column", help="column with the recordings (default: found by its usual names)")
+    data.add_argument("--text-column", help="column with the transcripts (default: found by its usual names)")
+    data.add_argument("--language", help="language of all recordings, such as nl (default: each row's own)")
+    data.add_argument("--limit", type=int, metavar="N", help="score only N recordings, a seeded choice")
+    data.add_argument(
+        "--max-bad-fraction", type=float, default=0.01, metavar="F", help="stop if more files are damaged"
+    )
+    decoding = parser.add_argument_group("decoding")
+    decoding.add_argument("--num-beams", type=int, help="beams (default: the model's own setting)")
+    decoding.add_argument("--max-new-tokens", type=int, help="longest transcript (default: from the audio's length)")
+    decoding.add_argument(
+        "--batch-size", type=int, default=8, help="recordings at a time; the result does not depend on it"
+    )
+    decoding.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU when there is one)")
+    decoding.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: as saved")
+    decoding.add_argument("--revision", help="branch, tag or commit of a Hub model")
+    scoring = parser.add_argument_group("scoring")
+    scoring.add_argument("--normalizer", help="en, da, nl, basic, paper or none (default: the language's own)")
+    scoring.add_argument(
+        "--resamples", type=int, default=1000, help="bootstrap resamples of the interval (default: 1000)"
+    )
+    scoring.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--output-dir", type=Path, help="default: evaluation/ in a model folder, else runs/evaluate")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and print the figures."""
+    from trainers.data.prepare import prepare
+    from trainers.data.spec import DataSpec
+    from trainers.evaluate import evaluate, load_pipeline
+
+    pipe = load_pipeline(args.model, device=args.device, dtype=args.dtype, revision=args.revision)
+    local = Path(args.model).is_dir()
+    folder = args.output_dir or (Path(args.model) / "evaluation" if local else Path("runs/evaluate"))
+    spec = DataSpec(
+        dataset=args.dataset, config=args.config, split=args.split, language=args.language,
+        audio_column=args.audio_column, text_column=args.text_column, lowercase=False, remove_punctuation=False,
+        min_duration=0.0, max_duration=float("inf"), min_characters=0, max_samples=args.limit,
+    )  # fmt: skip
+    dataset, report = prepare([spec], "test", seed=args.seed, max_bad_fraction=args.max_bad_fraction, output_dir=folder)
+    print(report.describe())
+    decoding = {"num_beams": args.num_beams, "max_new_tokens": args.max_new_tokens}
+    metrics = evaluate(
+        args.model, dataset, folder, pipe=pipe, language=args.language, normalizer=args.normalizer,
+        batch_size=args.batch_size, resamples=args.resamples, seed=args.seed,
+        generate_kwargs={name: value for name, value in decoding.items() if value is not None} or None,
+    )  # fmt: skip
+    low, high = metrics["wer_ci"]
+    print(
+        f"WER {metrics['wer']:.4f} (95 % interval {low:.4f} to {high:.4f}), CER {metrics['cer']:.4f}: "
+        f"{metrics['substitutions']} substitutions, {metrics['deletions']} deletions, {metrics['insertions']} insertions "
+        f"in {metrics['reference_words']} words; {metrics['eval_rtfx']:.1f} x real time\n{folder}/metrics.json"
+    )
+    return 0

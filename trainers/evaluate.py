@@ -1,0 +1,113 @@
+"""Decode a data set with a model and score it: what `slam-asr evaluate` and the quickstart do."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from datasets import Dataset
+from transformers import pipeline
+
+from modeling_slam_asr import SlamAsrPipeline
+from trainers.decoding import Decoded, transcribe_dataset
+from trainers.errors import UserError
+from trainers.evaluation import score_rows, write_predictions
+from trainers.files import write_json
+from trainers.provenance import stamp
+
+
+def load_pipeline(
+    model: str | os.PathLike[str], *, device: str | None = None, dtype: str | None = None, revision: str | None = None
+) -> SlamAsrPipeline:
+    """
+    The ASR pipeline of a model folder or Hub repository.
+
+    Args:
+        device: `cpu`, `cuda`, `cuda:1`, ...; the GPU when there is one, if None.
+        dtype: `float32`, `bfloat16` or `float16`; as saved, if None.
+    Raises:
+        UserError: when there is no SLAM-ASR model of that name, or no such device.
+    """
+    name = os.fspath(model)
+    if device is not None and device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {device}: this machine's torch has no GPU. Use --device cpu.")
+    local = Path(name).is_dir()
+    if not local and (Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1):
+        raise UserError(f"The model {name!r} does not exist. Give a folder with a config.json, or a Hub name.")
+    if local and not (Path(name) / "config.json").is_file():
+        raise UserError(f"The folder {name!r} has no config.json, so it is no model. `slam-asr train` makes one.")
+    pipe = pipeline(
+        "automatic-speech-recognition",
+        model=name,
+        revision=revision,
+        dtype=dtype or "auto",
+        device=device if device is not None else ("cuda" if torch.cuda.is_available() else "cpu"),
+    )
+    if not isinstance(pipe, SlamAsrPipeline):
+        raise UserError(f"{name!r} is a {pipe.model.config.model_type} model, not a SLAM-ASR model.")
+    return pipe
+
+
+def evaluate(
+    model: str | os.PathLike[str],
+    dataset: Dataset,
+    output_dir: str | os.PathLike[str],
+    *,
+    pipe: SlamAsrPipeline | None = None,
+    language: str | None = None,
+    normalizer: str | None = None,
+    batch_size: int = 8,
+    generate_kwargs: dict[str, Any] | None = None,
+    resamples: int = 1000,
+    seed: int = 42,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """
+    Transcribe a prepared data set and write `metrics.json` and `predictions.jsonl` into `output_dir`.
+
+    Args:
+        model: a model folder or Hub name.
+        dataset: rows as `trainers.data.prepare` makes them; `text` is the reference.
+        language: of all rows; each row's own when None.
+        normalizer: see `trainers.evaluation.get_normalizer`; the language's own when None.
+        generate_kwargs: decoding settings; the model's own generation configuration when None.
+    Returns:
+        The content of `metrics.json`.
+    """
+    pipe = pipe if pipe is not None else load_pipeline(model)
+    request: dict[str, Any] = {"language": language, "generate_kwargs": generate_kwargs}
+    decoded = transcribe_dataset(
+        pipe, dataset, batch_size=batch_size, quiet=quiet, **{k: v for k, v in request.items() if v is not None}
+    )
+    folder = Path(output_dir)
+    write_predictions(folder / "predictions.jsonl", decoded.rows)
+    metrics = score_rows(decoded.rows, normalizer=normalizer, language=language, bootstrap=resamples, seed=seed)
+    metrics |= system_figures(pipe, decoded, batch_size)
+    if Path(model).is_dir():
+        metrics = stamp(metrics, model, folder / "predictions.jsonl")
+    write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+def system_figures(pipe: SlamAsrPipeline, decoded: Decoded, batch_size: int) -> dict[str, Any]:
+    """Speed and size of the evaluated system, with what they were measured on."""
+    report = pipe.model.parameter_report()
+    return {
+        "eval_rtfx": decoded.audio_seconds / decoded.wall_seconds,
+        "audio_seconds": decoded.audio_seconds,
+        "wall_seconds": decoded.wall_seconds,
+        "batch_size": batch_size,
+        "device": str(pipe.device),
+        "threads": torch.get_num_threads(),
+        "dtype": str(pipe.model.dtype).removeprefix("torch."),
+        "decoding": {
+            name: value
+            for name, value in pipe.model.generation_config.to_diff_dict().items()
+            if name not in ("transformers_version", "bos_token_id", "eos_token_id", "pad_token_id")
+        },
+        "total_params": report["total"],
+        "encoder_params": report["encoder"],
+        "trainable_params": report["trainable"],
+        "software": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }
