@@ -15,7 +15,7 @@ from .secrets import Leak, find_emails, find_in_binary, find_paths, find_tokens,
 
 # Artefacts of training and evaluation that stay on this machine: never published, so only looked at for tokens.
 LOCAL_ONLY = (
-    "checkpoint-*/*", "runs/*", "events.out.tfevents.*", "*/events.out.tfevents.*", "predictions*.jsonl",
+    "checkpoint-*/*", "best/*", "scan-*.jsonl", "bad_files.jsonl", "runs/*", "events.out.tfevents.*", "*/events.out.tfevents.*", "predictions*.jsonl",
     "*/predictions*.jsonl", "trainer_state.json", "__pycache__/*", "*/__pycache__/*",
     "*.log", ".*", "*/.*", "report.html", "*/report.html",
 )  # fmt: skip
@@ -76,11 +76,9 @@ def refuse_unfit(folder: Path, own_token: str | None = None, allow_local_bases: 
     """
     findings = check_folder(folder, own_token, allow_local_bases)
     if findings:
-        shown = "\n".join(f"  - {finding}" for finding in findings[:30])
-        more = f"\n  and {len(findings) - 30} more" if len(findings) > 30 else ""
-        raise PublishError(
-            f"{len(findings)} thing(s) in {folder} must not be published; nothing was sent.\n{shown}{more}"
-        )
+        shown = " ".join(f"({number}) {finding}" for number, finding in enumerate(findings[:30], 1))
+        more = f" And {len(findings) - 30} more." if len(findings) > 30 else ""
+        raise PublishError(f"{folder} holds what must not be published, and nothing was sent: {shown}{more}")
 
 
 def check_folder(folder: Path, own_token: str | None = None, allow_local_bases: bool = False) -> list[Finding]:

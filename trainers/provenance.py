@@ -5,6 +5,8 @@
 
 import hashlib
 import json
+import os
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,9 +58,22 @@ def model_fingerprint(folder: str | Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def hardware() -> dict[str, Any]:
+    """What this process computes on: `device` (the GPU's or processor's name), `gpus`, `cores`, `torch` version."""
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    device = torch.cuda.get_device_name(0) if gpus else f"{platform.machine()} CPU"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {"device": device, "gpus": gpus, "cores": cores, "torch": torch.__version__}
+
+
 def stamp(metrics: Mapping[str, Any], folder: str | Path, predictions: str | Path | None = None) -> dict[str, Any]:
-    """`metrics` with the marks of `slam-asr evaluate`: the program, the model's fingerprint, the predictions' SHA-256."""
-    marks = {"produced_by": PRODUCED_BY, "model_fingerprint": model_fingerprint(folder)}
+    """
+    `metrics` with the marks of `slam-asr evaluate`: the program, the model's fingerprint, the hardware and, when the file is
+    named, the predictions' SHA-256. To be called when model and predictions are written.
+    """
+    marks = {"produced_by": PRODUCED_BY, "model_fingerprint": model_fingerprint(folder), "hardware": hardware()}
     if predictions is not None:
         marks["predictions_sha256"] = file_sha256(Path(predictions))
     return {**metrics, **marks}

@@ -1,0 +1,304 @@
+"""A model's card: metadata and text from the facts in its folder, through the template in `model_cards/`."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+import model_cards
+from trainers.errors import UserError
+
+from . import user_text
+from .card_lines import decoding_lines, limit_lines, speed_lines, summary_of, training_lines
+from .facts import DEPTH_PLOT, LANGUAGE_NAMES, Evaluation, ModelFacts, baseline_rows
+from .user_text import UserText
+
+TEMPLATE = Path(model_cards.__file__).with_name("model_card.md.jinja")
+TAGS = ("slam-asr", "whisper", "speech", "custom_code")
+# Keys that this project sets; other keys of a card on the Hub (widget, thumbnail, gating texts) are kept.
+OWN_METADATA = {
+    "library_name", "pipeline_tag", "base_model", "base_model_relation", "tags", "language", "license", "license_name",
+    "license_link", "datasets", "metrics", "model-index",
+}  # fmt: skip
+
+
+def make_card(
+    facts: ModelFacts, repo_id: str, *, revision: str = "main", texts: dict[str, str] | None = None,
+    extra_metadata: dict[str, Any] | None = None,
+) -> ModelCard:  # fmt: skip
+    """
+    The card of a model.
+
+    Args:
+        repo_id: where it is (to be) published; it stands in the snippets.
+        revision: branch or tag in the snippets.
+        texts: the user's sections by name.
+        extra_metadata: metadata that a card on the Hub has beside ours; `tags` are added to ours.
+    """
+    texts = texts or {}
+    sections = {name: user_text.wrap(name, texts.get(name, "")) for name in {*user_text.SECTIONS, *texts}}
+    notes = "\n\n".join(sections[name] for name in sorted(sections) if name != "introduction")
+    rows = result_rows(facts)
+    report = facts.parameters
+    pruned = report["total"] != report["total_unpruned"]
+    with_baseline = any(row["baseline"] != "" for row in rows)
+    return ModelCard.from_template(
+        metadata(facts, repo_id, extra_metadata or {}),
+        template_path=str(TEMPLATE),
+        title=repo_id.split("/")[-1],
+        repo_id=repo_id,
+        revision=revision,
+        summary=summary_of(facts),
+        requirements=requirements(facts),
+        user_text={"introduction": sections["introduction"], "notes": notes},
+        results=rows,
+        has_baseline=with_baseline,
+        baseline_note=f"the unpruned, projector-only system is from [{facts.depth_path}]({facts.depth_path})"
+        if with_baseline
+        else "",
+        speed=speed_lines(facts),
+        depth_summary=depth_summary(facts),
+        pruned=pruned,
+        parameters=parameter_rows(report),
+        saving=(
+            f"{percent(report['saving'])} of all parameters; {percent(report['paper']['saving'])} by the paper's accounting, "
+            "which leaves the LLM out"
+        ),
+        depth_plot=DEPTH_PLOT if DEPTH_PLOT in facts.plots else None,
+        depth_path=facts.depth_path,
+        study=study_rows(facts.depth_rows),
+        training=training_lines(facts),
+        decoding=decoding_lines(facts),
+        limits=limit_lines(facts),
+        licence=licence_text(facts),
+        licence_parts=facts.licence.parts,
+        code=facts.code,
+        weights=weights_line(facts),
+    )  # fmt: skip
+
+
+def metadata(facts: ModelFacts, repo_id: str, extra: dict[str, Any]) -> ModelCardData:
+    """The card's YAML header."""
+    licence = facts.licence
+    relation = "finetune" if facts.config.get("checkpoint_form") == "standalone" else "adapter"
+    kept = {key: value for key, value in extra.items() if key not in OWN_METADATA}
+    results = eval_results(facts)
+    tags = list(dict.fromkeys([*TAGS, *(extra.get("tags") or [])]))
+    return ModelCardData(
+        language=facts.languages or None,
+        license=licence.identifier,
+        license_name=licence.name,
+        license_link="README.md#licence" if licence.name else None,
+        library_name="transformers",
+        pipeline_tag="automatic-speech-recognition",
+        base_model=facts.base_models or None,
+        base_model_relation=relation if facts.base_models else None,
+        datasets=facts.datasets or None,
+        metrics=["wer", "cer"] if facts.evaluations else None,
+        tags=tags,
+        **({"model_name": repo_id.split("/")[-1], "eval_results": results} if results else {}),
+        **kept,
+    )
+
+
+def eval_results(facts: ModelFacts) -> list[EvalResult]:
+    """WER and CER of each test set (and language of it) as fractions, for the model index."""
+    results = []
+    for evaluation in facts.evaluations:
+        for language, figures in figures_by_language(evaluation):
+            data = evaluation.dataset
+            name = f"{data['name']} ({language})" if language else str(data["name"])
+            for metric, label in (("wer", "Word error rate"), ("cer", "Character error rate")):
+                if figures.get(metric) is not None:
+                    results.append(
+                        EvalResult(
+                            task_type="automatic-speech-recognition",
+                            dataset_type=str(data["name"]),
+                            dataset_name=name,
+                            dataset_config=data.get("config") or language or None,
+                            dataset_split=data.get("split"),
+                            dataset_revision=data.get("revision"),
+                            metric_type=metric,
+                            metric_name=label,
+                            metric_value=figures[metric],
+                        )
+                    )
+    return results
+
+
+def figures_by_language(evaluation: Evaluation) -> list[tuple[str, dict[str, Any]]]:
+    """The figures of each language of a test set; of the whole set when there is only one."""
+    groups = evaluation.metrics.get("by_language") or {}
+    if len(groups) > 1:
+        return sorted(groups.items())
+    return [(evaluation.languages[0] if evaluation.languages else "", evaluation.metrics)]
+
+
+def result_rows(facts: ModelFacts) -> list[dict[str, Any]]:
+    """The rows of the result table, as text."""
+    rows = []
+    for evaluation in facts.evaluations:
+        for language, figures in figures_by_language(evaluation):
+            baseline = _baseline_of(facts, language, figures)
+            rows.append(
+                {
+                    "dataset": _cell(_dataset_title(evaluation)),
+                    "language": LANGUAGE_NAMES.get(language, language) or "not said",
+                    "utterances": f"{figures.get('utterances', 0):,}",
+                    "words": f"{figures['reference_words']:,}",
+                    "wer": rate_with_interval(figures),
+                    "cer": percent(figures.get("cer")),
+                    "baseline": rate_with_interval(baseline) if baseline else "",
+                    "change": _relative(figures.get("wer"), baseline.get("wer")) if baseline else "",
+                    "normalizer": _cell(evaluation.metrics.get("normalizer", "")),
+                    "path": evaluation.path,
+                    **{name: figures[name] for name in ("substitutions", "deletions", "insertions")},
+                }
+            )
+    return rows
+
+
+def _dataset_title(evaluation: Evaluation) -> str:
+    data = evaluation.dataset
+    return " ".join(str(data[key]) for key in ("name", "config", "split") if data.get(key))
+
+
+def _baseline_of(facts: ModelFacts, language: str, figures: dict[str, Any]) -> dict[str, Any]:
+    """The unpruned, projector-only row on the same test words; empty when this is it, or there is none."""
+    if not facts.config.get("prune_encoder_layers") and not facts.config.get("lora"):
+        return {}
+    same = (
+        row
+        for row in baseline_rows(facts.depth_rows)
+        if row.get("language") == language and row["reference_words"] == figures["reference_words"]
+    )
+    return next(same, {})
+
+
+def study_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of the study's table, as text."""
+    return [
+        {
+            "name": _cell(row.get("name", "")),
+            "language": LANGUAGE_NAMES.get(row.get("language", ""), row.get("language", "")),
+            "blocks": row.get("encoder_layers", ""),
+            "lora": "yes" if row.get("lora") else "no",
+            "wer": rate_with_interval(row),
+            "parameters": f"{row['total_params']:,}" if row.get("total_params") else "",
+            **{name: row[name] for name in ("substitutions", "deletions", "insertions")},
+        }
+        for row in rows
+    ]
+
+
+def parameter_rows(report: dict[str, Any]) -> list[dict[str, str]]:
+    """The rows of the parameter table, as text."""
+    parts = [
+        ("encoder", "encoder", "encoder_unpruned"),
+        ("projector", "projector", "projector"),
+        ("language model", "language_model", "language_model"),
+        ("LoRA on the language model", "lora", "lora"),
+        ("LoRA on the encoder", "encoder_lora", "encoder_lora"),
+        ("total", "total", "total_unpruned"),
+        ("of these trained", "trainable", ""),
+    ]
+    return [
+        {"part": label, "count": f"{report[key]:,}", "unpruned": f"{report[unpruned]:,}" if unpruned else ""}
+        for label, key, unpruned in parts
+        if report[key] or key in ("total", "projector")
+    ]
+
+
+def depth_summary(facts: ModelFacts) -> str:
+    """Which blocks of the base encoder are in the model."""
+    base = facts.config["audio_config"]["encoder_layers"]
+    kept = facts.config.get("kept_encoder_layers") or list(range(base))
+    if len(kept) == base:
+        return f"All {base} blocks of the base encoder are kept."
+    gone = [index for index in range(base) if index not in kept]
+    return (
+        f"{len(kept)} of the base encoder's {base} blocks are kept: {spans(kept)} (counted from 0). "
+        f"Pruned: {spans(gone)}. Pruned blocks are in no file of this repository."
+    )
+
+
+def spans(indices: list[int]) -> str:
+    """`[0, 1, 2, 5]` as `0-2, 5`."""
+    groups: list[list[int]] = []
+    for index in sorted(indices):
+        if groups and index == groups[-1][-1] + 1:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return ", ".join(str(group[0]) if len(group) == 1 else f"{group[0]}-{group[-1]}" for group in groups)
+
+
+def requirements(facts: ModelFacts) -> str:
+    """What must be installed."""
+    needs_peft = facts.config.get("lora") or facts.config.get("encoder_lora")
+    peft = ", `peft`" if needs_peft else ""
+    base = (
+        " The frozen parts are fetched from their own repositories, at the commits in `config.json`."
+        if facts.config.get("checkpoint_form") == "adapter"
+        else ""
+    )
+    return (
+        f"Needs `torch` and `transformers`{peft}; `soundfile` for other files than 16-bit wav, `soxr` for other rates than "
+        f"16 kHz.{base}"
+    )
+
+
+def weights_line(facts: ModelFacts) -> str:
+    """The weights' fingerprint, and that of the evaluated ones where the form was changed for publishing."""
+    line = f"Weights: `{facts.fingerprint}` (SHA-256)."
+    if facts.publication.get("published_fingerprint") == facts.fingerprint:
+        evaluated, conversion = facts.publication["evaluated_fingerprint"], facts.publication["conversion"]
+        return (
+            f"{line} The results name `{evaluated}`: the same model before publishing ({conversion}); its logits and "
+            "transcript were found equal ([publication.json](publication.json))."
+        )
+    return f"{line} The result files name them as `model_fingerprint`."
+
+
+def licence_text(facts: ModelFacts) -> str:
+    """The derived licence in a sentence."""
+    licence = facts.licence
+    name = f"`{licence.identifier}`" + (f" ({licence.name})" if licence.name else "")
+    if licence.identifier == "other":
+        return f"{name}: {licence.reason}. Look at each part's own terms."
+    return f"{name}: {licence.reason}."
+
+
+def percent(rate: float | None) -> str:
+    """A fraction in per cent with two digits."""
+    return "not defined" if rate is None else f"{100 * rate:.2f} %"
+
+
+def rate_with_interval(figures: dict[str, Any]) -> str:
+    """`12.34 % [11.02, 13.71]`"""
+    interval = figures.get("wer_ci")
+    text = percent(figures.get("wer"))
+    return f"{text} [{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]" if interval else text
+
+
+def _relative(rate: float | None, baseline: float | None) -> str:
+    return f"{100 * (rate / baseline - 1):+.1f} %" if rate is not None and baseline else "not defined"
+
+
+def _cell(text: Any) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def local_texts(folder: Path) -> dict[str, UserText]:
+    """The user's sections in a folder's README.md."""
+    path = folder / "README.md"
+    return user_text.extract(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {}
+
+
+def snippets(card: str) -> list[str]:
+    """The Python snippets of a card."""
+    pieces = card.split("```python\n")[1:]
+    found = [piece.split("```", 1)[0] for piece in pieces]
+    if not found:
+        raise UserError("The card has no Python snippet; it was not made by `slam-asr card`.")
+    return found

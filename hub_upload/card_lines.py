@@ -1,0 +1,179 @@
+"""Sentences of a card: each from one file of the model folder, or the plain word that it is not known."""
+
+from typing import Any
+
+from .facts import LANGUAGE_NAMES, ModelFacts, public_name, recipe_data
+
+# Thermal design power in watts, for the energy estimate. The first name that is part of the device's counts.
+GPU_WATTS = {
+    "H200": 700, "H100 PCIe": 350, "H100": 700, "A100": 400, "L40S": 350, "L40": 300, "L4": 72, "A10": 150, "V100": 300,
+    "T4": 70, "4090": 450, "3090": 350, "A6000": 300, "MI300": 750,
+}  # fmt: skip
+WATTS_PER_CORE = 10
+UNKNOWN_GPU_WATTS = 300
+
+
+def summary_of(facts: ModelFacts) -> str:
+    """What the model is, in two sentences."""
+    languages = [LANGUAGE_NAMES.get(language, language) for language in facts.languages]
+    spoken = f"{join(languages)} speech" if languages else "speech"
+    base = facts.config["audio_config"]["encoder_layers"]
+    kept = len(facts.config.get("kept_encoder_layers") or range(base))
+    encoder = f"{kept} of {base} encoder blocks" if kept < base else f"all {base} encoder blocks"
+    lora = facts.config.get("lora") or facts.recipe.get("lora")
+    trained = "The projector and LoRA on the language model were trained" if lora else "Only the projector was trained"
+    names = {part: base_name(facts, part) for part in ("audio", "text")}
+    return (
+        f"A SLAM-ASR model that transcribes {spoken}: a Whisper encoder ({names['audio']}, {encoder}), a projector, and a "
+        f"causal language model ({names['text']}). {trained}; the base models are frozen."
+    )
+
+
+def base_name(facts: ModelFacts, part: str) -> str:
+    """The encoder's or LLM's name, linked and with its commit where it is on the Hub."""
+    model_id = facts.config.get(f"{part}_model_id")
+    revision = facts.config.get(f"{part}_model_revision")
+    if model_id in facts.base_models and model_id:
+        pin = f" at `{revision[:10]}`" if revision else ""
+        return f"[{model_id}](https://huggingface.co/{model_id}){pin}"
+    return f"`{public_name(model_id)}`, not on the Hub" if model_id else "origin not recorded"
+
+
+def training_facts(facts: ModelFacts) -> tuple[dict[str, Any], str]:
+    """What the run recorded, and in which file."""
+    if facts.training:
+        return facts.training, "training.json"
+    for evaluation in facts.evaluations:
+        if "train_seconds" in evaluation.metrics:
+            return evaluation.metrics, evaluation.path
+    return {}, ""
+
+
+def training_lines(facts: ModelFacts) -> list[str]:
+    """Data, recipe, hardware, time and energy."""
+    run, path = training_facts(facts)
+    source = f" ([{path}]({path}))" if path else ""
+    names = [public_name(str(entry.get("dataset", ""))) for entry in recipe_data(facts.recipe, "train")]
+    hours = ((run.get("data") or {}).get("train") or {}).get("hours") if isinstance(run.get("data"), dict) else None
+    data = join(list(dict.fromkeys(names))) if names else "not recorded"
+    amount = f"{hours:.2f} hours of speech{source}" if hours else "hours not recorded"
+    lines = [f"Data: {data}; {amount}."]
+    if facts.recipe:
+        lines.append("Recipe: [recipe.yaml](recipe.yaml). The same run again: `slam-asr train recipe.yaml`.")
+    else:
+        lines.append("Recipe: not in this repository.")
+    seconds = run.get("train_seconds")
+    if seconds:
+        machine = run.get("hardware") or {}
+        lines.append(f"Hardware: {describe_hardware(machine)}{source}.")
+        steps = f", {run['steps']:,} steps" if run.get("steps") else ""
+        lines.append(f"Time: {duration(float(seconds))}{steps}{source}.")
+        lines.append(energy_line(float(seconds), machine))
+    else:
+        lines.append("Hardware, time and energy: not recorded.")
+    return lines
+
+
+def describe_hardware(machine: dict[str, Any]) -> str:
+    """A machine as `trainers.provenance.hardware` records it, in words."""
+    if not machine:
+        return "not recorded"
+    if machine.get("gpus"):
+        return f"{machine['gpus']} x {machine.get('device')}"
+    return f"{machine.get('cores', '?')} cores of a {machine.get('device')}"
+
+
+def energy_line(seconds: float, machine: dict[str, Any]) -> str:
+    """An estimate with its assumption; not a measurement."""
+    if not machine:
+        return "Energy: not estimated, since the hardware is not recorded."
+    if machine.get("gpus"):
+        device = str(machine.get("device"))
+        watts = next((power for name, power in GPU_WATTS.items() if name in device), UNKNOWN_GPU_WATTS)
+        watts, assumption = watts * int(machine["gpus"]), f"{watts} W for each GPU"
+    else:
+        watts, assumption = WATTS_PER_CORE * int(machine.get("cores", 1)), f"{WATTS_PER_CORE} W for each core"
+    return f"Energy: about {watts * seconds / 3.6e6:.3g} kWh, estimated from the time and {assumption}; not measured."
+
+
+def duration(seconds: float) -> str:
+    """Seconds in a readable unit."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def decoding_lines(facts: ModelFacts) -> list[str]:
+    """How transcripts are generated by default, which is also how the model was scored."""
+    settings = facts.generation
+    beams = settings.get("num_beams") or 1
+    lines = [f"{'Greedy search' if beams == 1 else f'Beam search with {beams} beams'}, no sampling."]
+    limit = settings.get("max_new_tokens")
+    rate = facts.config.get("max_tokens_per_second")
+    lines.append(
+        f"At most {limit} new tokens."
+        if limit
+        else f"At most {rate:g} new tokens for each second of audio; a transcript that repeats itself is ended."
+        if rate
+        else "Length limit not recorded."
+    )
+    penalty = settings.get("repetition_penalty")
+    lines.append(f"Repetition penalty {penalty:g}." if penalty and penalty != 1 else "No repetition penalty.")
+    lines.append(f"Prompt after the audio: `{facts.config.get('prompt', '').strip()}`")
+    lines.append(
+        "These are the defaults in [generation_config.json](generation_config.json) and [config.json](config.json)."
+    )
+    return lines
+
+
+def limit_lines(facts: ModelFacts) -> list[str]:
+    """What was measured of the model's limits."""
+    limits = facts.limits
+    languages = [LANGUAGE_NAMES.get(language, language) for language in facts.languages]
+    lines = [
+        f"Languages: trained or tested on {join(languages)}; others were not measured."
+        if languages
+        else "Languages: not recorded."
+    ]
+    if not limits:
+        return [*lines, "Length, silence, noise and batches: not measured for these weights."]
+    source = "([limits.json](limits.json))"
+    lines.append(
+        f"Length: one call takes {limits['max_seconds']:g} s at most {source}; the pipeline's way with longer audio is its own."
+    )
+    for kind in ("silence", "noise"):
+        rows = limits[kind]
+        wrong = [row for row in rows if row["text"]]
+        lengths = join([f"{row['seconds']:g} s" for row in rows])
+        verdict = (
+            "gave an empty transcript" if not wrong else f"gave invented text in {len(wrong)} of {len(rows)} cases"
+        )
+        example = f", for example `{wrong[0]['text'][:60]}`" if wrong else ""
+        lines.append(f"{kind.capitalize()} of {lengths} {verdict}{example} {source}.")
+    batch = limits["batch"]
+    same = batch["same_transcripts"]
+    lines.append(
+        f"Batches: of {batch['recordings']} recordings of different lengths, {same} had the same transcript in a batch as alone; "
+        f"the logits differed by {batch['largest_logit_difference']:.1e} at most {source}."
+    )
+    return lines
+
+
+def speed_lines(facts: ModelFacts) -> list[str]:
+    """Speed and memory of evaluated systems."""
+    lines = []
+    for evaluation in facts.evaluations:
+        factor = evaluation.metrics.get("rtfx") or evaluation.metrics.get("eval_rtfx")
+        if factor:
+            machine = describe_hardware(evaluation.metrics.get("hardware") or {})
+            memory = evaluation.metrics.get("peak_memory_bytes")
+            used = f", {memory / 2**30:.1f} GiB at the peak" if memory else ""
+            lines.append(
+                f"Speed on {machine}: {factor:.1f} seconds of audio a second{used} ([{evaluation.path}]({evaluation.path}))."
+            )
+    return lines
+
+
+def join(items: list[str]) -> str:
+    """`a, b and c`"""
+    return ", ".join(items[:-1]) + (" and " if len(items) > 1 else "") + items[-1] if items else ""

@@ -1,0 +1,257 @@
+"""What the files of a model folder say about the model: the only source of a card's figures."""
+
+import fnmatch
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import yaml
+
+from trainers.errors import UserError
+from trainers.provenance import file_sha256, inconsistency, model_fingerprint, read_stamped
+
+from .checks import is_hub_id
+from .licences import Licence, Part, derive_licence, known_licence
+
+LANGUAGE_NAMES = {"da": "Danish", "nl": "Dutch", "en": "English", "de": "German", "sv": "Swedish", "fr": "French"}
+PLOT_SUFFIXES = (".png", ".svg")
+DEPTH_PLOT = "wer_vs_depth.png"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One stamped `metrics.json`: `path` is its place in the published folder."""
+
+    path: str
+    metrics: dict[str, Any]
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """`name`, and where known `config`, `split`, `revision` of the test data."""
+        value = self.metrics.get("dataset")
+        if isinstance(value, dict):
+            return {"name": value.get("name") or value.get("dataset"), **value}
+        keys = {"config": "dataset_config", "split": "split", "revision": "dataset_revision"}
+        known = {key: self.metrics.get(name) for key, name in keys.items()}
+        return {"name": value or Path(self.path).parent.name or "test set", **known}
+
+    @property
+    def languages(self) -> list[str]:
+        """Languages of the test data."""
+        groups = sorted(self.metrics.get("by_language") or {})
+        single = self.metrics.get("language")
+        return [single] if single else [name for name in groups if name != "unknown"]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Everything that a card is made from, each with the file that it stands in."""
+
+    folder: Path
+    config: dict[str, Any]
+    fingerprint: str
+    parameters: dict[str, Any]
+    evaluations: list[Evaluation]
+    depth_rows: list[dict[str, Any]]
+    depth_path: str | None
+    training: dict[str, Any]
+    recipe: dict[str, Any]
+    limits: dict[str, Any]
+    publication: dict[str, Any]
+    generation: dict[str, Any]
+    code: dict[str, str]
+    licence: Licence
+    plots: list[str] = field(default_factory=list)
+
+    @property
+    def languages(self) -> list[str]:
+        """ISO codes of the languages that the model was trained or tested on."""
+        sources = [source.get("language") for role in ("train", "test") for source in recipe_data(self.recipe, role)]
+        tested = [language for evaluation in self.evaluations for language in evaluation.languages]
+        trained = [row.get("language") for row in self.training.get("data", [])]
+        return sorted({language for language in (*sources, *tested, *trained) if language})
+
+    @property
+    def base_models(self) -> list[str]:
+        """Hub names of encoder and LLM; bases that are not on the Hub are left out."""
+        names = (self.config.get("audio_model_id"), self.config.get("text_model_id"))
+        return [name for name in names if name and is_hub_id(name)]
+
+    @property
+    def datasets(self) -> list[str]:
+        """Hub names of the training data."""
+        names = [str(source.get("dataset")) for source in recipe_data(self.recipe, "train")]
+        return sorted({name for name in names if is_hub_id(name) and not name.endswith((".jsonl", ".json", ".csv"))})
+
+    @property
+    def merged(self) -> bool:
+        """Whether the checkpoint stands alone without LoRA weights of its own."""
+        return self.config.get("checkpoint_form") == "standalone" and not self.config.get("lora")
+
+
+def recipe_data(recipe: dict[str, Any], role: str) -> list[dict[str, Any]]:
+    """The data sources of a recipe's `train`, `validation` or `test`."""
+    value: Any = recipe.get(role) or []
+    return [value] if isinstance(value, dict) else [source for source in value if isinstance(source, dict)]
+
+
+def read_facts(folder: Path, licences: dict[str, str] | None = None) -> ModelFacts:
+    """
+    Read a model folder.
+
+    Args:
+        licences: licences of base models and data sets by name, where they are known better than by this project's table.
+    Raises:
+        UserError: when it is no model folder, or holds results that `evaluate` did not produce from these weights.
+    """
+    config = read_json(folder / "config.json", required=True)
+    if config.get("model_type") != "slam_asr":
+        raise UserError(
+            f"{folder} holds a model of type {config.get('model_type')!r}, not 'slam_asr'. Name a folder that "
+            "`slam-asr train` or save_pretrained wrote."
+        )
+    fingerprint = model_fingerprint(folder)
+    depth_path = next((name for name in ("results.jsonl", "results.json") if (folder / name).is_file()), None)
+    recipe = read_recipe(folder)
+    return ModelFacts(
+        folder=folder,
+        config=config,
+        fingerprint=fingerprint,
+        parameters=count_parameters(config),
+        evaluations=read_evaluations(folder, evaluated_fingerprint(folder, fingerprint)),
+        depth_rows=read_depth_rows(folder / depth_path) if depth_path else [],
+        depth_path=depth_path,
+        training=read_json(folder / "training.json"),
+        recipe=recipe,
+        limits=read_limits(folder, fingerprint),
+        publication=read_json(folder / "publication.json"),
+        generation=read_json(folder / "generation_config.json"),
+        code={path.name: file_sha256(path) for path in sorted(folder.glob("*.py"))},
+        licence=derive_licence(licence_parts(config, recipe, licences or {})),
+        plots=sorted(path.name for path in folder.iterdir() if path.suffix in PLOT_SUFFIXES),
+    )
+
+
+def read_json(path: Path, required: bool = False) -> dict[str, Any]:
+    """A JSON object; an empty one when the file is not there and not required."""
+    if not path.is_file():
+        if required:
+            raise UserError(f"{path.parent} has no {path.name}, so it is no model folder. Name one that train wrote.")
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no JSON that can be read ({error}). Save it again.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} must hold a JSON object, not {type(value).__name__}.")
+    return value
+
+
+def read_recipe(folder: Path) -> dict[str, Any]:
+    """The recipe that the model was trained with; empty when it is not in the folder."""
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        return {}
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is no YAML that can be read ({error}).") from error
+    return value if isinstance(value, dict) else {}
+
+
+def read_evaluations(folder: Path, fingerprint: str) -> list[Evaluation]:
+    """The stamped results in a folder and its sub-folders, checked against the model's fingerprint."""
+    paths = [folder / "metrics.json", *sorted(folder.glob("*/metrics.json")), *sorted(folder.glob("*/*/metrics.json"))]
+    names = {path: path.relative_to(folder).as_posix() for path in paths if path.is_file()}
+    return [
+        Evaluation(name, read_stamped(path, fingerprint))
+        for path, name in names.items()
+        if not fnmatch.fnmatch(name, "checkpoint-*/*")
+    ]
+
+
+def evaluated_fingerprint(folder: Path, fingerprint: str) -> str:
+    """
+    The fingerprint of the weights that the results are of: these, or those that these were converted from.
+
+    A push that changes the form of a checkpoint says so in `publication.json`, after it has found the outputs equal.
+    """
+    publication = read_json(folder / "publication.json")
+    converted = publication.get("published_fingerprint") == fingerprint
+    return str(publication["evaluated_fingerprint"]) if converted else fingerprint
+
+
+def read_limits(folder: Path, fingerprint: str) -> dict[str, Any]:
+    """`limits.json`, if it was measured on these weights."""
+    limits = read_json(folder / "limits.json")
+    return limits if limits.get("model_fingerprint") == fingerprint else {}
+
+
+def read_depth_rows(path: Path) -> list[dict[str, Any]]:
+    """
+    The rows of a study's `results.json` or `results.jsonl`.
+
+    Raises:
+        UserError: when a row's counts and WER do not agree.
+    """
+    text = path.read_text(encoding="utf-8")
+    try:
+        if path.suffix == ".jsonl":
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        else:
+            value = json.loads(text)
+            rows = value.get("results", []) if isinstance(value, dict) else value
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read ({error}).") from error
+    for row in rows:
+        problem = inconsistency(row)
+        if problem:
+            raise UserError(
+                f"{path}, row {row.get('name')!r}, does not add up: {problem}. Run the study or quickstart again."
+            )
+    return rows
+
+
+def count_parameters(config: dict[str, Any]) -> dict[str, Any]:
+    """`parameter_report()` of the architecture in a `config.json`, without its weights."""
+    import torch
+
+    from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration
+
+    values = {
+        key: value for key, value in config.items() if key not in ("architectures", "dtype", "transformers_version")
+    }
+    with torch.device("meta"):
+        model = SlamAsrForConditionalGeneration(SlamAsrConfig(**{**values, "checkpoint_form": "standalone"}))
+    return model.parameter_report()
+
+
+def licence_parts(config: dict[str, Any], recipe: dict[str, Any], licences: dict[str, str]) -> list[Part]:
+    """Encoder, language model and training data with their licences."""
+    named = [
+        ("encoder", str(recipe.get("audio_model") or config.get("audio_model_id") or "")),
+        ("language model", str(recipe.get("text_model") or config.get("text_model_id") or "")),
+        *(("data", str(source.get("dataset", ""))) for source in recipe_data(recipe, "train")),
+    ]
+    for role, key in (("encoder", "audio_model_id"), ("language model", "text_model_id")):
+        model_id = str(config.get(key) or "")
+        if is_hub_id(model_id):  # what the weights came from counts, not what a recipe calls it
+            named = [(what, model_id if what == role else name) for what, name in named]
+    unique = dict.fromkeys((role, public_name(name)) for role, name in named if name)
+    return [Part(role, shown, licences.get(shown) or known_licence(shown)) for role, shown in unique]
+
+
+def public_name(name: str) -> str:
+    """The name of a base model or data set to show the world: a path on this machine becomes the folder's own name."""
+    path = Path(name)
+    if not (path.is_absolute() or PureWindowsPath(name).is_absolute()):
+        return name
+    ours = path.parent.name == "bases" and path.parent.parent.name == "embedded"
+    return f"embedded-{path.name}" if ours else PureWindowsPath(name).name
+
+
+def baseline_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of unpruned systems without LoRA, which pruned ones are compared with."""
+    return [row for row in rows if not row.get("prune_encoder_layers") and not row.get("lora")]

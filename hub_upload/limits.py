@@ -1,0 +1,61 @@
+"""What a model does at the edges: silence, noise, batches. Measured on the weights that are published, for their card."""
+
+from typing import Any
+
+from . import sound
+
+SILENCE_SECONDS = (1.0, 5.0, 15.0)
+NOISE_SECONDS = (1.0, 5.0, 15.0)
+BATCH_SECONDS = (0.6, 1.3, 2.1, 3.4)
+SHOWN_CHARACTERS = 200
+
+
+def measure_limits(model: Any, processor: Any, fingerprint: str) -> dict[str, Any]:
+    """
+    The content of `limits.json`.
+
+    Args:
+        model, processor: a loaded SLAM-ASR model and its processor.
+        fingerprint: of the weights; the figures are used for these weights only.
+    Returns:
+        `max_seconds` of one call; transcripts of digital `silence` and of white `noise`; in `batch`, how many of several
+        recordings have the same transcript in a batch as alone, and the largest difference of the first token's logits.
+    """
+
+    def transcript(samples: Any) -> str:
+        inputs = processor.apply_transcription_request(samples).to(model.device)
+        return processor.batch_decode(model.generate(**inputs), skip_special_tokens=True)[0]
+
+    return {
+        "model_fingerprint": fingerprint,
+        "max_seconds": processor.max_seconds,
+        "silence": [_edge(seconds, transcript(sound.silence(seconds))) for seconds in SILENCE_SECONDS],
+        "noise": [_edge(seconds, transcript(sound.noise(seconds))) for seconds in NOISE_SECONDS],
+        "batch": _batch(model, processor, transcript),
+    }
+
+
+def _edge(seconds: float, text: str) -> dict[str, Any]:
+    return {"seconds": seconds, "text": text[:SHOWN_CHARACTERS]}
+
+
+def _batch(model: Any, processor: Any, transcript: Any) -> dict[str, Any]:
+    import torch
+
+    recordings = [sound.voice_like(seconds, seed=index) for index, seconds in enumerate(BATCH_SECONDS)]
+    together = processor.apply_transcription_request(recordings).to(model.device)
+    texts = processor.batch_decode(model.generate(**together), skip_special_tokens=True)
+    difference = 0.0
+    with torch.no_grad():
+        joint = model(**together).logits[:, -1].float()
+        for index, recording in enumerate(recordings):
+            alone = model(**processor.apply_transcription_request(recording).to(model.device)).logits[0, -1].float()
+            difference = max(difference, float((joint[index] - alone).abs().max()))
+    same = sum(text == transcript(recording) for text, recording in zip(texts, recordings, strict=True))
+    # Two digits: the last bits depend on the machine, and would make the same model's file differ.
+    return {
+        "recordings": len(recordings),
+        "seconds": list(BATCH_SECONDS),
+        "same_transcripts": same,
+        "largest_logit_difference": float(f"{difference:.1e}"),
+    }

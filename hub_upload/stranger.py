@@ -1,0 +1,53 @@
+"""What a stranger does with a published model. Run by file name in a fresh process; it imports nothing of this project.
+
+`python -I stranger.py REQUEST.json`: the request names the model (folder or repository, with its revision), a wav file, the
+card's snippets, and where to write the result: logits as safetensors, the rest as JSON.
+"""
+
+import contextlib
+import io
+import json
+import sys
+from pathlib import Path
+
+# The project itself must not help: only what the repository holds counts.
+for name in ("modeling_slam_asr", "trainers", "hub_upload", "model_cards"):
+    sys.modules[name] = None  # type: ignore[assignment]
+
+
+def main() -> None:
+    request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoModel, AutoProcessor, pipeline
+
+    name, audio = request["model"], request["audio"]
+    where = {"trust_remote_code": True, **({"revision": request["revision"]} if request["revision"] else {})}
+    processor = AutoProcessor.from_pretrained(name, **where)
+    model = AutoModel.from_pretrained(name, **where)
+    inputs = processor.apply_transcription_request(audio)
+    with torch.no_grad():
+        logits = model(**inputs).logits.float()
+    text = processor.batch_decode(model.generate(**inputs), skip_special_tokens=True)[0]
+    transcribe = pipeline("automatic-speech-recognition", name, **where)
+    if not isinstance(transcribe.model, type(model)):
+        raise TypeError(f"the pipeline loaded a {type(transcribe.model).__name__}, AutoModel a {type(model).__name__}")
+    printed = []
+    for snippet in request["snippets"]:
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            exec(compile(snippet, "the card's snippet", "exec"), {"__name__": "__main__"})
+        printed.append(output.getvalue().strip())
+    save_file({"logits": logits.contiguous()}, request["logits"])
+    result = {
+        "model_class": type(model).__name__,
+        "processor_class": type(processor).__name__,
+        "text": text,
+        "pipeline_text": transcribe(audio)["text"],
+        "printed": printed,
+    }
+    Path(request["result"]).write_text(json.dumps(result), encoding="utf-8")
+
+
+main()

@@ -1,0 +1,156 @@
+"""Does it work for somebody else? A fresh process loads the model, from a folder or from the Hub with an empty cache."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import constants
+from numpy.typing import NDArray
+
+from . import sound
+from .client import PublishError
+
+STRANGER = Path(__file__).with_name("stranger.py")
+DEFAULT_TIMEOUT = 900.0
+LOGIT_TOLERANCE = 1e-4
+SAMPLE_SECONDS = 2.5
+# Variables that would show a stranger this account's files or switch the network off.
+_PRIVATE = (
+    "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE", "HF_MODULES_CACHE", "HF_ASSETS_CACHE", "HF_XET_CACHE",
+    "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "PYTHONPATH", "PYTHONSTARTUP",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a fresh process saw of a model: logits `(1, length, vocabulary)` and transcripts of the check's recording."""
+
+    logits: NDArray[Any]
+    text: str
+    pipeline_text: str
+    printed: list[str]
+
+
+def observe(
+    model: str,
+    *,
+    snippets: list[str],
+    recording: Path | None = None,
+    revision: str | None = None,
+    empty_cache: bool = False,
+    with_token: bool = True,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> Observed:
+    """
+    Load and use a model in a fresh process that cannot import this project.
+
+    Args:
+        model: folder or repository.
+        snippets: Python sources that read `recording.wav` in the working folder and print its transcript.
+        recording: a sound file of at most 30 s; a synthetic one when None.
+        empty_cache: start with no cache at all, as a stranger does.
+        with_token: whether the process may use this account's token.
+        timeout: seconds until the process is ended.
+    Raises:
+        PublishError: with the process's own error, when it fails or takes too long.
+    """
+    with tempfile.TemporaryDirectory(prefix="slam-asr-verify-") as scratch:
+        folder = Path(scratch)
+        audio = folder / "recording.wav"
+        if recording is None:
+            sound.write_wav(audio, sound.voice_like(SAMPLE_SECONDS))
+        else:
+            _copy_recording(recording, audio)
+        request = {
+            "model": model,
+            "revision": revision,
+            "audio": str(audio),
+            "snippets": snippets,
+            "result": str(folder / "result.json"),
+            "logits": str(folder / "logits.safetensors"),
+        }
+        (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        environment = _environment(folder, empty_cache, with_token)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-I", str(STRANGER), str(folder / "request.json")],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise PublishError(
+                f"Loading {model} in a fresh process took more than {timeout:.0f} s and was ended. Check the connection, or "
+                "give it more time with --verify-timeout."
+            ) from error
+        if done.returncode != 0:
+            raise PublishError(f"Loading {model} in a fresh process failed: {last_error(done.stderr)}")
+        return _read(folder)
+
+
+def _read(folder: Path) -> Observed:
+    from safetensors.numpy import load_file
+
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    logits = load_file(folder / "logits.safetensors")["logits"]
+    return Observed(logits, result["text"], result["pipeline_text"], result["printed"])
+
+
+def _copy_recording(recording: Path, target: Path) -> None:
+    from modeling_slam_asr.audio_slam_asr import load_audio
+
+    sound.write_wav(target, load_audio(recording, sound.RATE)[: 30 * sound.RATE])
+
+
+def _environment(folder: Path, empty_cache: bool, with_token: bool) -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if name not in _PRIVATE or not empty_cache}
+    environment.pop("PYTHONPATH", None)
+    if empty_cache:
+        environment["HF_HOME"] = str(folder / "empty-cache")
+        environment["HF_TOKEN_PATH"] = constants.HF_TOKEN_PATH
+    if not with_token:
+        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN"):
+            environment.pop(name, None)
+        environment["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
+    if constants.HF_HUB_DISABLE_XET:
+        environment["HF_HUB_DISABLE_XET"] = "1"
+    return environment
+
+
+def last_error(stderr: str) -> str:
+    """The last error message in a process's output, on one line."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    starts = [
+        index for index, line in enumerate(stderr.splitlines()) if line and not line[0].isspace() and "Error" in line
+    ]
+    if starts:
+        lines = [line.strip() for line in stderr.splitlines()[starts[-1] :] if line.strip()]
+    return " ".join(lines[:12])[:1500] if lines else "it said nothing"
+
+
+def differences(expected: Observed, seen: Observed, tolerance: float = LOGIT_TOLERANCE) -> list[str]:
+    """In what two observations of the same model differ; empty when they agree."""
+    problems = []
+    if expected.logits.shape != seen.logits.shape:
+        problems.append(f"the logits have the shape {seen.logits.shape}, not {expected.logits.shape}")
+    else:
+        largest = float(abs(expected.logits - seen.logits).max())
+        if not largest <= tolerance:
+            problems.append(f"the logits differ by {largest:.2e}, more than {tolerance:g}")
+    for name, before, after in (
+        ("transcript", expected.text, seen.text),
+        ("pipeline's transcript", expected.pipeline_text, seen.pipeline_text),
+        ("snippets' output", expected.printed, seen.printed),
+    ):
+        if before != after:
+            problems.append(f"the {name} is {after!r}, not {before!r}")
+    return problems
