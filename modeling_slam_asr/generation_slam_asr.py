@@ -1,11 +1,20 @@
 """When a transcript ends: limits from the audio's own length, and the end of runaway repetition."""
 
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import GenerationConfig, StoppingCriteria
 
 SPARE_TOKENS = 10  # for the end token and for very short recordings
+
+# A loop is 6 or more copies of a piece that together hold 40 tokens or more. Speech has repetitions of its own
+# ("ja ja ja ja", a refrain): none that long within one window is known, and a loop costs only these tokens.
+LOOP_REPEATS = 6
+LOOP_SPAN = 40
+LOOP_PERIOD = 48
+_CHECK_EVERY = 8
 
 
 class TranscriptLimit(StoppingCriteria):
@@ -16,32 +25,72 @@ class TranscriptLimit(StoppingCriteria):
 
     Args:
         limits: most new tokens of each utterance, `(batch,)`; its beams or samples stand in neighbouring rows.
-        repeats, span: a row is ended when its last `repeats` pieces of equal length are the same and together hold at least
-            `span` tokens.
     """
 
-    def __init__(self, limits: torch.Tensor, repeats: int = 8, span: int = 24) -> None:
+    def __init__(self, limits: torch.Tensor) -> None:
         self.limits = limits
-        self.repeats = repeats
-        self.span = span
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         """Which rows `(rows,)` of new tokens `(rows, new_tokens)` are done."""
         rows, new_tokens = input_ids.shape
-        limits = self.limits.to(input_ids.device).repeat_interleave(rows // len(self.limits))
-        return (limits <= new_tokens) | repeats_itself(input_ids, self.repeats, self.span)
+        done = self.limits.to(input_ids.device).repeat_interleave(rows // len(self.limits)) <= new_tokens
+        return done | repeats_itself(input_ids) if new_tokens % _CHECK_EVERY == 0 else done
 
 
-def repeats_itself(tokens: torch.Tensor, repeats: int = 8, span: int = 24, longest: int = 16) -> torch.Tensor:
-    """Whether each row of `(rows, length)` ends in `repeats` equal pieces of 1 to `longest` tokens, of `span` tokens at least."""
+def repeats_itself(tokens: torch.Tensor) -> torch.Tensor:
+    """Whether each row of `(rows, length)` ends in a loop, see `LOOP_REPEATS`."""
     found = torch.zeros(tokens.shape[0], dtype=torch.bool, device=tokens.device)
-    for period in range(1, longest + 1):
-        times = max(repeats, -(-span // period))
-        if tokens.shape[1] < period * times:
-            continue
-        tail = tokens[:, -period * times :].reshape(tokens.shape[0], times, period)
-        found |= (tail == tail[:, :1]).all(-1).all(-1)
+    for period in range(1, LOOP_PERIOD + 1):
+        held = period * max(LOOP_REPEATS, -(-LOOP_SPAN // period))
+        if tokens.shape[1] >= held:
+            tail = tokens[:, -held:]
+            found |= (tail[:, period:] == tail[:, :-period]).all(-1)
     return found
+
+
+@dataclass
+class Transcript:
+    """
+    One generated transcript.
+
+    tokens: without the end token and what follows it; of a loop only the first copy when it was trimmed.
+    ended: whether the model itself ended it; otherwise a limit did.
+    loop: whether it ran into a loop.
+    """
+
+    tokens: list[int]
+    ended: bool
+    loop: bool
+
+
+def read_transcript(
+    row: Sequence[int], ends: Collection[int], pad: int | None, limit: int, trim_loop: bool = True
+) -> Transcript:
+    """
+    What one row of generated tokens says.
+
+    Args:
+        row: new tokens, filled up with `pad`, which may itself be an end token.
+        ends: end tokens.
+        limit: most tokens that this row could have.
+        trim_loop: keep a loop's first copy only.
+    """
+    stops = [index for index, token in enumerate(row) if token in ends or token == pad]
+    length = stops[0] if stops else len(row)
+    tokens = list(row[:length])
+    period = _loop_period(tokens)
+    ended = bool(stops) and row[length] in ends and length < limit and period is None
+    if period is None:
+        return Transcript(tokens, ended, False)
+    first = length - period
+    while first > 0 and tokens[first - 1] == tokens[first - 1 + period]:
+        first -= 1
+    return Transcript(tokens[: first + period] if trim_loop else tokens, False, True)
+
+
+def token_limits(seconds: torch.Tensor, tokens_per_second: float) -> torch.Tensor:
+    """The most new tokens of utterances of `seconds` `(batch,)`: int64 `(batch,)`."""
+    return (seconds * tokens_per_second).ceil().long() + SPARE_TOKENS
 
 
 def transcript_limit(config: GenerationConfig, seconds: torch.Tensor, tokens_per_second: float) -> TranscriptLimit:
@@ -52,6 +101,15 @@ def transcript_limit(config: GenerationConfig, seconds: torch.Tensor, tokens_per
     """
     if config.max_new_tokens is not None:
         return TranscriptLimit(torch.full_like(seconds, config.max_new_tokens, dtype=torch.long))
-    limits = (seconds * tokens_per_second).ceil().long() + SPARE_TOKENS
+    limits = token_limits(seconds, tokens_per_second)
     config.max_new_tokens = int(limits.max())
     return TranscriptLimit(limits)
+
+
+def _loop_period(tokens: Sequence[int]) -> int | None:
+    """The length of the piece that `tokens` end with copies of, or None when they do not end in a loop."""
+    for period in range(1, LOOP_PERIOD + 1):
+        held = period * max(LOOP_REPEATS, -(-LOOP_SPAN // period))
+        if len(tokens) >= held and all(tokens[-i] == tokens[-i - period] for i in range(1, held - period + 1)):
+            return period
+    return None

@@ -1,0 +1,147 @@
+"""When each word was said: an estimate from the sound's level, or from the LLM's attention to the audio. Both are approximate."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from .merging_slam_asr import Word, split_words
+from .windows_slam_asr import FRAME_SECONDS, frame_levels
+
+ALIGNMENT_HEADS = 8
+_ACTIVE_DB = 30.0  # frames up to this much below the loud ones count as speech
+
+
+def active_range(samples: np.ndarray, sampling_rate: int) -> tuple[float, float]:
+    """Seconds from the beginning at which the sound of `(samples,)` begins and ends."""
+    active = np.flatnonzero(_active(samples, sampling_rate))
+    return active[0] * FRAME_SECONDS, min((active[-1] + 1) * FRAME_SECONDS, len(samples) / sampling_rate)
+
+
+def estimate_words(text: str, samples: np.ndarray, sampling_rate: int, start: float) -> list[Word]:
+    """The words of `text`, the time in which `(samples,)` are not quiet shared out among them by their letters."""
+    pieces = split_words(text)
+    if not pieces:
+        return []
+    active = np.flatnonzero(_active(samples, sampling_rate))
+    shares = np.cumsum([0] + [len(piece.strip()) + 1 for piece in pieces]) / sum(len(p.strip()) + 1 for p in pieces)
+    last = len(active) - 1
+    begins = active[np.minimum((shares[:-1] * len(active)).astype(int), last)] * FRAME_SECONDS
+    ends = (active[np.clip(np.ceil(shares[1:] * len(active)).astype(int) - 1, 0, last)] + 1) * FRAME_SECONDS
+    limit = len(samples) / sampling_rate
+    return [
+        Word(piece, start + float(a), start + float(min(max(a, b), limit)))
+        for piece, a, b in zip(pieces, begins, ends, strict=True)
+    ]
+
+
+def attention_words(
+    pieces: Sequence[str], attention: np.ndarray, seconds_per_position: float, start: float, end: float
+) -> list[Word]:
+    """
+    The words of a transcript with times from dynamic time warping over attention.
+
+    Args:
+        pieces: the text that each token brings, in order; joined they are the transcript.
+        attention: `(tokens, audio_positions)` as [`alignment_matrix`] gives it.
+        seconds_per_position: length of an audio embedding.
+        start, end: the window's place in the recording in seconds.
+    """
+    words = split_words("".join(pieces))
+    firsts = warp(-attention)
+    edges = np.append(firsts, attention.shape[1]) * seconds_per_position + start
+    bounds = np.cumsum([0] + [len(word) for word in words])
+    begins = np.cumsum([0] + [len(piece) for piece in pieces])
+    # A token belongs to the word that holds its last character: tokens often begin with the space between words.
+    owner = np.searchsorted(bounds[1:], np.maximum(begins[1:] - 1, 0), side="right")
+    timed: list[Word] = []
+    for index, word in enumerate(words):
+        tokens = np.flatnonzero(owner == index)
+        if len(tokens):
+            begin, finish = float(edges[tokens[0]]), float(edges[tokens[-1] + 1])
+        else:  # the word shares its only token with a neighbour
+            begin = finish = timed[-1].end if timed else start
+        timed.append(Word(word, min(begin, end), min(max(begin, finish), end)))
+    return timed
+
+
+def token_pieces(tokenizer: Any, tokens: Sequence[int]) -> list[str]:
+    """The text that each of `tokens` adds to those before it; a character split over tokens goes to its last one."""
+    pieces: list[str] = []
+    done = ""
+    for count in range(1, len(tokens) + 1):
+        text = tokenizer.decode(tokens[:count], skip_special_tokens=True)
+        whole = text.rstrip("\ufffd") if count < len(tokens) else text
+        pieces.append(whole[len(done) :] if whole.startswith(done) else "")
+        done = whole if whole.startswith(done) else done
+    return pieces
+
+
+def alignment_matrix(attentions: Sequence[torch.Tensor], audio: torch.Tensor, heads: int = ALIGNMENT_HEADS) -> np.ndarray:
+    """
+    One map of which audio each transcript token listens to.
+
+    Of all heads those are averaged whose attention moves most steadily through the audio from token to token.
+
+    Args:
+        attentions: of each layer `(heads, tokens, length)`: rows are the positions that predict the transcript's tokens.
+        audio: indices of the audio positions, `(audio_positions,)`.
+    Returns:
+        `(tokens, audio_positions)`, standardised over the tokens.
+    """
+    weights = torch.cat([layer[:, :, audio].float().cpu() for layer in attentions])
+    mass = weights.sum(-1)
+    shares = weights / mass.clamp(min=1e-9)[..., None]
+    tokens, positions = shares.shape[1:]
+    if tokens < 2 or positions < 2:
+        return shares.mean(0).numpy()
+    centres = shares @ torch.arange(positions, dtype=torch.float32)
+    steps = torch.arange(tokens, dtype=torch.float32)
+    centres_off, steps_off = centres - centres.mean(-1, keepdim=True), steps - steps.mean()
+    steady = (centres_off * steps_off).sum(-1) / (centres_off.norm(dim=-1) * steps_off.norm()).clamp(min=1e-9)
+    reach = centres_off.std(-1) / (positions / 12**0.5)  # 1 for a head that walks through the whole recording
+    best = (steady * reach.clamp(max=1.0)).topk(min(heads, len(shares))).indices
+    chosen = shares[best]
+    chosen = (chosen - chosen.mean(1, keepdim=True)) / chosen.std(1, keepdim=True).clamp(min=1e-6)
+    return chosen.mean(0).numpy()
+
+
+def warp(cost: np.ndarray) -> np.ndarray:
+    """
+    Dynamic time warping: the first column of each row on the cheapest path through `cost` `(rows, columns)`.
+
+    The path begins in the first cell, ends in the last, and takes steps of one row, one column or both.
+    """
+    rows, columns = cost.shape
+    total = np.full((rows + 1, columns + 1), np.inf)
+    total[0, 0] = 0.0
+    step = np.zeros((rows + 1, columns + 1), dtype=np.int8)
+    for i in range(1, rows + 1):
+        for j in range(1, columns + 1):
+            choices = (total[i - 1, j - 1], total[i, j - 1], total[i - 1, j])
+            step[i, j] = int(np.argmin(choices))
+            total[i, j] = cost[i - 1, j - 1] + choices[step[i, j]]
+    firsts = np.zeros(rows, dtype=np.int64)
+    i, j = rows, columns
+    while i > 0 and j > 0:
+        firsts[i - 1] = j - 1
+        i, j = i - (step[i, j] != 1), j - (step[i, j] != 2)
+    return firsts
+
+
+@contextmanager
+def eager_attention(language_model: Any) -> Iterator[None]:
+    """Within it the LLM computes attention the plain way, the only one that gives weights back; after it as before."""
+    before = language_model.config._attn_implementation
+    language_model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        language_model.set_attn_implementation(before)
+
+
+def _active(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
+    levels = frame_levels(samples, sampling_rate)
+    return levels >= min(float(np.percentile(levels, 95)) - _ACTIVE_DB, float(levels.max()))
