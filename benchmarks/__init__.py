@@ -1,0 +1,1 @@
+"""Benchmarks of the project; their results stand beside their scripts."""

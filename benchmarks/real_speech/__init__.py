@@ -1,0 +1,1 @@
+"""SLAM-ASR on real Dutch speech."""
