@@ -1,0 +1,124 @@
+"""Verdicts on the paper's claims follow from the rows alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainers.study.claims import AGREE, DISAGREE, UNCLEAR, effect_of, match, read_claims
+from trainers.study.plots import pareto_front, plot_error_types, plot_pareto, plot_wer_by_depth, system_name
+
+
+def row(
+    errors: tuple[int, int, int],
+    *,
+    prune: int = 0,
+    lora: bool = False,
+    language: str = "nl",
+    seed: int = 1,
+    **more: Any,
+) -> dict[str, Any]:
+    """A result row over 10,000 words with (substitutions, deletions, insertions) and an interval of +-1 % relative."""
+    wer = sum(errors) / 10_000
+    return {
+        "audio_model": "a", "text_model": "t", "language": language, "seed": seed, "prune_encoder_layers": prune,
+        "encoder_layers": 12 - prune, "lora": lora, "wer": wer, "wer_ci": [0.99 * wer, 1.01 * wer], "reference_words": 10_000,
+        "substitutions": errors[0], "deletions": errors[1], "insertions": errors[2], "hits": 10_000 - errors[0] - errors[1],
+        "total_params": 1000 - 50 * prune + 5 * lora, "trainable_params": 20 + 5 * lora, "encoder_params": 500 - 50 * prune,
+        "eval_rtf": 0.1 - 0.01 * prune, "peak_memory_gib": 1.0,
+        **more,
+    }  # fmt: skip
+
+
+def verdicts(rows: list[dict[str, Any]], **options: Any) -> dict[str, str]:
+    return {claim.name: claim.verdict for claim in read_claims(rows, **options)}
+
+
+def test_the_papers_own_pattern_agrees() -> None:
+    rows = []
+    for language, after in (("nl", (480, 190, 180)), ("en", (480, 190, 180)), ("da", (440, 200, 320))):
+        rows.append(row((600, 250, 150), language=language))
+        rows.append(row((620, 260, 150), prune=2, language=language))
+        before = (500, 300, 220) if language == "da" else (620, 260, 150)
+        rows[-1] = row(before, prune=2, language=language) if language == "da" else rows[-1]
+        rows.append(row(after, prune=2, lora=True, language=language))
+    found = verdicts(rows)
+    assert found == {
+        "depth": AGREE,
+        "pruned with LoRA": AGREE,
+        "LoRA, Dutch": AGREE,
+        "LoRA, English": AGREE,
+        "LoRA, Danish": AGREE,
+    }
+
+
+def test_a_large_loss_disagrees_and_a_wide_interval_is_no_evidence() -> None:
+    full, pruned = row((500, 300, 200)), row((700, 300, 200), prune=2)
+    assert verdicts([full, pruned])["depth"] == DISAGREE
+    unsure = [{**each, "wer_ci": [0.5 * each["wer"], 1.5 * each["wer"]]} for each in (full, pruned)]
+    assert verdicts(unsure)["depth"] == UNCLEAR
+    assert verdicts(unsure, paired=lambda a, b: (0.18, 0.22))["depth"] == DISAGREE
+    assert verdicts([full])["depth"] == UNCLEAR and verdicts([])["LoRA, Danish"] == UNCLEAR
+
+
+def test_the_kind_of_errors_is_part_of_the_claim() -> None:
+    before, fewer_insertions = row((400, 200, 400)), row((400, 200, 250), lora=True)
+    assert verdicts([before, fewer_insertions])["LoRA, Dutch"] == DISAGREE
+    danish = [row((500, 300, 220), language="da"), row((470, 280, 215), lora=True, language="da")]
+    assert verdicts(danish)["LoRA, Danish"] == UNCLEAR  # insertions neither rise nor fall for certain
+
+
+def test_no_errors_at_all_is_no_evidence() -> None:
+    rows = [row((0, 0, 0)), row((0, 0, 0), prune=2), row((0, 0, 0), prune=2, lora=True)]
+    assert set(verdicts(rows).values()) == {UNCLEAR}
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    def pairs(changes: list[int]) -> list[tuple[Any, Any]]:
+        rows = [row((500, 300, 200), seed=seed) for seed in range(len(changes))]
+        rows += [row((500 + change, 300, 200), prune=2, seed=seed) for seed, change in enumerate(changes)]
+        return match(rows, (0, False), (2, False))
+
+    steady, shaky = effect_of(pairs([30, 30, 30])), effect_of(pairs([-70, 30, 130]))
+    assert steady is not None and shaky is not None
+    assert steady.pairs == shaky.pairs == 3
+    assert shaky.high - shaky.low > 2 * (steady.high - steady.low)
+
+
+def test_rows_of_other_methods_and_of_all_languages_do_not_count() -> None:
+    rows = [row((500, 300, 200)), row((530, 300, 200), prune=2)]
+    odd = [
+        row((900, 300, 200), prune=2, seed=2, selection="cka"),
+        row((900, 300, 200), seed=2),
+        row((900, 300, 200), prune=2, healing=True),
+        row((900, 300, 200), language="all"),
+        row((100, 0, 0), prune=2, language="all"),
+    ]
+    assert read_claims(rows)[0].found == read_claims(rows + odd)[0].found
+
+
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_plots_are_the_same_bytes_each_time(tmp_path: Path, ending: str) -> None:
+    rows = [
+        row((500 + 40 * prune - 100 * lora, 200, 100), prune=prune, lora=lora, seed=seed, language=language)
+        for prune in (0, 2)
+        for lora in (False, True)
+        for seed in (1, 2)
+        for language in ("da", "nl")
+    ]
+    rows.append(row((700, 300, 200), prune=4, lora=True, healing=True, selection="evenly_spaced", language="da"))
+    for name, draw in (
+        ("depth", plot_wer_by_depth),
+        ("types", plot_error_types),
+        ("params", lambda rows, path: plot_pareto(rows, "total_params", path)),
+        ("speed", lambda rows, path: plot_pareto(rows, "eval_rtf", path)),
+    ):
+        first, second = draw(rows, tmp_path / f"{name}.{ending}"), draw(rows, tmp_path / f"{name}2.{ending}")
+        assert first.stat().st_size > 3000 and first.read_bytes() == second.read_bytes()
+    plot_wer_by_depth([], tmp_path / f"empty.{ending}")
+    assert system_name(rows[-1]) == "evenly spaced, healed, LoRA"
+
+
+def test_pareto_front() -> None:
+    rows = [{"cost": cost, "wer": wer} for cost, wer in ((3, 0.1), (1, 0.3), (2, 0.4), (2, 0.2), (4, 0.15))]
+    assert [(each["cost"], each["wer"]) for each in pareto_front(rows, "cost")] == [(1, 0.3), (2, 0.2), (3, 0.1)]

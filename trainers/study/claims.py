@@ -1,0 +1,239 @@
+"""The paper's claims (arXiv 2603.27981), each read against the rows of a study or a quickstart.
+
+A verdict rests on an interval of the relative change in word errors between matched runs: the same base models, language and
+seed. The interval comes from a paired comparison of transcripts where one is handed in, else from the two runs' own WER
+intervals (wider: it ignores that both transcribed the same utterances). Seeds of a language are averaged; their spread is
+added to the interval.
+
+- `agree`: the interval excludes no change, and the estimate lies where the claim says.
+- `disagree`: the interval lies wholly outside of what the claim says.
+- `not enough evidence`: anything else, and rows that are missing.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Row = Mapping[str, Any]
+PairedInterval = Callable[[Row, Row], tuple[float, float] | None]
+"""From a baseline's row and another's to the 95 % interval of their relative difference in WER, or None if it is unknown."""
+
+AGREE, DISAGREE, UNCLEAR = "agree", "disagree", "not enough evidence"
+PRUNED = 2
+LANGUAGES = {"da": "Danish", "nl": "Dutch", "en": "English"}
+_Z = 1.959964
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The relative change of the word errors (-0.1: a tenth fewer) with its 95 % interval, over `pairs` matched runs."""
+
+    change: float
+    low: float
+    high: float
+    pairs: int
+
+    def describe(self) -> str:
+        """`+3.1 % (95 % interval +1.0 to +5.2 %, 2 pairs of runs)`."""
+        runs = "1 pair" if self.pairs == 1 else f"{self.pairs} pairs"
+        return f"{_percent(self.change)} (95 % interval {_percent(self.low)} to {_percent(self.high)}; {runs} of runs)"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim: what the paper states, what was found here, and the verdict (`agree`, `disagree`, `not enough evidence`)."""
+
+    name: str
+    statement: str
+    found: str
+    verdict: str
+    effects: dict[str, Effect] = field(default_factory=dict)
+    """By language."""
+
+
+def read_claims(rows: Iterable[Row], paired: PairedInterval | None = None) -> list[Claim]:
+    """
+    The claims on depth, on pruning with LoRA, and on LoRA for each of the paper's languages.
+
+    Args:
+        rows: of `results.jsonl` or `results.json`. Rows of other ways to choose blocks, and healed ones, are left out. Rows
+            of all languages together (`language` "all") count only where there are none by language.
+        paired: gives the interval of a matched pair from its transcripts.
+    """
+    kept = [row for row in rows if row.get("selection", "last") == "last" and not row.get("healing") and _whole(row)]
+    if any(row["language"] != "all" for row in kept):
+        kept = [row for row in kept if row["language"] != "all"]
+    counts = sorted({int(row["prune_encoder_layers"]) for row in kept} - {0})
+    pruned = PRUNED if PRUNED in counts or not counts else counts[0]
+    return [
+        _depth(kept, pruned, paired),
+        _pruned_lora(kept, pruned, paired),
+        *(_lora(kept, language, paired) for language in ("nl", "en", "da")),
+    ]
+
+
+def effect_of(pairs: Sequence[tuple[Row, Row]], paired: PairedInterval | None = None) -> Effect | None:
+    """The mean relative change over matched pairs (baseline, other); None without a pair that has errors on both sides.
+
+    Seeds and depths of one language share their test utterances, so their sampling errors are not averaged away; those of
+    different languages are independent.
+    """
+    by_language: dict[str, list[tuple[float, float]]] = {}
+    for baseline, other in pairs:
+        if _errors(baseline) and _errors(other):
+            by_language.setdefault(baseline["language"], []).append(_log_ratio(baseline, other, paired))
+    if not by_language:
+        return None
+    means, variances = [], []
+    for ratios in by_language.values():
+        mean = sum(ratio for ratio, _ in ratios) / len(ratios)
+        sampling = sum(error for _, error in ratios) / len(ratios)
+        spread = sum((ratio - mean) ** 2 for ratio, _ in ratios) / max(len(ratios) - 1, 1) / len(ratios)
+        means.append(mean)
+        variances.append(sampling**2 + spread)
+    centre = sum(means) / len(means)
+    error = math.sqrt(sum(variances)) / len(variances)
+    low, high = math.expm1(centre - _Z * error), math.expm1(centre + _Z * error)
+    return Effect(math.expm1(centre), low, high, sum(map(len, by_language.values())))
+
+
+def verdict_in_range(effect: Effect | None, low: float, high: float) -> str:
+    """Whether an effect is one of size `low` to `high` (relative changes of the same sign)."""
+    if effect is None:
+        return UNCLEAR
+    if effect.low > high or effect.high < low:
+        return DISAGREE
+    if low <= effect.change <= high and (effect.low > 0 or effect.high < 0):
+        return AGREE
+    return UNCLEAR
+
+
+def _depth(rows: Sequence[Row], pruned: int, paired: PairedInterval | None) -> Claim:
+    pairs = match(rows, (0, False), (pruned, False))
+    effect = effect_of(pairs, paired)
+    effects = _by_language(pairs, paired)
+    named = "two" if pruned == 2 else str(pruned)
+    return Claim(
+        "depth",
+        f"Dropping {named} encoder layers costs 2-4 % relative WER.",
+        _found(effect, effects, f"no pair of runs with 0 and {pruned} layers dropped, projector only"),
+        verdict_in_range(effect, 0.02, 0.04),
+        effects,
+    )
+
+
+def _pruned_lora(rows: Sequence[Row], pruned: int, paired: PairedInterval | None) -> Claim:
+    pairs = match(rows, (0, False), (pruned, True))
+    effect = effect_of(pairs, paired)
+    effects = _by_language(pairs, paired)
+    found = _found(effect, effects, f"no pair of an unpruned projector-only run and one with {pruned} dropped and LoRA")
+    verdict = UNCLEAR
+    if effect is not None:
+        total = 1 - _mean(other["total_params"] / base["total_params"] for base, other in pairs)
+        paper = 1 - _mean(_paper_parameters(other) / _paper_parameters(base) for base, other in pairs)
+        found += f" {_amount(total)} parameters in total, {_amount(paper)} without the LLM (the paper's accounting: 7-14 % fewer)."
+        if effect.low > 0 or total <= 0:
+            verdict = DISAGREE
+        elif effect.high < 0:
+            verdict = AGREE
+    statement = "Pruned, with LoRA, the system beats the unpruned projector-only baseline and has fewer parameters."
+    return Claim("pruned with LoRA", statement, found, verdict, effects)
+
+
+def _lora(rows: Sequence[Row], language: str, paired: PairedInterval | None) -> Claim:
+    counts = sorted({row["prune_encoder_layers"] for row in rows})
+    here = [row for row in rows if row["language"] == language]
+    pairs = [pair for count in counts for pair in match(here, (count, False), (count, True))]
+    effect = effect_of(pairs, paired)
+    danish = language == "da"
+    low, high = (-0.07, -0.04) if danish else (-0.21, -0.11)
+    what = "while insertions rise" if danish else "mostly substitutions and deletions"
+    statement = f"LoRA cuts the word errors of {LANGUAGES[language]} by {-high:.0%} to {-low:.0%}, {what}.".replace(
+        "%", " %"
+    )
+    verdict = verdict_in_range(effect, low, high)
+    found = _found(effect, {}, f"no pair of {LANGUAGES[language]} runs of equal depth with and without LoRA")
+    if effect is not None:
+        kinds = ("substitutions", "deletions", "insertions")
+        before = {kind: sum(base[kind] for base, _ in pairs) for kind in kinds}
+        after = {kind: sum(other[kind] for _, other in pairs) for kind in kinds}
+        found += " " + ", ".join(f"{kind} {before[kind]} to {after[kind]}" for kind in kinds).capitalize() + "."
+        verdict = _with_error_types(verdict, before, after, danish)
+    return Claim(f"LoRA, {LANGUAGES[language]}", statement, found, verdict, {language: effect} if effect else {})
+
+
+def _with_error_types(verdict: str, before: Mapping[str, int], after: Mapping[str, int], danish: bool) -> str:
+    """A claim on size and kind of errors holds only if both halves do."""
+    if danish:
+        rise = after["insertions"] - before["insertions"]
+        margin = _Z * math.sqrt(after["insertions"] + before["insertions"])  # counts as Poisson variables
+        kinds = AGREE if rise > margin else DISAGREE if rise < -margin else UNCLEAR
+    else:
+        cut = sum(before.values()) - sum(after.values())
+        saved = cut - (before["insertions"] - after["insertions"])
+        kinds = UNCLEAR if cut <= 0 else AGREE if saved > cut / 2 else DISAGREE
+    if DISAGREE in (verdict, kinds):
+        return DISAGREE
+    return AGREE if verdict == kinds == AGREE else UNCLEAR
+
+
+def match(rows: Sequence[Row], first: tuple[int, bool], second: tuple[int, bool]) -> list[tuple[Row, Row]]:
+    """Pairs of rows with (layers dropped, LoRA) as `first` and as `second`, alike in base models, language and seed."""
+    names = ("audio_model", "text_model", "language", "seed")
+    kinds: list[dict[tuple[Any, ...], Row]] = [{}, {}]
+    for row in rows:
+        for kind, wanted in zip(kinds, (first, second), strict=True):
+            if (int(row["prune_encoder_layers"]), bool(row["lora"])) == wanted:
+                kind[tuple(row.get(name) for name in names)] = row
+    return [(kinds[0][key], kinds[1][key]) for key in kinds[0] if key in kinds[1]]
+
+
+def _log_ratio(baseline: Row, other: Row, paired: PairedInterval | None) -> tuple[float, float]:
+    """The logarithm of the ratio of error rates, and its standard error."""
+    ratio = math.log(other["wer"] / baseline["wer"])
+    interval = paired(baseline, other) if paired is not None else None
+    if interval is not None and min(interval) > -1:
+        return ratio, (math.log1p(interval[1]) - math.log1p(interval[0])) / (2 * _Z)
+    own = [(row["wer_ci"][1] - row["wer_ci"][0]) / (2 * _Z * row["wer"]) for row in (baseline, other)]
+    return ratio, math.hypot(*own)
+
+
+def _by_language(pairs: Sequence[tuple[Row, Row]], paired: PairedInterval | None) -> dict[str, Effect]:
+    languages = dict.fromkeys(base["language"] for base, _ in pairs)
+    found = {name: effect_of([pair for pair in pairs if pair[0]["language"] == name], paired) for name in languages}
+    return {name: effect for name, effect in found.items() if effect is not None}
+
+
+def _found(effect: Effect | None, effects: Mapping[str, Effect], missing: str) -> str:
+    if effect is None:
+        return f"{missing[0].upper()}{missing[1:]}, or one of a pair has no errors at all."
+    parts = [f"{LANGUAGES.get(name, name)} {_percent(each.change)}" for name, each in effects.items()]
+    return f"WER {effect.describe()}{': ' + ', '.join(parts) if len(parts) > 1 else ''}."
+
+
+def _whole(row: Row) -> bool:
+    # A list of indices is another way to choose blocks than the paper's.
+    return isinstance(row.get("prune_encoder_layers"), int) and row.get("wer") is not None and bool(row.get("wer_ci"))
+
+
+def _errors(row: Row) -> int:
+    return int(row["substitutions"] + row["deletions"] + row["insertions"])
+
+
+def _paper_parameters(row: Row) -> int:
+    """Encoder, projector and LoRA: what the paper's savings are of."""
+    return int(row["encoder_params"] + row["trainable_params"])
+
+
+def _mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return sum(numbers) / len(numbers)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:+.1f} %"
+
+
+def _amount(saving: float) -> str:
+    return f"{100 * abs(saving):.1f} % {'fewer' if saving >= 0 else 'more'}"
