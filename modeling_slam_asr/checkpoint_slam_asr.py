@@ -3,22 +3,28 @@
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
-HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
 ENCODER_LAYER = re.compile(r"^layers\.(\d+)\.")
 
 
 def hub_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Those of `kwargs` that say how to reach a repository."""
     return {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
+
+
+def repository_file(model: str | os.PathLike[str], name: str, **hub: Any) -> str | None:
+    """Path of a file of a folder or Hub repository, downloaded if need be; None when it has none of this name."""
+    return cached_file(model, name, _raise_exceptions_for_missing_entries=False, **hub)
 
 
 def checkpoint_files(model: str | os.PathLike[str], **hub: Any) -> list[str]:
@@ -28,18 +34,41 @@ def checkpoint_files(model: str | os.PathLike[str], **hub: Any) -> list[str]:
     Raises:
         OSError: when it has none, naming the remedy.
     """
-    quiet = {"_raise_exceptions_for_missing_entries": False}
-    single = cached_file(model, SAFE_WEIGHTS_NAME, **hub, **quiet)
+    single = repository_file(model, SAFE_WEIGHTS_NAME, **hub)
     if single is not None:
         return [single]
-    index = cached_file(model, SAFE_WEIGHTS_INDEX_NAME, **hub, **quiet)
+    index = repository_file(model, SAFE_WEIGHTS_INDEX_NAME, **hub)
     if index is None:
         raise OSError(
             f"{os.fspath(model)!r} has neither {SAFE_WEIGHTS_NAME} nor {SAFE_WEIGHTS_INDEX_NAME}. Pickled weights (.bin, .pt) are "
             "not read, since they can run code: save them as safetensors first."
         )
-    names = sorted(set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()))
-    return [cached_file(model, name, **hub) for name in names]
+    files = []
+    for name in sorted(set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values())):
+        shard = repository_file(model, name, **hub)
+        if shard is None:
+            raise OSError(
+                f"{os.fspath(model)!r} lacks {name}, which its {SAFE_WEIGHTS_INDEX_NAME} lists. Download it again."
+            )
+        files.append(shard)
+    return files
+
+
+@contextmanager
+def open_tensors(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """
+    A safetensors file, memory-mapped: tensors are read when they are used.
+
+    Raises:
+        ValueError: when the file is cut off or is no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise ValueError(
+            f"The file {os.fspath(path)!r} is damaged or cut off ({error}). Download or save it again."
+        ) from error
 
 
 def repository_commit(model: str | os.PathLike[str], **hub: Any) -> str | None:
@@ -51,26 +80,23 @@ def repository_commit(model: str | os.PathLike[str], **hub: Any) -> str | None:
     return match.group(1) if match else None
 
 
-def read_encoder(files: Iterable[str], kept: list[int]) -> dict[str, torch.Tensor]:
+def read_encoder(files: Iterable[str], kept: list[int], num_layers: int) -> dict[str, torch.Tensor]:
     """
     The encoder's tensors out of a Whisper checkpoint (whole or encoder only), with the kept blocks renumbered from 0.
 
-    Pruned blocks are not read.
+    Args:
+        kept: indices of the blocks to read, of `num_layers` in all; the others are not read.
     """
-    position = {index: place for place, index in enumerate(kept)}
     tensors = {}
     for path in files:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             for key in file.keys():  # noqa: SIM118 (not a mapping)
                 name = key.removeprefix("model.").removeprefix("encoder.")
                 if key.startswith(("decoder.", "model.decoder.")) or name == "proj_out.weight":
                     continue
-                block = ENCODER_LAYER.match(name)
-                if block is not None:
-                    if int(block[1]) not in position:
-                        continue
-                    name = f"layers.{position[int(block[1])]}.{name[block.end() :]}"
-                tensors[name] = file.get_tensor(key)
+                new_name = _renumbered(name, list(range(num_layers)), kept)
+                if new_name is not None:
+                    tensors[new_name] = file.get_tensor(key)
     return tensors
 
 
@@ -78,49 +104,69 @@ def read_pruned(files: Iterable[str], stored: list[int], kept: list[int]) -> dic
     """
     The tensors of one of our own checkpoints without the encoder blocks that are in `stored` and not in `kept`.
 
-    Args:
-        stored, kept: indices of the base encoder's blocks in the checkpoint and in the model to load.
+    Blocks are renumbered from 0; the pruned ones are not read.
     """
-    place = {stored.index(index): position for position, index in enumerate(kept)}
+    prefix = "audio_encoder."
     tensors = {}
     for path in files:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             for key in file.keys():  # noqa: SIM118
-                name = key
-                block = ENCODER_LAYER.match(key.removeprefix("audio_encoder."))
-                if key.startswith("audio_encoder.") and block is not None:
-                    if int(block[1]) not in place:
-                        continue
-                    name = f"audio_encoder.layers.{place[int(block[1])]}.{key.removeprefix('audio_encoder.')[block.end() :]}"
-                tensors[name] = file.get_tensor(key)
+                name: str | None = key
+                if key.startswith(prefix):
+                    inner = _renumbered(key.removeprefix(prefix), stored, kept)
+                    name = None if inner is None else prefix + inner
+                if name is not None:
+                    tensors[name] = file.get_tensor(key)
     return tensors
 
 
+def _renumbered(name: str, stored: list[int], kept: list[int]) -> str | None:
+    """The name of an encoder's tensor when of the blocks `stored` only `kept` are left; None in a block that is not."""
+    block = ENCODER_LAYER.match(name)
+    if block is None or int(block[1]) >= len(stored):
+        return name  # a block too many keeps its name, which the model lacks: it is refused, not dropped
+    index = stored[int(block[1])]
+    return f"layers.{kept.index(index)}.{name[block.end() :]}" if index in kept else None
+
+
 def load_strictly(
-    module: nn.Module, tensors: dict[str, torch.Tensor], what: str, dtype: torch.dtype | None = None
+    module: nn.Module,
+    tensors: dict[str, torch.Tensor],
+    what: str,
+    dtype: torch.dtype | None = None,
+    prefix: str = "",
 ) -> None:
     """
     Give `module` (which may be on the meta device) exactly these tensors.
 
+    Args:
+        what: the checkpoint, for messages.
+        prefix: what precedes the module's own names in `tensors` and in messages.
     Raises:
         ValueError: naming each tensor that is missing, unexpected, of another shape, or not finite.
     """
-    expected = module.state_dict()
+    expected = {prefix + name: tensor for name, tensor in module.state_dict().items()}
+    check_tensors(what, tensors, expected)
+    trained = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
+    converted = {
+        name.removeprefix(prefix): tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+        for name, tensor in tensors.items()
+    }
+    module.load_state_dict(converted, assign=True)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(trained[name])
+
+
+def check_tensors(what: str, tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Raise a ValueError that names each tensor that is missing, unexpected, of another shape, or not finite."""
     shapes = [
         f"{name} (checkpoint {tuple(tensors[name].shape)}, model {tuple(expected[name].shape)})"
-        for name in expected
-        if name in tensors and tensors[name].shape != expected[name].shape
+        for name in expected.keys() & tensors.keys()
+        if tensors[name].shape != expected[name].shape
     ]
-    refuse_problems(
-        what, missing=expected.keys() - tensors.keys(), unexpected=tensors.keys() - expected.keys(), mismatched=shapes
-    )
-    frozen = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
+    refuse_problems(what, expected.keys() - tensors.keys(), tensors.keys() - expected.keys(), shapes)
     for name, tensor in tensors.items():
         refuse_non_finite(what, name, tensor)
-        tensors[name] = tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
-    module.load_state_dict(tensors, assign=True)
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad_(frozen[name])
 
 
 def refuse_problems(

@@ -4,10 +4,8 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig, logging
+from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
-
-logger = logging.get_logger(__name__)
 
 # Outside every vocabulary: a placeholder is replaced by an audio embedding and never looked up in the LLM's table.
 AUDIO_TOKEN_ID = 2**31 - 1
@@ -137,15 +135,21 @@ class SlamAsrConfig(PreTrainedConfig):
         return output
 
     @classmethod
-    def _check_keys(cls, kwargs: dict[str, Any]) -> None:
-        fields = [name for name in cls.__dataclass_fields__ if not name.startswith("_")]
+    def field_names(cls) -> list[str]:
+        """The fields that this class has beside those of `PreTrainedConfig`."""
+        return [name for name in cls.__dataclass_fields__ if name not in PreTrainedConfig.__dataclass_fields__]
+
+    @staticmethod
+    def _check_keys(kwargs: dict[str, Any]) -> None:
         for key in kwargs:
-            if key in _LIBRARY_KEYS or key.startswith("_"):
-                continue
-            nearest = difflib.get_close_matches(key, fields, n=1, cutoff=0.75)
-            if nearest:
-                raise ValueError(f"Unknown configuration key {key!r}. Did you mean {nearest[0]!r}?")
-            logger.warning(f"Unknown configuration key {key!r} is kept but has no effect on a SLAM-ASR model.")
+            if key not in _LIBRARY_KEYS and not key.startswith("_") and not hasattr(PreTrainedConfig, key):
+                raise ValueError(unknown_key("configuration key", key))
+
+
+def unknown_key(kind: str, key: str, known: Sequence[str] | None = None) -> str:
+    """What to say of a key that is none of `known`, the configuration's fields when None."""
+    nearest = difflib.get_close_matches(key, known or SlamAsrConfig.field_names(), n=1)
+    return f"Unknown {kind} {key!r}." + (f" Did you mean {nearest[0]!r}?" if nearest else " Leave it out.")
 
 
 def kept_layers(prune: int | Sequence[int], num_layers: int) -> list[int]:

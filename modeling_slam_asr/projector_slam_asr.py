@@ -1,9 +1,13 @@
 """Projectors: from the encoder's frames to embeddings that the LLM reads."""
 
+import os
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
+from .checkpoint_slam_asr import checkpoint_files, load_strictly, read_pruned
 from .configuration_slam_asr import SlamAsrConfig
 
 
@@ -84,6 +88,14 @@ PROJECTORS: dict[str, type[nn.Module]] = {
 def build_projector(config: SlamAsrConfig) -> nn.Module:
     """The projector that `config.projector_type` names, with torch's own initial weights."""
     return PROJECTORS[config.projector_type](config)
+
+
+def load_projector(projector: nn.Module, path: str | os.PathLike[str], hub: dict[str, Any]) -> None:
+    """Give `projector` the tensors of the adapter-form checkpoint at `path`, strictly, in its own dtype and place."""
+    weight = next(projector.parameters())
+    tensors = read_pruned(checkpoint_files(path, **hub), [], [])
+    load_strictly(projector, tensors, os.fspath(path), weight.dtype, "projector.")
+    projector.to(weight.device)
 
 
 def hidden_size(config: SlamAsrConfig) -> int:

@@ -1,0 +1,437 @@
+"""Making a SLAM-ASR model from its base models, and loading and saving its two checkpoint forms."""
+
+import copy
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from .adapters_slam_asr import add_lora, merged_state, read_lora, save_lora, set_lora
+from .checkpoint_slam_asr import (
+    HUB_ARGUMENTS,
+    checkpoint_files,
+    hub_arguments,
+    load_strictly,
+    open_tensors,
+    read_encoder,
+    read_pruned,
+    refuse_non_finite,
+    refuse_problems,
+    repository_commit,
+    repository_file,
+)
+from .configuration_slam_asr import CHECKPOINT_FORMS, SlamAsrConfig, unknown_key
+from .encoder_slam_asr import SlamAsrEncoder
+from .lora_slam_asr import LORA_FIELDS, LORA_FOLDERS, LoraMixin, without_other_adapters
+from .projector_slam_asr import build_projector, load_projector
+
+if TYPE_CHECKING:
+    # transformers keeps beside a checkpoint's model code the files that are named here. A model that was loaded with
+    # them can then be saved with all of its code.
+    from .pipeline_slam_asr import SlamAsrPipeline  # noqa: F401
+    from .processing_slam_asr import SlamAsrProcessor  # noqa: F401
+
+# What `_from_adapter` understands of `from_pretrained`'s arguments, and what has no meaning for it.
+_PART_OPTIONS = ("dtype", "device_map", "attn_implementation", "quantization_config", "max_memory", "offload_folder")
+_WITHOUT_EFFECT = ("trust_remote_code", "code_revision", "adapter_kwargs", "use_safetensors", "weights_only",
+                   "low_cpu_mem_usage", "ignore_mismatched_sizes", "tqdm_class", "use_kernels")  # fmt: skip
+
+
+class SlamAsrPreTrainedModel(LoraMixin, PreTrainedModel):  # type: ignore[misc]  # `load_adapter` takes the projector too
+    """Loading and saving; the parts and what they compute are in `SlamAsrForConditionalGeneration`."""
+
+    config: SlamAsrConfig
+    config_class = SlamAsrConfig
+    base_model_prefix = "model"
+    main_input_name = "input_features"
+    input_modalities = ("audio", "text")  # type: ignore[assignment]  # as in transformers' own models
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _skip_keys_device_placement = "past_key_values"  # type: ignore[assignment]  # as in transformers' own models
+
+    audio_encoder: SlamAsrEncoder
+    projector: nn.Module
+    language_model: Any  # a causal LLM with `GenerationMixin`; no type of transformers has both
+
+    @classmethod
+    def from_base_models(
+        cls,
+        audio_model: str | os.PathLike[str],
+        text_model: str | os.PathLike[str],
+        *,
+        prune_encoder_layers: int | list[int] = 0,
+        lora: Any = None,
+        encoder_lora: Any = None,
+        dtype: torch.dtype | str | None = None,
+        device_map: Any = None,
+        attn_implementation: str | None = None,
+        quantization_config: Any = None,
+        audio_revision: str | None = None,
+        text_revision: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """
+        A model with pretrained encoder and LLM and a fresh projector, ready to be trained.
+
+        Args:
+            audio_model, text_model: Hub names or folders; of a Whisper model only the encoder's tensors are read.
+            prune_encoder_layers: see [`SlamAsrConfig`].
+            lora, encoder_lora: `peft.LoraConfig` or its keyword arguments as a dict.
+            dtype: of all parts; float32 when None, the LLM's own when "auto".
+            device_map, quantization_config: passed to the LLM's `from_pretrained`; the other parts follow its embeddings.
+            attn_implementation: of both transformers.
+            audio_revision, text_revision: branch, tag or commit. The commit that was read is recorded in the configuration.
+            kwargs: `token`, `cache_dir`, `local_files_only`, and fields of [`SlamAsrConfig`].
+        Raises:
+            ValueError: when a tensor of a base model is missing, of another shape or NaN, or an option is unknown.
+            OSError: when a base model is not found.
+        """
+        hub = hub_arguments(kwargs)
+        settings = {name: value for name, value in kwargs.items() if name not in HUB_ARGUMENTS}
+        for name in settings:
+            if name not in SlamAsrConfig.field_names():
+                raise ValueError(unknown_key("option of from_base_models", name))
+        audio_hub = {**hub, "revision": audio_revision or "main"}
+        text_hub = {**hub, "revision": text_revision or "main"}
+        config = SlamAsrConfig(
+            audio_config=AutoConfig.from_pretrained(audio_model, **audio_hub),
+            text_config=AutoConfig.from_pretrained(text_model, **text_hub),
+            prune_encoder_layers=prune_encoder_layers,
+            audio_model_id=_identifier(audio_model),
+            text_model_id=_identifier(text_model),
+            audio_model_revision=repository_commit(audio_model, **audio_hub),
+            text_model_revision=repository_commit(text_model, **text_hub),
+            checkpoint_form="adapter",
+            **settings,
+        )
+        if dtype == "auto":
+            dtype = getattr(config.text_config, "dtype", None)
+        model = cls._assemble(
+            config, hub, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation,
+            quantization_config=quantization_config,
+        )  # fmt: skip
+        model.generation_config = _transcription_defaults(
+            model.language_model.generation_config, _end_token(text_model, text_hub)
+        )
+        model.config.checkpoint_form = "standalone"
+        model.add_lora(lora, encoder_lora)
+        return model.eval()
+
+    @classmethod
+    def _assemble(
+        cls,
+        config: SlamAsrConfig,
+        hub: dict[str, Any],
+        *,
+        dtype: torch.dtype | str | None = None,
+        device_map: Any = None,
+        attn_implementation: str | None = None,
+        **llm_options: Any,
+    ) -> Any:
+        """The base parts from where the configuration says they are, without LoRA, and a fresh projector."""
+        dtype = _resolve_dtype(dtype, config)
+        options = {"attn_implementation": attn_implementation} if attn_implementation is not None else {}
+        audio_hub = {**hub, "revision": config.audio_model_revision or "main"}
+        text_hub = {**hub, "revision": config.text_model_revision or "main"}
+        for model_id in (config.audio_model_id, config.text_model_id):
+            if model_id is None or (os.path.isabs(model_id) and not os.path.isdir(model_id)):
+                raise OSError(
+                    f"The base model {model_id!r} is not there any more. Put it back, or set audio_model_id and text_model_id "
+                    "in config.json to where the bases are. A checkpoint of the standalone form needs neither."
+                )
+        language_model, info = AutoModelForCausalLM.from_pretrained(
+            config.text_model_id,
+            dtype=dtype,
+            device_map=device_map,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+            **options,
+            **text_hub,
+            **{name: value for name, value in llm_options.items() if value is not None},
+        )
+        refuse_problems(str(config.text_model_id), missing=info["missing_keys"], mismatched=_shapes(info))
+        for name, parameter in language_model.named_parameters():
+            refuse_non_finite(str(config.text_model_id), name, parameter)
+        files = checkpoint_files(str(config.audio_model_id), **audio_hub)
+        with torch.device("meta"):
+            model = cls._from_config(config, dtype=dtype, **options)
+        load_strictly(
+            model.audio_encoder,
+            read_encoder(files, config.kept_encoder_layers, config.audio_config.encoder_layers),
+            f"{config.audio_model_id} (encoder)",
+            dtype,
+        )
+        model.projector = build_projector(config).to(dtype)
+        device = language_model.get_input_embeddings().weight.device
+        model.audio_encoder.to(device)
+        model.projector.to(device)
+        model.language_model = language_model
+        model.config.text_config = language_model.config
+        model.config.dtype = dtype
+        model.generation_config = _transcription_defaults(language_model.generation_config, None)
+        _quieten(language_model)
+        return model
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """
+        Load a checkpoint of either form, strictly.
+
+        Args:
+            prune_encoder_layers: prune the checkpoint further while loading; blocks that it lacks cannot come back.
+            quantization_config: for the LLM; encoder and projector keep their `dtype`.
+            kwargs: those of `PreTrainedModel.from_pretrained`, and fields of [`SlamAsrConfig`] to replace; in the adapter form
+                they reach the base parts too.
+        Raises:
+            ValueError: when a tensor is missing, extra, of another shape, or NaN; or more layers are asked for than stored.
+        """
+        path = pretrained_model_name_or_path
+        if path is None or kwargs.get("state_dict") is not None:
+            return super().from_pretrained(path, *args, **kwargs)
+        if "torch_dtype" in kwargs:
+            kwargs.setdefault("dtype", kwargs.pop("torch_dtype"))
+        want_info = kwargs.pop("output_loading_info", False)
+        hub = hub_arguments(kwargs)
+        fields = {name: kwargs.pop(name) for name in list(kwargs) if name in SlamAsrConfig.field_names()}
+        stored = SlamAsrConfig.from_pretrained(path, **hub)
+        config = kwargs.pop("config", None)
+        if isinstance(config, PreTrainedConfig):
+            config = copy.deepcopy(config)
+        else:
+            config = SlamAsrConfig.from_pretrained(config or path, **hub)
+        for name, value in fields.items():
+            setattr(config, name, value)
+        lost = set(config.kept_encoder_layers) - set(stored.kept_encoder_layers)
+        if lost:
+            raise ValueError(
+                f"prune_encoder_layers={config.prune_encoder_layers} asks for the encoder blocks {sorted(lost)}, which were pruned "
+                f"from {os.fspath(path)!r}: it holds {stored.kept_encoder_layers} of "
+                f"{stored.audio_config.encoder_layers}. A checkpoint can be pruned further, not less."
+            )
+        config.checkpoint_form = stored.checkpoint_form
+        if stored.checkpoint_form == "adapter":
+            model, info = cls._from_adapter(path, config, hub, kwargs), {}
+        else:
+            model, info = cls._from_standalone(path, config, stored, hub, args, kwargs)
+        _quieten(model.language_model)
+        model.freeze()
+        return (model, info) if want_info else model
+
+    @classmethod
+    def _from_standalone(
+        cls,
+        path: Any,
+        config: SlamAsrConfig,
+        stored: SlamAsrConfig,
+        hub: dict[str, Any],
+        args: Any,
+        kwargs: dict[str, Any],
+    ) -> tuple[Any, dict[str, Any]]:
+        kwargs["ignore_mismatched_sizes"] = True  # they are refused below, by name
+        kwargs["output_loading_info"] = True
+        if kwargs.get("quantization_config") is not None:
+            kwargs["quantization_config"] = _for_llm_only(kwargs["quantization_config"])
+        load = super().from_pretrained
+        files = checkpoint_files(path, **hub)
+        for file in files:
+            with open_tensors(file):
+                pass  # a file that is cut off is refused here, by name
+        if config.kept_encoder_layers == stored.kept_encoder_layers:
+            model, info = load(path, *args, config=config, **kwargs)  # type: ignore[misc]  # a pair, by output_loading_info
+        else:
+            tensors = read_pruned(files, stored.kept_encoder_layers, config.kept_encoder_layers)
+            rest = {name: value for name, value in kwargs.items() if name not in hub}
+            model, info = load(None, *args, config=config, state_dict=tensors, **rest)  # type: ignore[misc]
+            model.generation_config = _stored_generation_config(path, hub) or model.generation_config
+            model.name_or_path = os.fspath(path)
+        refuse_problems(os.fspath(path), info["missing_keys"], info["unexpected_keys"], _shapes(info))
+        for name, parameter in model.named_parameters():
+            refuse_non_finite(os.fspath(path), name, parameter)
+        return model, info
+
+    @classmethod
+    def _from_adapter(cls, path: Any, config: SlamAsrConfig, hub: dict[str, Any], kwargs: dict[str, Any]) -> Any:
+        for name in kwargs:
+            if name not in (*_PART_OPTIONS, *_WITHOUT_EFFECT, *hub) and not name.startswith("_"):
+                raise ValueError(unknown_key("option of from_pretrained", name, [*_PART_OPTIONS, *HUB_ARGUMENTS]))
+        base_hub = {name: value for name, value in hub.items() if name not in ("revision", "subfolder")}
+        model = cls._assemble(config, base_hub, **{name: kwargs[name] for name in _PART_OPTIONS if name in kwargs})
+        load_projector(model.projector, path, hub)
+        for part, settings in (("language_model", config.lora), ("audio_encoder", config.encoder_lora)):
+            if settings is not None:
+                add_lora(getattr(model, part), settings)
+                tensors = read_lora(path, LORA_FOLDERS[part], hub)
+                set_lora(getattr(model, part), tensors, f"{os.fspath(path)} ({LORA_FOLDERS[part]})")
+        model.generation_config = _stored_generation_config(path, hub) or model.generation_config
+        model.name_or_path = os.fspath(path)
+        return model.eval()
+
+    def save_pretrained(  # type: ignore[override]  # two options of this model's own stand among the keywords
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool = True,
+        state_dict: dict[str, torch.Tensor] | None = None,
+        *,
+        checkpoint_form: str = "standalone",
+        merge_lora: bool = False,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """
+        Save weights as safetensors, the configuration, the generation configuration and the code that loads them.
+
+        Args:
+            checkpoint_form: `"standalone"`: every weight. `"adapter"`: projector and LoRA; the base parts are fetched from
+                where they came from (`config.audio_model_id` and so on) when it is loaded.
+            merge_lora: in the standalone form, add LoRA into the LLM's weights: loading then needs no PEFT. This model
+                itself does not change.
+            kwargs: those of `PreTrainedModel.save_pretrained`, such as `max_shard_size`.
+        Raises:
+            ValueError: for a form that this model cannot be saved in.
+        """
+        self._check_saving(checkpoint_form, merge_lora, push_to_hub)
+        folder = Path(save_directory)
+        if folder.is_file():
+            raise ValueError(f"{folder} is a file; a checkpoint is a folder. Name another place.")
+        folder.mkdir(parents=True, exist_ok=True)
+        before = self.config.checkpoint_form, self.config.lora, self.config.encoder_lora
+        state = self._state_to_save(state_dict, checkpoint_form, merge_lora)
+        self.config.checkpoint_form = checkpoint_form
+        if merge_lora:
+            self.config.lora = self.config.encoder_lora = None
+        try:
+            super().save_pretrained(folder, is_main_process=is_main_process, state_dict=state, **kwargs)
+        finally:
+            self.config.checkpoint_form, self.config.lora, self.config.encoder_lora = before
+        if is_main_process:
+            self._save_lora_folders(folder, checkpoint_form)
+            for source in Path(__file__).parent.glob("*_slam_asr.py"):
+                if source.resolve() != (folder / source.name).resolve():
+                    shutil.copyfile(source, folder / source.name)
+
+    def _check_saving(self, checkpoint_form: str, merge_lora: bool, push_to_hub: bool) -> None:
+        if checkpoint_form not in CHECKPOINT_FORMS:
+            raise ValueError(f"checkpoint_form={checkpoint_form!r} is unknown. Choose 'standalone' or 'adapter'.")
+        if push_to_hub:
+            raise ValueError(
+                "save_pretrained does not upload. Call `push_to_hub(repo_id)` or `slam-asr push DIR REPO_ID`."
+            )
+        if checkpoint_form == "adapter" and merge_lora:
+            raise ValueError(
+                "The adapter form keeps LoRA apart. merge_lora=True goes with checkpoint_form='standalone'."
+            )
+        if checkpoint_form == "adapter" and not (self.config.audio_model_id and self.config.text_model_id):
+            raise ValueError(
+                "The adapter form needs audio_model_id and text_model_id in the configuration. Save the standalone form."
+            )
+        if checkpoint_form == "standalone" and getattr(self.language_model, "is_quantized", False):
+            raise ValueError(
+                "The LLM is quantized; its weights cannot be saved in full. Save with checkpoint_form='adapter': the LLM is "
+                "then fetched from its own repository, and may be quantized again."
+            )
+        if self.active_adapter != "default":
+            raise ValueError(
+                f"The adapter {self.active_adapter!r} is active. It has its own checkpoint: `set_adapter('default')` first."
+            )
+
+    def _state_to_save(
+        self, state_dict: dict[str, torch.Tensor] | None, checkpoint_form: str, merge_lora: bool
+    ) -> dict[str, torch.Tensor]:
+        state = self.state_dict() if state_dict is None else dict(state_dict)
+        if checkpoint_form == "adapter":
+            return {name: tensor for name, tensor in state.items() if name.startswith("projector.")}
+        for part, field in LORA_FIELDS.items():
+            model, own = getattr(self, part), getattr(self.config, field) is not None
+            if merge_lora and own:
+                state = merged_state(model, state, f"{part}.")
+            else:
+                state = without_other_adapters(model, f"{part}.", state, keep=own)
+        return state
+
+    def _save_lora_folders(self, folder: Path, checkpoint_form: str) -> None:
+        config = self.config
+        bases = {
+            "language_model": (config.lora, config.text_model_id, config.text_model_revision),
+            "audio_encoder": (config.encoder_lora, config.audio_model_id, config.audio_model_revision),
+        }
+        for part, name in LORA_FOLDERS.items():
+            shutil.rmtree(folder / name, ignore_errors=True)
+            settings, base, revision = bases[part]
+            if checkpoint_form == "adapter" and settings is not None:
+                save_lora(getattr(self, part), folder / name, base, revision)
+
+
+def _stored_generation_config(path: Any, hub: dict[str, Any]) -> GenerationConfig | None:
+    if repository_file(path, "generation_config.json", **hub) is None:
+        return None
+    return GenerationConfig.from_pretrained(path, **hub)
+
+
+def _shapes(info: dict[str, Any]) -> list[str]:
+    return [
+        f"{name} (checkpoint {tuple(stored)}, model {tuple(wanted)})"
+        for name, stored, wanted in info["mismatched_keys"]
+    ]
+
+
+def _identifier(model: str | os.PathLike[str]) -> str:
+    return str(Path(model).resolve()) if Path(model).is_dir() else os.fspath(model)
+
+
+def _resolve_dtype(dtype: torch.dtype | str | None, config: SlamAsrConfig) -> torch.dtype:
+    if dtype in (None, "auto"):
+        dtype = config.dtype if config.dtype is not None else torch.float32
+    resolved = dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype).removeprefix("torch."), None)
+    if not isinstance(resolved, torch.dtype) or not resolved.is_floating_point:
+        raise ValueError(f"dtype={dtype!r} is no floating-point type of torch. Choose float32, bfloat16 or float16.")
+    return resolved
+
+
+def _for_llm_only(quantization_config: Any) -> Any:
+    """The quantization configuration with the encoder and the projector left out of it."""
+    quantization_config = copy.deepcopy(quantization_config)
+    for name in ("llm_int8_skip_modules", "modules_to_not_convert"):
+        if hasattr(quantization_config, name):
+            skipped = list(getattr(quantization_config, name) or ["lm_head"])
+            setattr(quantization_config, name, [*skipped, "audio_encoder", "projector"])
+    return quantization_config
+
+
+def _end_token(text_model: str | os.PathLike[str], hub: dict[str, Any]) -> int | None:
+    """The tokenizer's end token, which transcripts are trained to end with; None when there is no tokenizer."""
+    if repository_file(text_model, "tokenizer_config.json", **hub) is None:
+        return None
+    return AutoTokenizer.from_pretrained(text_model, **hub).eos_token_id
+
+
+def _transcription_defaults(base: GenerationConfig, end: int | None) -> GenerationConfig:
+    """Greedy decoding that ends with the LLM's own end tokens and `end`."""
+    listed: Any = base.eos_token_id
+    ends = list(listed) if isinstance(listed, Sequence) else [] if listed is None else [listed]
+    if end is not None and end not in ends:
+        ends.insert(0, end)
+    pad = base.pad_token_id if base.pad_token_id is not None else (ends[0] if ends else None)
+    eos: Any = ends[0] if len(ends) == 1 else (ends or None)
+    return GenerationConfig(
+        bos_token_id=base.bos_token_id, eos_token_id=eos, pad_token_id=pad, num_beams=1, do_sample=False
+    )
+
+
+def _quieten(language_model: Any) -> None:
+    """Chat models' sampling and penalties would come along wherever a request leaves a setting open."""
+    language_model.generation_config = _transcription_defaults(language_model.generation_config, None)
