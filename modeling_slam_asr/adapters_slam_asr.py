@@ -89,7 +89,7 @@ def lora_settings(model: PreTrainedModel, adapter: str = "default") -> dict[str,
         "peft_version",
         "auto_mapping",
     )
-    settings = model.peft_config[adapter].to_dict()  # type: ignore[index, union-attr]  # set by `add_adapter`
+    settings = _peft_settings(model, adapter)
     changed = {name: value for name, value in settings.items() if value != defaults.get(name) and name not in leave}
     return {"r": settings["r"], "lora_alpha": settings["lora_alpha"], **_for_json(changed)}
 
@@ -106,6 +106,11 @@ def add_lora(model: PreTrainedModel, settings: Any, adapter: str = "default") ->
         names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
         config.target_modules = next((list(targets) for targets in DEFAULT_TARGETS if names >= set(targets)), None)
     model.add_adapter(config, adapter_name=adapter)
+
+
+def is_lora_layer(module: nn.Module) -> bool:
+    """Whether a module is one of PEFT's, which holds a base layer and LoRA."""
+    return peft is not None and isinstance(module, peft.tuners.lora.LoraLayer)
 
 
 def has_lora(model: PreTrainedModel) -> bool:
@@ -127,7 +132,7 @@ def save_lora(model: PreTrainedModel, folder: Path, base: str | None, revision: 
         folder / ADAPTER_FILE,
         metadata={"format": "pt"},
     )
-    settings = model.peft_config["default"].to_dict()  # type: ignore[index, union-attr]
+    settings = _peft_settings(model, "default")
     settings.update(base_model_name_or_path=base, revision=revision, inference_mode=True, auto_mapping=None)
     text = json.dumps(_for_json(settings), indent=2, sort_keys=True)
     (folder / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
@@ -186,14 +191,17 @@ def remove_lora(model: PreTrainedModel, merge: bool) -> None:
             layer.merged_adapters.clear()
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, layer.get_base_layer())
-    model.delete_adapter(list(model.peft_config))  # type: ignore[arg-type]
+    model.delete_adapter([*model.peft_config])  # type: ignore[misc]  # a dict once there are adapters
 
 
 def _lora_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    if peft is not None:
-        for name, module in model.named_modules():
-            if isinstance(module, peft.tuners.lora.LoraLayer):
-                yield name, module
+    for name, module in model.named_modules():
+        if is_lora_layer(module):
+            yield name, module
+
+
+def _peft_settings(model: Any, adapter: str) -> dict[str, Any]:
+    return model.peft_config[adapter].to_dict()
 
 
 def _for_json(settings: dict[str, Any]) -> dict[str, Any]:

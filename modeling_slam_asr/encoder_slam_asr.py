@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -128,7 +129,7 @@ class SlamAsrEncoder(WhisperPreTrainedModel):
                 states[depth] = hidden_states
         return states, frame_mask
 
-    def block_mask(self, hidden_states: torch.Tensor, frame_mask: torch.Tensor) -> torch.Tensor | None:
+    def block_mask(self, hidden_states: torch.Tensor, frame_mask: torch.Tensor) -> Any:
         """The mask that the attention implementation in use wants, from a `(batch, frames)` mask; None if nothing is padded."""
         return create_bidirectional_mask(self.config, inputs_embeds=hidden_states, attention_mask=frame_mask)
 

@@ -12,7 +12,7 @@ from transformers.generation import GenerationMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import ModelOutput
 
-from .adapters_slam_asr import add_lora, is_adapter_tensor, lora_parameters
+from .adapters_slam_asr import add_lora, is_adapter_tensor, is_lora_layer, lora_parameters
 from .configuration_slam_asr import SlamAsrConfig, kept_layers
 from .encoder_slam_asr import SlamAsrEncoder
 from .generation_slam_asr import transcript_limit
@@ -36,7 +36,7 @@ class SlamAsrOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
-class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin):
+class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin):  # type: ignore[misc]  # see LoraMixin
     """
     `audio_encoder` → `projector` → `language_model`.
 
@@ -55,6 +55,11 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin):
                 add_lora(getattr(self, part), settings)
         self.freeze()
 
+    def _init_weights(self, module: nn.Module) -> None:
+        # The projector keeps torch's own initial weights, which it has already, as in the reference code.
+        if not any(module is own for own in self.projector.modules()):
+            super()._init_weights(module)
+
     def train(self, mode: bool = True) -> "SlamAsrForConditionalGeneration":
         """Training mode for the projector and LoRA's dropout; parts without trainable weights of their own stay in eval mode."""
         super().train(mode)
@@ -64,9 +69,15 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin):
             part.eval()
             for name, module in part.named_modules():
                 # Gradient checkpointing asks a block, not its contents, whether it is in training mode.
-                if is_adapter_tensor(name) or isinstance(module, GradientCheckpointingLayer):
+                checkpointed = isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing
+                if checkpointed or is_adapter_tensor(name) or is_lora_layer(module):
                     module.training = mode
         return self
+
+    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """See `PreTrainedModel`; works with frozen parts, before or after [`train`]."""
+        super().gradient_checkpointing_enable(*args, **kwargs)
+        self.train(self.training)
 
     def prune_encoder_layers(self, prune: int | list[int]) -> None:
         """Take blocks away in place; counts and indices are the base encoder's, as in [`SlamAsrConfig`]."""
@@ -129,9 +140,11 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin):
     def get_decoder(self) -> nn.Module:
         return self.language_model.get_decoder()
 
-    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
-        embeddings = self.language_model.resize_token_embeddings(*args, **kwargs)
-        self.config.text_config.vocab_size = self.language_model.config.vocab_size
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        embeddings = self.language_model.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        self.config.text_config.get_text_config().vocab_size = embeddings.weight.shape[0]
         return embeddings
 
     # ------------------------------------------------------------------ computing
@@ -257,7 +270,7 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin):
         )
 
     @torch.no_grad()
-    def generate(
+    def generate(  # type: ignore[override]  # audio comes first; the rest passes through
         self,
         input_features: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,

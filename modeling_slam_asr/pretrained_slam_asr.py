@@ -154,8 +154,8 @@ class SlamAsrPreTrainedModel(LoraMixin, PreTrainedModel):  # type: ignore[misc] 
                     f"The base model {model_id!r} is not there any more. Put it back, or set audio_model_id and text_model_id "
                     "in config.json to where the bases are. A checkpoint of the standalone form needs neither."
                 )
-        language_model, info = AutoModelForCausalLM.from_pretrained(
-            config.text_model_id,
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(config.text_model_id),
             dtype=dtype,
             device_map=device_map,
             output_loading_info=True,
@@ -164,6 +164,7 @@ class SlamAsrPreTrainedModel(LoraMixin, PreTrainedModel):  # type: ignore[misc] 
             **text_hub,
             **{name: value for name, value in llm_options.items() if value is not None},
         )
+        language_model, info = loaded
         refuse_problems(str(config.text_model_id), missing=info["missing_keys"], mismatched=_shapes(info))
         for name, parameter in language_model.named_parameters():
             refuse_non_finite(str(config.text_model_id), name, parameter)
@@ -225,7 +226,8 @@ class SlamAsrPreTrainedModel(LoraMixin, PreTrainedModel):  # type: ignore[misc] 
             )
         config.checkpoint_form = stored.checkpoint_form
         if stored.checkpoint_form == "adapter":
-            model, info = cls._from_adapter(path, config, hub, kwargs), {}
+            model = cls._from_adapter(path, config, hub, kwargs)
+            info: dict[str, Any] = {}
         else:
             model, info = cls._from_standalone(path, config, stored, hub, args, kwargs)
         _quieten(model.language_model)
@@ -246,17 +248,17 @@ class SlamAsrPreTrainedModel(LoraMixin, PreTrainedModel):  # type: ignore[misc] 
         kwargs["output_loading_info"] = True
         if kwargs.get("quantization_config") is not None:
             kwargs["quantization_config"] = _for_llm_only(kwargs["quantization_config"])
-        load = super().from_pretrained
+        load: Any = super().from_pretrained  # returns a pair, by output_loading_info
         files = checkpoint_files(path, **hub)
         for file in files:
             with open_tensors(file):
                 pass  # a file that is cut off is refused here, by name
         if config.kept_encoder_layers == stored.kept_encoder_layers:
-            model, info = load(path, *args, config=config, **kwargs)  # type: ignore[misc]  # a pair, by output_loading_info
+            model, info = load(path, *args, config=config, **kwargs)
         else:
             tensors = read_pruned(files, stored.kept_encoder_layers, config.kept_encoder_layers)
             rest = {name: value for name, value in kwargs.items() if name not in hub}
-            model, info = load(None, *args, config=config, state_dict=tensors, **rest)  # type: ignore[misc]
+            model, info = load(None, *args, config=config, state_dict=tensors, **rest)
             model.generation_config = _stored_generation_config(path, hub) or model.generation_config
             model.name_or_path = os.fspath(path)
         refuse_problems(os.fspath(path), info["missing_keys"], info["unexpected_keys"], _shapes(info))

@@ -90,7 +90,7 @@ class SlamAsrProcessor(ProcessorMixin):
         Args:
             settings: this class's own keyword arguments, for instance `prompt` or `pad_to_30s`.
         """
-        hub = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        hub: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         feature_extractor = WhisperFeatureExtractor.from_pretrained(
             audio_model, revision=audio_revision or "main", **hub
         )
