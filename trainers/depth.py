@@ -1,0 +1,302 @@
+"""A profile of an encoder's blocks: which can be left out, by several methods, from one pass over some speech.
+
+Methods, and what each prunes:
+
+- `last`: the last blocks (arXiv 2603.27981, the paper's way).
+- `evenly_spaced`: all but evenly spaced ones, first and last kept (distil-whisper, arXiv 2311.00430).
+- `cosine`: those with the least block influence, 1 - cosine of a block's input and output (ShortGPT, arXiv 2403.03853).
+- `angular`: the run of neighbours with the least angle between what enters and what leaves it (arXiv 2403.17887).
+- `cka`: those whose input and output have the greatest linear centred kernel alignment (arXiv 1905.00414).
+- `leave_one_out`: those without which the trained model's loss rises least.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
+from modeling_slam_asr.processing_slam_asr import pad_features
+from trainers.data.collator import SpeechCollator
+from trainers.data.rows import read_audio
+from trainers.errors import UserError
+from trainers.feature_cache import states_at
+
+METHODS = ("last", "evenly_spaced", "cosine", "angular", "cka", "leave_one_out")
+SIMILARITY_METHODS = ("cosine", "angular", "cka")
+
+
+@dataclass
+class DepthProfile:
+    """
+    What was measured; lists have one entry a block, in the order of `blocks`.
+
+    Attributes:
+        blocks: the profiled blocks' indices in the base encoder.
+        pruned: indices of base blocks that were gone before.
+        cosine_distance: mean of 1 - cosine between a block's input and output.
+        cka_distance: 1 - linear CKA of input and output.
+        angles: `(blocks + 1, blocks + 1)` mean angle / pi between the states at two depths.
+        loss, losses_without: mean loss a token of the whole model, and without each block; empty without a trained model.
+    """
+
+    blocks: list[int]
+    pruned: list[int]
+    cosine_distance: list[float]
+    cka_distance: list[float]
+    angles: list[list[float]]
+    utterances: int
+    seconds: float
+    loss: float | None = None
+    losses_without: list[float] = field(default_factory=list)
+
+    @property
+    def angular_distance(self) -> list[float]:
+        """Mean angle / pi between each block's input and output."""
+        return [self.angles[index][index + 1] for index in range(len(self.blocks))]
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods that this profile can serve."""
+        return [name for name in METHODS if name != "leave_one_out" or self.losses_without]
+
+    def recommend(self, method: str, count: int) -> list[int]:
+        """`prune_encoder_layers` for leaving out `count` more blocks by one method: base indices, earlier ones included.
+
+        Raises:
+            UserError: the method is unknown or was not measured, or `count` blocks cannot go.
+        """
+        positions = choose_blocks(method, count, len(self.blocks), self)
+        return sorted([*self.pruned, *(self.blocks[position] for position in positions)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `depth.json`: the measurements, and the recommendations of every method for every count."""
+        counts = range(1, len(self.blocks))
+        return {
+            "blocks": self.blocks,
+            "pruned_before": self.pruned,
+            "utterances": self.utterances,
+            "seconds": self.seconds,
+            "cosine_distance": self.cosine_distance,
+            "angular_distance": self.angular_distance,
+            "cka_distance": self.cka_distance,
+            "angles": self.angles,
+            "loss": self.loss,
+            "losses_without": self.losses_without or None,
+            "prune_encoder_layers": {
+                method: {str(count): self.recommend(method, count) for count in counts} for method in self.methods
+            },
+        }
+
+
+def choose_blocks(method: str, count: int, blocks: int, profile: DepthProfile | None = None) -> list[int]:
+    """Which `count` of `blocks` blocks to prune (positions, in order); `last` and `evenly_spaced` need no profile."""
+    if method not in METHODS:
+        raise UserError(f"The selection method {method!r} is unknown. Choose one of {', '.join(METHODS)}.")
+    if not 0 <= count < blocks:
+        raise UserError(f"{count} of {blocks} encoder blocks cannot be pruned: give a number from 0 to {blocks - 1}.")
+    if method == "last":
+        return list(range(blocks - count, blocks))
+    if method == "evenly_spaced":
+        kept = set(np.linspace(0, blocks - 1, blocks - count).round().astype(int).tolist())
+        return [position for position in range(blocks) if position not in kept]
+    if profile is None or method not in profile.methods:
+        need = "a trained model and transcripts" if method == "leave_one_out" else "a profile of the encoder"
+        raise UserError(f"The selection method {method!r} needs {need}.")
+    if method == "angular":
+        start = min(range(blocks - count + 1), key=lambda first: (profile.angles[first][first + count], -first))
+        return list(range(start, start + count))
+    values = {
+        "cosine": profile.cosine_distance,
+        "cka": profile.cka_distance,
+        "leave_one_out": profile.losses_without,
+    }[method]
+    # Of equal blocks the later one goes.
+    return sorted(sorted(range(blocks), key=lambda position: (values[position], -position))[:count])
+
+
+@torch.no_grad()
+def profile_encoder(
+    encoder: SlamAsrEncoder,
+    rows: Sequence[Mapping[str, Any]],
+    spectrogram: Callable[[np.ndarray], np.ndarray],
+    *,
+    batch_size: int = 8,
+    model: SlamAsrForConditionalGeneration | None = None,
+    processor: SlamAsrProcessor | None = None,
+    quiet: bool = False,
+) -> DepthProfile:
+    """
+    Measure every block of `encoder`.
+
+    Args:
+        rows: utterances with `audio`, and for leave-one-out `transcript`.
+        spectrogram: from samples at 16 kHz to `(mel_bins, mel_frames)`; `SlamAsrProcessor.extract_features` is one.
+        model, processor: the trained model whose encoder this is, for leave-one-out.
+    """
+    encoder.eval()
+    similarity = _Similarity(len(encoder.layers), encoder.config.d_model)
+    losses = _LeaveOneOut(model, processor) if model is not None and processor is not None else None
+    seconds = 0.0
+    with tqdm(total=len(rows), desc="profiling", unit="utt", disable=quiet) as bar:
+        for part in _batches(rows, batch_size):
+            samples = [read_audio(row) for row in part]
+            seconds += sum(map(len, samples)) / 16_000
+            features, mask = pad_features([spectrogram(each) for each in samples])
+            device = encoder.conv1.weight.device
+            features, mask = features.to(device), mask.to(device)
+            whole = [tuple(encoder.kept_layers[:depth]) for depth in range(len(encoder.layers) + 1)]
+            wanted = whole + (losses.variants(encoder) if losses is not None else [])
+            states, frame_mask = states_at(encoder, features, mask, wanted)
+            similarity.add([states[kept][frame_mask].float() for kept in whole])
+            if losses is not None:
+                losses.add(part, states, frame_mask, encoder)
+            bar.update(len(part))
+    base = encoder.config.encoder_layers
+    return DepthProfile(
+        blocks=list(encoder.kept_layers),
+        pruned=[index for index in range(base) if index not in encoder.kept_layers],
+        cosine_distance=similarity.cosine_distance(),
+        cka_distance=similarity.cka_distance(),
+        angles=similarity.angles(),
+        utterances=len(rows),
+        seconds=seconds,
+        loss=losses.means()[0] if losses is not None else None,
+        losses_without=losses.means()[1:] if losses is not None else [],
+    )
+
+
+class _Similarity:
+    """Running sums over frames from which cosine, angle and linear CKA follow."""
+
+    def __init__(self, blocks: int, width: int) -> None:
+        self.frames = 0
+        self.cosines = torch.zeros(blocks + 1, blocks + 1, dtype=torch.float64)
+        self.angle_sums = torch.zeros(blocks + 1, blocks + 1, dtype=torch.float64)
+        self.sums = torch.zeros(blocks + 1, width, dtype=torch.float64)
+        self.grams = torch.zeros(blocks + 1, width, width, dtype=torch.float64)
+        self.crosses = torch.zeros(blocks, width, width, dtype=torch.float64)
+
+    def add(self, states: Sequence[torch.Tensor]) -> None:
+        """States `(frames, width)` at each depth, of the same frames."""
+        self.frames += len(states[0])
+        stacked = torch.stack(list(states), dim=1).cpu()  # (frames, depths, width)
+        unit = torch.nn.functional.normalize(stacked, dim=-1)
+        cosines = (unit @ unit.transpose(1, 2)).clamp(-1, 1).double()
+        self.cosines += cosines.sum(0)
+        self.angle_sums += cosines.arccos().sum(0) / torch.pi
+        self.sums += stacked.sum(0).double()
+        for depth in range(stacked.shape[1]):
+            self.grams[depth] += (stacked[:, depth].T @ stacked[:, depth]).double()
+            if depth:
+                self.crosses[depth - 1] += (stacked[:, depth].T @ stacked[:, depth - 1]).double()
+
+    def cosine_distance(self) -> list[float]:
+        return (1 - self.cosines.diagonal(1) / self.frames).tolist()
+
+    def angles(self) -> list[list[float]]:
+        angles = self.angle_sums / self.frames
+        angles.fill_diagonal_(0.0)  # rounding makes a state's angle to itself a little more
+        return angles.tolist()
+
+    def cka_distance(self) -> list[float]:
+        means = self.sums / self.frames
+        centred = [gram - self.frames * torch.outer(mean, mean) for gram, mean in zip(self.grams, means, strict=True)]
+        found = []
+        for index, cross in enumerate(self.crosses):
+            cross = cross - self.frames * torch.outer(means[index + 1], means[index])
+            norms = torch.linalg.norm(centred[index]) * torch.linalg.norm(centred[index + 1])
+            found.append(float(1 - torch.linalg.norm(cross) ** 2 / norms))
+        return found
+
+
+class _LeaveOneOut:
+    """Summed loss of the whole model, then without each block."""
+
+    def __init__(self, model: SlamAsrForConditionalGeneration, processor: SlamAsrProcessor) -> None:
+        self.model = model.eval()
+        self.collator = SpeechCollator(processor)
+        blocks = len(model.audio_encoder.layers)
+        self.sums = [0.0] * (blocks + 1)
+        self.tokens = 0
+
+    def variants(self, encoder: SlamAsrEncoder) -> list[tuple[int, ...]]:
+        kept = tuple(encoder.kept_layers)
+        return [kept, *(kept[:index] + kept[index + 1 :] for index in range(len(kept)))]
+
+    def add(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        states: Mapping[tuple[int, ...], torch.Tensor],
+        frame_mask: torch.Tensor,
+        encoder: SlamAsrEncoder,
+    ) -> None:
+        lengths = frame_mask.sum(-1).tolist()
+        for place, kept in enumerate(self.variants(encoder)):
+            hidden = states[kept].cpu()
+            batch = self.collator(
+                [{**row, "encoder_hidden_states": hidden[i, : lengths[i]]} for i, row in enumerate(rows)]
+            )
+            inputs = {
+                name: value.to(encoder.conv1.weight.device)
+                for name, value in batch.items()
+                if isinstance(value, torch.Tensor)
+            }
+            self.sums[place] += float(self.model(**inputs, num_items_in_batch=1).loss)
+        self.tokens += int((batch["labels"] != -100).sum())
+
+    def means(self) -> list[float]:
+        return [total / max(self.tokens, 1) for total in self.sums]
+
+
+def plot_profile(profile: DepthProfile, path: str) -> None:
+    """Each measure by block, and the angle between any two depths."""
+    from matplotlib.figure import Figure
+
+    from trainers.study.plots import save
+
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    names = [str(block) for block in profile.blocks]
+    curves = {
+        "1 - cosine": profile.cosine_distance,
+        "angle / pi": profile.angular_distance,
+        "1 - linear CKA": profile.cka_distance,
+    }
+    if profile.losses_without and profile.loss is not None:
+        curves["loss without it, more"] = [loss - profile.loss for loss in profile.losses_without]
+    for label, values in curves.items():
+        top = max(map(abs, values)) or 1.0
+        left.plot(names, [value / top for value in values], "o-", label=f"{label} (1 = {top:.3g})")
+    left.set_xlabel("encoder block")
+    left.set_ylabel("how much the block does, relative to the greatest")
+    left.axhline(0, color="0.8", zorder=0)
+    left.legend()
+    image = right.imshow(profile.angles, origin="lower", cmap="viridis")
+    right.set_xlabel("depth (blocks passed)")
+    right.set_ylabel("depth (blocks passed)")
+    right.set_title("angle / pi between the states at two depths")
+    figure.colorbar(image, ax=right)
+    save(figure, path)
+
+
+def _batches(rows: Sequence[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
+    for start in range(0, len(rows), size):
+        yield [rows[index] for index in range(start, min(start + size, len(rows)))]
+
+
+def describe(profile: DepthProfile, counts: Iterable[int]) -> str:
+    """The recommendations as text, ready for a recipe."""
+    lines = [
+        f"{len(profile.blocks)} blocks, {profile.utterances} utterances, {profile.seconds / 60:.1f} minutes of speech"
+    ]
+    width = max(map(len, profile.methods))
+    for count in counts:
+        lines.append(f"\nto leave out {count}:")
+        for method in profile.methods:
+            lines.append(f"  {method:<{width}}  prune_encoder_layers: {profile.recommend(method, count)}")
+    return "\n".join(lines)
