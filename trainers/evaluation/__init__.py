@@ -1,5 +1,8 @@
 """Scoring of prediction files of any speech recogniser: error rates, intervals, comparisons, error analysis."""
 
+from pathlib import Path
+
+from trainers.evaluation.comparison import compare
 from trainers.evaluation.normalizers import (
     get_normalizer,
     normalizer_for_language,
@@ -7,9 +10,19 @@ from trainers.evaluation.normalizers import (
     register_normalizer,
 )
 from trainers.evaluation.predictions import read_predictions, write_predictions
+from trainers.evaluation.reports import evaluate_rows
 from trainers.evaluation.scoring import score, score_rows
+from trainers.evaluation.speed import SpeedMeter, SpeedReport
+
+METRIC_PATH = str(Path(__file__).parent / "metric")
+"""The folder for `evaluate.load`."""
 
 __all__ = [
+    "METRIC_PATH",
+    "SpeedMeter",
+    "SpeedReport",
+    "compare",
+    "evaluate_rows",
     "get_normalizer",
     "normalizer_for_language",
     "normalizer_names",

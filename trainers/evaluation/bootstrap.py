@@ -103,6 +103,19 @@ def resample_ratios(
         return np.where(totals[:, half:] > 0, totals[:, :half] / totals[:, half:], np.nan)
 
 
+def ratio_standard_error(numerator: ArrayLike, denominator: ArrayLike, blocks: Blocks) -> float | None:
+    """Standard error of sum(numerator) / sum(denominator) over blocks, by linearisation; `None` where undefined.
+
+    numerator, denominator: shape (utterances,).
+    """
+    sums = block_sums(np.stack([np.asarray(numerator), np.asarray(denominator)], axis=1), blocks)
+    total = sums[:, 1].sum()
+    if not total or blocks.count < 2:
+        return None
+    residuals = sums[:, 0] - sums[:, 0].sum() / total * sums[:, 1]
+    return float(np.sqrt(blocks.count / (blocks.count - 1) * (residuals**2).sum()) / total)
+
+
 def interval(samples: NDArray[np.float64], blocks: int, settings: BootstrapSettings) -> list[float] | None:
     """Expanded percentile interval of bootstrap `samples` that came from `blocks` blocks; `None` if all are NaN."""
     samples = samples[~np.isnan(samples)]

@@ -8,6 +8,8 @@ from trainers.errors import UserError
 from trainers.evaluation.alignment import Alignment
 from trainers.evaluation.bootstrap import DEFAULT_RESAMPLES, Blocks, BootstrapSettings, make_blocks
 from trainers.evaluation.insertions import KINDS, insertion_kinds
+from trainers.evaluation.language_prior import DEFAULT_RESAMPLES as PRIOR_RESAMPLES
+from trainers.evaluation.language_prior import TextScorer, language_prior
 from trainers.evaluation.normalizers import Normalizer
 from trainers.evaluation.predictions import Row, column, pair_predictions, texts
 from trainers.evaluation.scoring import ScoredUtterances, normalize_and_align, row_languages, summarize
@@ -28,8 +30,13 @@ def compare(
     bootstrap: int = DEFAULT_RESAMPLES,
     confidence: float = 0.95,
     seed: int = 42,
+    text_scorer: TextScorer | None = None,
+    most_prior_errors: int | None = None,
 ) -> dict[str, Any]:
     """Compare two or more systems, every pair of them, on rows as `read_predictions` gives them.
+
+    text_scorer: log-probabilities of texts under a language model alone; with it, each pair gets a `language_prior`,
+    made from `most_prior_errors` errors at most.
 
     The rows are brought into the first system's order by id. p-values are Holm-adjusted over all pairs, one family for
     each test. Raises `UserError` where the systems do not answer the same utterances.
@@ -55,6 +62,16 @@ def compare(
         _compare_pair(names, scored[names[0]], scored[names[1]], ids, blocks, settings)
         for names in itertools.combinations(scored, 2)
     ]
+    if text_scorer is not None:
+        for pair in pairs:
+            pair["language_prior"] = language_prior(
+                scored[pair["a"]].alignments,
+                scored[pair["b"]].alignments,
+                text_scorer,
+                speakers=speakers,
+                settings=BootstrapSettings(min(bootstrap, PRIOR_RESAMPLES), confidence, seed),
+                limit=most_prior_errors,
+            )
     for test in ("paired_bootstrap", "matched_pairs"):
         adjusted = holm([pair[test]["p_value"] for pair in pairs])
         for pair, p_value in zip(pairs, adjusted, strict=True):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.errors import UserError
 from trainers.evaluation.alignment import EQUAL, Alignment, Operation
 from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, interval, make_blocks
 
@@ -26,11 +27,14 @@ EXAMPLES = 10
 
 @dataclass(frozen=True)
 class SingleError:
-    """One stretch of wrong words. fate: "fixed" (A's, right in B), "kept" (A's, wrong in B too), "made" (B's only)."""
+    """One stretch of wrong words. fate: "fixed" (A's, right in B), "kept" (A's, wrong in B too), "made" (B's only).
+
+    one_word: one wrong word stands for one right word.
+    """
 
     utterance: int
     fate: str
-    kind: str
+    one_word: bool
     reference: str
     with_error: str
 
@@ -46,11 +50,13 @@ def language_prior(
 ) -> dict[str, Any]:
     """How the errors that the second system fixed, made and kept stand to the language prior.
 
-    For each fate, and for substitutions alone (where a text's length hardly matters): the number of errors, the mean pull
-    in nats, the share with positive pull. `fixed_over_kept` is the probability that a fixed error has more pull than a
-    kept one (0.5: the prior does not tell them apart), `made_over_first` that a made error has more pull than an error of
-    the first system (below 0.5: the new errors are what the LLM likes). All have bootstrap intervals over utterances or
-    speakers. limit: score a random sample of so many errors at most.
+    For each fate: the number of errors, the mean pull in nats, the share with positive pull. `fixed_over_kept` is the
+    probability that a fixed error has more pull than a kept one (0.5: the prior does not tell them apart),
+    `made_over_first` that a made error has more pull than an error of the first system (below 0.5: the new errors are
+    what the LLM likes). All have bootstrap intervals over utterances or speakers.
+
+    Longer errors are kept more often, and deletions raise the probability of any text. Neither matters where one word
+    stands for one word: draw conclusions from `one_word_substitutions`. limit: score a random sample of so many errors.
     """
     settings = settings or BootstrapSettings(DEFAULT_RESAMPLES)
     errors = single_errors(first, second)
@@ -61,13 +67,13 @@ def language_prior(
     logs = score_errors(errors, scorer)
     pulls = logs[:, 0] - logs[:, 1]
     blocks = make_blocks(len(first), speakers)
-    substitutions = np.array([e.kind == "substitution" for e in errors], dtype=bool)
+    one_word = np.array([e.one_word for e in errors], dtype=bool)
     return {
         "errors": found,
         "scored": len(errors),
         "bootstrap": settings.describe(blocks),
         "all": _figures(errors, pulls, np.ones(len(errors), dtype=bool), blocks, settings),
-        "substitutions": _figures(errors, pulls, substitutions, blocks, settings),
+        "one_word_substitutions": _figures(errors, pulls, one_word, blocks, settings),
         "examples": _examples(errors, logs),
     }
 
@@ -131,6 +137,20 @@ def causal_lm_scorer(
         return scores
 
     return scorer
+
+
+def load_scorer(model_id: str, *, prefix: str | None = None, batch_size: int = 16) -> TextScorer:
+    """A text scorer from a folder or Hub id of a causal LM, on the GPU if there is one."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model_id)
+        model: Any = AutoModelForCausalLM.from_pretrained(model_id, dtype="auto")
+    except (OSError, ValueError) as error:
+        raise UserError(f"The language model {model_id} cannot be loaded: {error}") from error
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return causal_lm_scorer(model, tokenizer, prefix=prefix, batch_size=batch_size)
 
 
 def _log_probabilities(model: Any, sequences: list[list[int]], skip: int) -> list[float]:
@@ -266,5 +286,5 @@ def _single(utterance: int, fate: str, alignment: Alignment, region: tuple[Opera
     start, end = _span(region)
     replacement = alignment.hypothesis[region[0].hyp_start : region[-1].hyp_end]
     words = alignment.reference[:start] + replacement + alignment.reference[end:]
-    kind = "deletion" if not replacement else "insertion" if start == end else "substitution"
-    return SingleError(utterance, fate, kind, " ".join(alignment.reference), " ".join(words))
+    one_word = end - start == 1 == len(replacement)
+    return SingleError(utterance, fate, one_word, " ".join(alignment.reference), " ".join(words))

@@ -13,7 +13,7 @@ from trainers.files import write_jsonl
 TEXT_FIELDS = ("reference", "prediction")
 OPTIONAL_TEXT_FIELDS = ("language", "speaker_id", "source", "audio")
 # The manifests of NeMo and of the Open ASR Leaderboard's scripts name the same things otherwise.
-ALIASES = {"text": "reference", "pred_text": "prediction", "audio_filepath": "audio"}
+ALIASES = {"text": "reference", "pred_text": "prediction", "audio_filepath": "audio", "time": "seconds"}
 
 Row = dict[str, Any]
 

@@ -1,5 +1,6 @@
 """Corpus error rates with intervals: the content of `metrics.json`."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,13 @@ from trainers.evaluation.bootstrap import (
     BootstrapSettings,
     make_blocks,
     ratio_intervals,
+    ratio_standard_error,
 )
 from trainers.evaluation.normalizers import Normalizer, get_normalizer, normalizer_for_language
+from trainers.evaluation.power import minimum_detectable_difference
 from trainers.evaluation.predictions import Row, column, texts
 
+FEW_BLOCKS = 10
 GROUPINGS = {"language": "by_language", "source": "by_source", "speaker_id": "by_speaker"}
 
 
@@ -86,7 +90,6 @@ def score_rows(
 ) -> dict[str, Any]:
     """`score` on rows as `read_predictions` gives them, with tables by language, source and speaker."""
     references, predictions = texts(rows)
-    groups = {table: values for field, table in GROUPINGS.items() if (values := column(rows, field)) is not None}
     return score(
         references,
         predictions,
@@ -94,9 +97,14 @@ def score_rows(
         language=language,
         languages=row_languages(rows, language),
         speakers=column(rows, "speaker_id"),
-        groups=groups,
+        groups=row_groups(rows),
         **options,
     )
+
+
+def row_groups(rows: Sequence[Row]) -> dict[str, list[str | None]]:
+    """The values to group by, for the fields that the rows have."""
+    return {table: values for field, table in GROUPINGS.items() if (values := column(rows, field)) is not None}
 
 
 def row_languages(rows: Sequence[Row], language: str | None) -> list[str | None]:
@@ -150,6 +158,14 @@ def summarize(
     result["language"] = language or _single([x for x in languages or [] if x])
     result["normalizer"] = _single(scored.normalizers) or "by language"
     result["normalizers"] = {name: n.description for name, n in sorted(scored.normalizers_used.items())}
+    blocks = make_blocks(len(everyone), speakers)
+    error = ratio_standard_error(scored.errors, scored.reference_words, blocks)
+    alpha = 1 - settings.confidence if settings else 0.05
+    result["wer_standard_error"] = error
+    result["minimum_detectable_difference"] = (
+        None if error is None else minimum_detectable_difference(math.sqrt(2) * error, alpha)
+    )
+    result["notes"] = _notes(result, blocks)
     for table, values in (groups or {}).items():
         if len(values) != len(everyone):
             raise UserError(f"The group {table!r} has {len(values)} values for {len(everyone)} utterances.")
@@ -199,6 +215,18 @@ def _figures(
         "empty_predictions": int((prediction_words == 0).sum()),
         "bootstrap": settings.describe(blocks) if settings else None,
     }
+
+
+def _notes(result: Mapping[str, Any], blocks: Blocks) -> list[str]:
+    """What a reader must know before trusting the figures."""
+    notes = []
+    if result["wer"] is None:
+        notes.append("The references hold no words, so the error rates are undefined.")
+    elif blocks.count == 1:
+        notes.append("One utterance: its interval is a point and says nothing about other speech.")
+    elif blocks.count < FEW_BLOCKS:
+        notes.append(f"Only {blocks.count} {blocks.unit}s: intervals from so few are rough.")
+    return notes
 
 
 def _intervals(

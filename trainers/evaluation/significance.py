@@ -14,9 +14,9 @@ from scipy import stats
 
 from trainers.evaluation.alignment import DELETE, INSERT, SUBSTITUTE, Alignment
 from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, block_sums, expanded_tail, interval, resample_sums
+from trainers.evaluation.power import minimum_detectable_difference
 
 MINIMUM_GOOD_WORDS = 2
-DEFAULT_POWER = 0.8
 
 
 def paired_bootstrap(
@@ -54,15 +54,6 @@ def paired_bootstrap(
 def standard_error(samples: NDArray[np.float64], blocks: int) -> float:
     """The standard deviation of bootstrap samples, corrected for the number of blocks."""
     return float(samples.std() * np.sqrt(blocks / (blocks - 1))) if blocks > 1 else 0.0
-
-
-def minimum_detectable_difference(error: float, alpha: float = 0.05, power: float = DEFAULT_POWER) -> float:
-    """The true difference that a two-sided test at level `alpha` finds with probability `power`.
-
-    error: standard error of the difference. For two systems on different test sets, or as an upper bound before there is a
-    second system, that is sqrt(2) times the standard error of one error rate.
-    """
-    return float((stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)) * error)
 
 
 def matched_pairs(first: Sequence[Alignment], second: Sequence[Alignment]) -> dict[str, Any]:

@@ -1,0 +1,127 @@
+"""`slam-asr score`: score a prediction file of any recogniser."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+HELP = "Score a file of references and predictions; no model is needed."
+
+_EPILOG = """
+The file holds one JSON object a line: {"reference": "...", "prediction": "..."}, and optionally id, language,
+speaker_id, source, duration (seconds of audio), seconds (of decoding), audio (path), confidence, truncated.
+
+With --output-dir four files are written: metrics.json, predictions.jsonl (normalized texts and alignments),
+report.md and report.html (open it in a browser: sortable table, coloured alignments, audio, plots).
+
+examples:
+  slam-asr score predictions.jsonl --language nl
+  slam-asr score predictions.jsonl --normalizer paper --output-dir scores
+  slam-asr score predictions.jsonl --language da --training-text train.txt --output-dir scores
+  slam-asr score predictions.jsonl --protocol open-asr-leaderboard --model-id me/model --dataset-id some/set/test.clean
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.description = (
+        "Corpus word and character error rates with bootstrap intervals, counts of substitutions, deletions and "
+        "insertions, and an analysis of the errors."
+    )
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("file", type=Path, metavar="FILE.jsonl", help="the prediction file")
+    add_scoring_arguments(parser)
+    parser.add_argument(
+        "--training-text",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="a text that the system was trained on, one sentence a line: word errors are then binned by how often it "
+        "has the word (may be given again)",
+    )
+    parser.add_argument("--title", help="title of the reports (default: the file's name)")
+    parser.add_argument(
+        "--protocol",
+        choices=("slam-asr", "open-asr-leaderboard"),
+        default="slam-asr",
+        help="open-asr-leaderboard: also give WER and RTFx as that leaderboard does (English), and write the manifest "
+        "that its scorer reads (default: %(default)s)",
+    )
+    parser.add_argument("--model-id", default="local/model", help="the model's id in the leaderboard manifest's name")
+    parser.add_argument("--dataset-id", default="local/dataset", help="the data set's id in the manifest's name")
+    parser.add_argument("--split", default="test", help="the split in the manifest's name (default: %(default)s)")
+
+
+def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that `score` and `compare` share."""
+    parser.add_argument(
+        "--language", help="language code such as nl: chooses the normalizer for rows that name no language"
+    )
+    parser.add_argument(
+        "--normalizer",
+        help="en, da, nl, basic, paper or none, for all rows (default: each row's language's own, else basic)",
+    )
+    parser.add_argument(
+        "--output-dir", type=Path, help="folder for the reports; without it only the figures are printed"
+    )
+    parser.add_argument(
+        "--bootstrap", type=int, default=10_000, metavar="N", help="number of resamples (default: %(default)s)"
+    )
+    parser.add_argument("--confidence", type=float, default=0.95, help="level of the intervals (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=42, help="seed of the resampling (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score the file, print the figures, write the reports."""
+    from trainers.evaluation import evaluate_rows, get_normalizer, normalizer_for_language, read_predictions
+    from trainers.evaluation.format import percent_with_interval
+    from trainers.evaluation.word_counts import count_words
+
+    rows = with_local_audio(read_predictions(args.file), args.file.parent)
+    counts = None
+    if args.training_text:
+        language = args.language or rows[0].get("language")
+        counts = count_words(args.training_text, get_normalizer(args.normalizer or normalizer_for_language(language)))
+    extra: dict[str, Any] = {}
+    if args.protocol == "open-asr-leaderboard":
+        from trainers.evaluation.leaderboard import leaderboard_score, write_manifest
+
+        extra["leaderboard"] = leaderboard_score(rows)
+        if args.output_dir:
+            write_manifest(args.output_dir, rows, model_id=args.model_id, dataset=args.dataset_id, split=args.split)
+    metrics = evaluate_rows(
+        rows,
+        args.output_dir,
+        normalizer=args.normalizer,
+        language=args.language,
+        title=args.title or args.file.name,
+        word_counts=counts,
+        extra=extra,
+        bootstrap=args.bootstrap,
+        confidence=args.confidence,
+        seed=args.seed,
+    )
+    print(f"WER  {percent_with_interval(metrics['wer'], metrics['wer_ci'])}")
+    print(f"CER  {percent_with_interval(metrics['cer'], metrics['cer_ci'])}")
+    kinds = ("substitutions", "deletions", "insertions", "hits")
+    counted = ", ".join(f"{metrics[kind]:,} {kind}" for kind in kinds)
+    print(f"{counted}; {metrics['reference_words']:,} reference words in {metrics['utterances']:,} utterances")
+    print(f"normalizer {metrics['normalizer']}")
+    for note in metrics["notes"]:
+        print(f"note: {note}")
+    if extra:
+        board = extra["leaderboard"]
+        rtfx = "unknown (rows need duration and seconds)" if board["rtfx"] is None else board["rtfx"]
+        print(f"Open ASR Leaderboard protocol: WER {board['wer']:.2f} %, RTFx {rtfx}")
+    if args.output_dir:
+        print(f"reports in {args.output_dir}")
+    return 0
+
+
+def with_local_audio(rows: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Resolve audio paths that are relative to the prediction file."""
+    for row in rows:
+        audio = row.get("audio")
+        if audio and not Path(audio).is_absolute() and (folder / audio).is_file():
+            row["audio"] = str((folder / audio).resolve())
+    return rows

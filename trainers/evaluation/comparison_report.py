@@ -1,0 +1,168 @@
+"""`comparison.json` and its `report.md`."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainers.evaluation.format import (
+    markdown_table,
+    number,
+    p_value,
+    percent,
+    percent_with_interval,
+    points_with_interval,
+    relative_with_interval,
+)
+from trainers.evaluation.sections import INSERTION_NAMES
+from trainers.files import write_json, write_text
+
+_STATES = ("right", "substituted", "deleted")
+
+
+def write_comparison(output_dir: str | os.PathLike[str], comparison: Mapping[str, Any]) -> Path:
+    """Write `comparison.json` and `report.md` into `output_dir`; returns the report's path."""
+    write_json(Path(output_dir) / "comparison.json", comparison)
+    return write_text(Path(output_dir) / "report.md", render_comparison(comparison))
+
+
+def verdict(pair: Mapping[str, Any], alpha: float) -> str:
+    """One sentence on whether two systems differ."""
+    bootstrap = pair["paired_bootstrap"]
+    if bootstrap["difference"] is None:
+        return "The references hold no words: nothing to compare."
+    better = pair["b"] if bootstrap["difference"] < 0 else pair["a"]
+    change = points_with_interval(bootstrap["difference"], bootstrap["difference_ci"])
+    if pair["differs"]:
+        return f"{better} is better: {pair['b']} minus {pair['a']} is {change}, and both tests reject at {alpha:g}."
+    return (
+        f"No difference is shown: {pair['b']} minus {pair['a']} is {change}. On these utterances a true difference of "
+        f"{percent(bootstrap['minimum_detectable_difference'])} would be found in 80 of 100 cases."
+    )
+
+
+def render_comparison(comparison: Mapping[str, Any]) -> str:
+    """The comparison in Markdown."""
+    bootstrap = comparison["bootstrap"]
+    parts = ["# Comparison\n"]
+    parts += [f"- {verdict(pair, comparison['alpha'])}" for pair in comparison["comparisons"]]
+    parts.append(
+        f"\n{number(comparison['utterances'])} utterances, normalizer {comparison['normalizer']}. In brackets: "
+        f"{100 * bootstrap['confidence']:g} % intervals from {bootstrap['resamples']:,} paired resamples of "
+        f"{bootstrap['blocks']:,} {bootstrap['unit']}s.\n"
+    )
+    parts.append("## Systems\n")
+    parts.append(_systems(comparison["systems"]))
+    parts.append("## Tests\n")
+    parts.append(_tests(comparison))
+    for pair in comparison["comparisons"]:
+        parts.append(f"## {pair['a']} → {pair['b']}\n")
+        parts += _pair(pair)
+    return "\n".join(parts)
+
+
+def _systems(systems: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            name,
+            percent_with_interval(m["wer"], m["wer_ci"]),
+            percent_with_interval(m["cer"], m["cer_ci"]),
+            number(m["substitutions"]),
+            number(m["deletions"]),
+            number(m["insertions"]),
+        ]
+        for name, m in systems.items()
+    ]
+    return markdown_table(["System", "WER", "CER", "S", "D", "I"], rows)
+
+
+def _tests(comparison: Mapping[str, Any]) -> str:
+    rows = []
+    for pair in comparison["comparisons"]:
+        bootstrap, segments = pair["paired_bootstrap"], pair["matched_pairs"]
+        rows.append(
+            [
+                f"{pair['a']} → {pair['b']}",
+                points_with_interval(bootstrap["difference"], bootstrap["difference_ci"]),
+                relative_with_interval(bootstrap["relative_difference"], bootstrap["relative_difference_ci"]),
+                p_value(bootstrap["p_value"]),
+                p_value(bootstrap["p_value_holm"]),
+                p_value(segments["p_value"]),
+                p_value(segments["p_value_holm"]),
+                percent(bootstrap["minimum_detectable_difference"]),
+            ]
+        )
+    header = [
+        "Pair", "WER difference", "relative", "p bootstrap", "Holm", "p MAPSSWE", "Holm", "smallest detectable",
+    ]  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def _pair(pair: Mapping[str, Any]) -> list[str]:
+    types = [
+        [
+            name,
+            number(row["a"]),
+            number(row["b"]),
+            points_with_interval(row["change"], row["change_ci"]),
+            relative_with_interval(row["relative_change"], row["relative_change_ci"]),
+            *(number(row["utterances"][key]) for key in ("fixed", "broken", "kept_wrong", "kept_right")),
+        ]
+        for name, row in pair["error_types"].items()
+    ]
+    header = [
+        "Errors", pair["a"], pair["b"], "change per reference word", "relative", "fixed in", "broken in", "kept in",
+        "never in",
+    ]  # fmt: skip
+    kinds = [
+        [INSERTION_NAMES[kind], number(pair["insertion_kinds"]["a"][kind]), number(pair["insertion_kinds"]["b"][kind])]
+        for kind in INSERTION_NAMES
+    ]
+    words = [[state, *(number(pair["words"][state][other]) for other in _STATES)] for state in _STATES]
+    parts = [
+        markdown_table(header, types),
+        "The last four columns count utterances.\n",
+        markdown_table(["Inserted words", pair["a"], pair["b"]], kinds),
+        markdown_table([f"Reference words: {pair['a']} ↓ {pair['b']} →", *_STATES], words),
+    ]
+    for name, rows in pair["examples"].items():
+        if rows:
+            parts.append(f"### Most {name}\n")
+            table = [
+                [row["id"], row["reference"], row["a"], row["b"], f"{row['errors_a']} → {row['errors_b']}"]
+                for row in rows
+            ]
+            parts.append(markdown_table(["Id", "Reference", pair["a"], pair["b"], "Errors"], table, numeric_from=5))
+    if pair.get("language_prior"):
+        parts += _prior(pair["language_prior"])
+    return parts
+
+
+def _prior(prior: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for group, name in (("one_word_substitutions", "one word for one word"), ("all", "all errors")):
+        figures = prior[group]
+        for fate in ("fixed", "made", "kept"):
+            row = figures[fate]
+            rows.append(
+                [
+                    f"{fate}, {name}",
+                    number(row["errors"]),
+                    _nats(row.get("mean_pull"), row.get("mean_pull_ci")),
+                    percent_with_interval(row.get("positive_share"), row.get("positive_share_ci"), 1),
+                ]
+            )
+        for key, text in (("fixed_over_kept", "P(fixed > kept)"), ("made_over_first", "P(made > first system's)")):
+            rows.append([f"{text}, {name}", "", _nats(figures[key], figures[f"{key}_ci"]), ""])
+    return [
+        "### Is it the language prior?\n",
+        markdown_table(["Errors", "Number", "Pull of the text-only LLM (nats)", "LLM prefers the reference"], rows),
+        "Pull: log P(reference) minus log P(reference with this error alone). P(fixed > kept) above 0.5: the errors that "
+        "were fixed are those that the LLM dislikes. P(made > first) below 0.5: the new errors are what the LLM likes.\n",
+    ]
+
+
+def _nats(value: float | None, ci: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if ci is None else f"{value:.3f} [{ci[0]:.3f}, {ci[1]:.3f}]"

@@ -1,0 +1,60 @@
+"""Figures as people read them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+Interval = Sequence[float] | None
+
+
+def percent(rate: float | None, digits: int = 2) -> str:
+    """0.1234 as "12.34 %"; a dash where there is no figure."""
+    return "–" if rate is None else f"{100 * rate:.{digits}f} %"
+
+
+def percent_with_interval(rate: float | None, ci: Interval, digits: int = 2) -> str:
+    """0.12 with [0.1, 0.15] as "12.00 % [10.00, 15.00]"."""
+    if rate is None or ci is None:
+        return percent(rate, digits)
+    return f"{percent(rate, digits)} [{100 * ci[0]:.{digits}f}, {100 * ci[1]:.{digits}f}]"
+
+
+def points_with_interval(difference: float | None, ci: Interval) -> str:
+    """A difference of rates in percentage points, with its sign."""
+    if difference is None:
+        return "–"
+    text = f"{100 * difference:+.2f} points"
+    return text if ci is None else f"{text} [{100 * ci[0]:+.2f}, {100 * ci[1]:+.2f}]"
+
+
+def relative_with_interval(change: float | None, ci: Interval) -> str:
+    """A relative change, with its sign."""
+    if change is None:
+        return "–"
+    text = f"{100 * change:+.1f} %"
+    return text if ci is None else f"{text} [{100 * ci[0]:+.1f}, {100 * ci[1]:+.1f}]"
+
+
+def p_value(value: float | None) -> str:
+    return "–" if value is None else "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}" if isinstance(value, float) else f"{value:,}"
+
+
+def mebibytes(size: int | None) -> str:
+    return "–" if size is None else f"{size / 2**20:,.0f} MiB"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]], numeric_from: int = 1) -> str:
+    """A Markdown table; columns from `numeric_from` on stand to the right. Cells are escaped."""
+    rule = ["---" if i < numeric_from else "---:" for i in range(len(header))]
+    lines = [header, rule, *rows]
+    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    text = " ".join(str(value).split())
+    for character in "\\|`*_<[":
+        text = text.replace(character, "\\" + character) if text not in ("---", "---:") else text
+    return text or " "

@@ -1,0 +1,82 @@
+"""The self-contained HTML report: tables, plots, and an alignment of every utterance with its audio."""
+
+import os
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from trainers.evaluation.alignment import DELETE, EQUAL, INSERT, SUBSTITUTE, Alignment
+from trainers.evaluation.format import percent
+from trainers.evaluation.plots import score_plots
+from trainers.evaluation.predictions import Row
+from trainers.evaluation.sections import score_sections
+
+MOST_UTTERANCES = 1_000
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".webm"})
+_CLASSES = {EQUAL: "e", SUBSTITUTE: "s", DELETE: "d", INSERT: "i"}
+
+
+def render_html(
+    title: str,
+    metrics: Mapping[str, Any],
+    rows: Sequence[Row],
+    alignments: Sequence[Alignment],
+    folder: str | os.PathLike[str],
+    most_utterances: int = MOST_UTTERANCES,
+) -> str:
+    """One HTML page without any outside resource. Everything from the data is escaped.
+
+    folder: where the page will stand, for the links to local audio files. most_utterances: the page lists so many
+    utterances, those with the most errors first.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    order = sorted(range(len(rows)), key=lambda i: (-alignments[i].errors, i))[:most_utterances]
+    rates = [a.errors / max(len(a.reference), 1) for a in alignments]
+    return environment.get_template("report.html.jinja").render(
+        title=title,
+        language=metrics.get("language") or "",
+        sections=list(score_sections(metrics)),
+        plots=score_plots(metrics, rates),
+        utterances=[_utterance(rows[i], alignments[i], Path(folder)) for i in order],
+        total=len(rows),
+    )
+
+
+def _utterance(row: Row, alignment: Alignment, folder: Path) -> dict[str, Any]:
+    words = len(alignment.reference)
+    return {
+        "id": row.get("id", ""),
+        "language": row.get("language") or "",
+        "speaker": row.get("speaker_id") or "",
+        "source": row.get("source") or "",
+        "duration": row.get("duration"),
+        "confidence": row.get("confidence"),
+        "words": words,
+        "errors": alignment.errors,
+        "rate": percent(alignment.errors / words, 1) if words else "–",
+        "rate_value": alignment.errors / words if words else alignment.errors,
+        "counts": (alignment.substitutions, alignment.deletions, alignment.insertions),
+        "pairs": [(_CLASSES[kind], r or "", h or "") for kind, r, h in alignment.pairs()],
+        "raw_reference": row["reference"],
+        "raw_prediction": row["prediction"],
+        "audio": audio_link(row.get("audio"), folder),
+    }
+
+
+def audio_link(audio: Any, folder: Path) -> str | None:
+    """A relative link from `folder` to a local audio file; `None` for anything else."""
+    if not isinstance(audio, str) or not audio or "\0" in audio:
+        return None
+    path = Path(audio)
+    if path.suffix.lower() not in AUDIO_SUFFIXES or not path.is_file():
+        return None
+    return urllib.parse.quote(Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix())

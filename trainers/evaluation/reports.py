@@ -1,0 +1,107 @@
+"""From prediction rows to `metrics.json`, `predictions.jsonl`, `report.md` and `report.html`."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainers.evaluation.alignment import DELETE, EQUAL, INSERT, SUBSTITUTE, Alignment
+from trainers.evaluation.bootstrap import DEFAULT_RESAMPLES, BootstrapSettings
+from trainers.evaluation.error_analysis import ANALYSIS_RESAMPLES, analyze
+from trainers.evaluation.format import markdown_table, percent_with_interval
+from trainers.evaluation.html_report import MOST_UTTERANCES, render_html
+from trainers.evaluation.normalizers import Normalizer
+from trainers.evaluation.predictions import Row, column, texts, write_predictions
+from trainers.evaluation.scoring import ScoredUtterances, normalize_and_align, row_groups, row_languages, summarize
+from trainers.evaluation.sections import score_sections
+from trainers.evaluation.speed import SpeedReport
+from trainers.files import write_json, write_text
+
+_LETTERS = {EQUAL: "=", SUBSTITUTE: "S", DELETE: "D", INSERT: "I"}
+
+
+def evaluate_rows(
+    rows: Sequence[Row],
+    output_dir: str | os.PathLike[str] | None = None,
+    *,
+    normalizer: str | Normalizer | None = None,
+    language: str | None = None,
+    title: str = "Evaluation",
+    word_counts: Mapping[str, int] | None = None,
+    speed: SpeedReport | None = None,
+    extra: Mapping[str, Any] | None = None,
+    bootstrap: int = DEFAULT_RESAMPLES,
+    confidence: float = 0.95,
+    seed: int = 42,
+    most_utterances: int = MOST_UTTERANCES,
+) -> dict[str, Any]:
+    """Score and analyse `rows`, write the four files into `output_dir` if there is one, and return the metrics.
+
+    rows: as `read_predictions` gives them; `audio` paths absolute or relative to the working folder. word_counts: counts
+    of normalised words in the training texts, for the errors by frequency. speed: what `SpeedMeter` measured. extra: more
+    entries for `metrics.json`, such as the model's name.
+    """
+    settings = BootstrapSettings(bootstrap, confidence, seed) if bootstrap else None
+    languages, speakers = row_languages(rows, language), column(rows, "speaker_id")
+    scored = normalize_and_align(*texts(rows), normalizer=normalizer, languages=languages)
+    metrics = summarize(
+        scored, language=language, languages=languages, speakers=speakers, groups=row_groups(rows), settings=settings
+    )
+    metrics["error_analysis"] = analyze(
+        scored,
+        raw_references=texts(rows)[0],
+        languages=languages,
+        speakers=speakers,
+        durations=column(rows, "duration"),
+        truncated=column(rows, "truncated"),
+        word_counts=word_counts,
+        settings=BootstrapSettings(min(bootstrap, ANALYSIS_RESAMPLES), confidence, seed) if bootstrap else None,
+    )
+    metrics["speed"] = speed.to_dict() if speed else None
+    metrics |= extra or {}
+    if output_dir is not None:
+        folder = Path(output_dir)
+        write_json(folder / "metrics.json", metrics)
+        write_predictions(folder / "predictions.jsonl", prediction_rows(rows, scored))
+        write_text(folder / "report.md", render_markdown(title, metrics))
+        write_text(
+            folder / "report.html", render_html(title, metrics, rows, scored.alignments, folder, most_utterances)
+        )
+    return metrics
+
+
+def prediction_rows(rows: Sequence[Row], scored: ScoredUtterances) -> list[Row]:
+    """The rows with their normalised texts, alignment and counts. An alignment is a list of `[operation, reference word
+    or null, predicted word or null]`, operation one of "=", "S", "D", "I"."""
+    return [
+        {
+            **row,
+            "normalized_reference": scored.references[i],
+            "normalized_prediction": scored.predictions[i],
+            "normalizer": scored.normalizers[i],
+            **_counts(scored.alignments[i]),
+        }
+        for i, row in enumerate(rows)
+    ]
+
+
+def render_markdown(title: str, metrics: Mapping[str, Any]) -> str:
+    """The report in Markdown."""
+    parts = [f"# {title}\n", f"WER {percent_with_interval(metrics['wer'], metrics['wer_ci'])}.\n"]
+    for section in score_sections(metrics):
+        parts.append(f"## {section.title}\n")
+        parts.append(markdown_table(section.header, section.rows, section.numeric_from))
+        if section.note:
+            parts.append(section.note + "\n")
+    return "\n".join(parts)
+
+
+def _counts(alignment: Alignment) -> dict[str, Any]:
+    return {
+        "alignment": [[_LETTERS[kind], reference, hypothesis] for kind, reference, hypothesis in alignment.pairs()],
+        "errors": alignment.errors,
+        "substitutions": alignment.substitutions,
+        "deletions": alignment.deletions,
+        "insertions": alignment.insertions,
+        "reference_words": len(alignment.reference),
+    }
