@@ -2,8 +2,9 @@
 
 import io
 import os
+import time
 import wave
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ try:
     import soxr
 except ImportError:  # sound at the model's own rate needs no resampling
     soxr = None
+try:
+    from huggingface_hub.utils import httpx  # what transformers' own pipelines fetch addresses with
+except ImportError:
+    httpx = None  # type: ignore[assignment]
+
+DOWNLOAD_BYTES = 1 << 30
+DOWNLOAD_SECONDS = 300.0
+_SILENT_SECONDS = 30.0  # without a byte from the server
+BLOCK_SECONDS = 30
 
 AudioSource = str | os.PathLike[str] | bytes | np.ndarray | torch.Tensor | Mapping[str, Any]
 
@@ -27,8 +37,9 @@ def load_audio(source: Any, sampling_rate: int = 16_000, source_rate: int | None
     Read one recording.
 
     Args:
-        source: a file's path; a file's bytes; samples as an array or tensor (`(samples,)`, `(samples, channels)` or
-            `(channels, samples)`); a mapping with `array` (or `raw`) and `sampling_rate`, or with `bytes` or `path`, as rows
+        source: a file's path; an `http(s)` address; a file's bytes; samples as an array, tensor or list of numbers
+            (`(samples,)`, `(samples, channels)` or `(channels, samples)`; whole numbers are PCM of their width); a mapping
+            with `array` (or `raw`) and `sampling_rate`, or with `bytes` or `path`, or with any of these under `audio`, as rows
             of `datasets` have; or a torchcodec `AudioDecoder`.
         sampling_rate: wanted rate in Hz.
         source_rate: rate in Hz of samples given as an array; the wanted rate when None.
@@ -38,23 +49,12 @@ def load_audio(source: Any, sampling_rate: int = 16_000, source_rate: int | None
         ValueError: when there is no such file, or it cannot be decoded, is empty, or has NaN or infinite samples.
     """
     name = describe(source)
-    if hasattr(source, "get_all_samples"):
-        decoded = source.get_all_samples()
-        source, source_rate = decoded.data, decoded.sample_rate
-    if isinstance(source, Mapping):
-        samples = source.get("array", source.get("raw"))
-        if samples is not None:
-            if source.get("sampling_rate") is None:
-                raise ValueError(f"{name} has samples but no 'sampling_rate' in Hz; without it they cannot be read.")
-            source, source_rate = samples, source["sampling_rate"]
-        else:
-            source = source.get("bytes") or source.get("path")
-            if source is None:
-                raise ValueError(f"{name} has none of the keys 'array', 'raw', 'bytes' and 'path'.")
+    source, source_rate = _unwrap(source, name, source_rate)
     if isinstance(source, torch.Tensor):
-        source = source.detach().cpu().float().numpy()
+        source = source.detach().cpu()
+        source = (source.float() if source.is_floating_point() else source).numpy()
     if isinstance(source, list | tuple):
-        source = np.asarray(source, dtype=np.float32)
+        source = _array(source, name)
     if isinstance(source, np.ndarray):
         samples, rate = source, source_rate or sampling_rate
     elif isinstance(source, str | os.PathLike | bytes):
@@ -66,16 +66,43 @@ def load_audio(source: Any, sampling_rate: int = 16_000, source_rate: int | None
     samples = _to_mono(samples, name)
     if samples.size == 0:
         raise ValueError(f"{name} is empty: it holds no samples. Leave it out or record it again.")
-    if not np.isfinite(samples).all():
-        bad = int((~np.isfinite(samples)).sum())
-        raise ValueError(
-            f"{name} has {bad} NaN or infinite samples of {samples.size}. Export it again as 16-bit PCM or drop it."
-        )
+    _refuse_non_finite(samples, name)
     return _resample(samples, int(rate), sampling_rate, name)
+
+
+def read_blocks(source: Any, sampling_rate: int = 16_000) -> tuple[Iterator[np.ndarray], float]:
+    """
+    Read one recording in turn: of a long file no more than a block is in memory at a time.
+
+    Args:
+        source, sampling_rate: as in [`load_audio`].
+    Returns:
+        blocks `(samples,)` float32, which joined are the recording, and its length in seconds.
+    Raises:
+        ValueError: as [`load_audio`]; for what is found late in a long file, while the blocks are read.
+    """
+    name = describe(source)
+    file, _ = _unwrap(source, name, None)
+    if soundfile is not None and isinstance(file, str | os.PathLike) and not is_address(file) and Path(file).is_file():
+        try:
+            info = soundfile.info(os.fspath(file))
+        except (soundfile.LibsndfileError, RuntimeError):
+            info = None  # load_audio says what is wrong
+        if info is not None and info.duration > 2 * BLOCK_SECONDS and (soxr or info.samplerate == sampling_rate):
+            return _file_blocks(os.fspath(file), sampling_rate, name), float(info.duration)
+    samples = load_audio(source, sampling_rate)
+    return iter([samples]), len(samples) / sampling_rate
+
+
+def is_address(source: Any) -> bool:
+    """Whether `source` is the address of a file on the web."""
+    return isinstance(source, str) and source.startswith(("http://", "https://"))
 
 
 def describe(source: Any) -> str:
     """A short name of an audio source for messages."""
+    if isinstance(source, Mapping) and source.get("audio") is not None:
+        return describe(source["audio"])
     if isinstance(source, str | os.PathLike):
         return f"The recording {os.fspath(source)!r}"
     if isinstance(source, Mapping) and source.get("path"):
@@ -85,9 +112,93 @@ def describe(source: Any) -> str:
     return f"The recording (a {type(source).__name__})"
 
 
+def _unwrap(source: Any, name: str, rate: int | None) -> tuple[Any, int | None]:
+    """What a mapping or decoder holds, and its rate if it says one."""
+    if isinstance(source, Mapping) and source.get("audio") is not None:
+        return _unwrap(source["audio"], name, rate)
+    if hasattr(source, "get_all_samples"):
+        decoded = source.get_all_samples()
+        return decoded.data, decoded.sample_rate
+    if not isinstance(source, Mapping):
+        return source, rate
+    samples = source.get("array", source.get("raw"))
+    if samples is not None:
+        if source.get("sampling_rate") is None:
+            raise ValueError(f"{name} has samples but no 'sampling_rate' in Hz; without it they cannot be read.")
+        return samples, source["sampling_rate"]
+    content = source.get("bytes")
+    content = source.get("path") if content is None else content
+    if content is None:
+        raise ValueError(f"{name} has none of the keys 'array', 'raw', 'bytes', 'path' and 'audio'.")
+    return content, rate
+
+
+def _array(numbers: list[Any] | tuple[Any, ...], name: str) -> np.ndarray:
+    try:
+        return np.asarray(numbers)
+    except ValueError as error:
+        raise ValueError(f"{name} is a list of uneven parts; give one number a sample.") from error
+
+
+def _refuse_non_finite(samples: np.ndarray, name: str) -> None:
+    bad = int((~np.isfinite(samples)).sum())
+    if bad:
+        raise ValueError(
+            f"{name} has {bad} NaN or infinite samples of {samples.size}. Export it again as 16-bit PCM or drop it."
+        )
+
+
+def _file_blocks(path: str, sampling_rate: int, name: str) -> Iterator[np.ndarray]:
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
+            resampler = None if rate == sampling_rate else soxr.ResampleStream(rate, sampling_rate, 1, dtype="float32")
+            while True:
+                block = file.read(BLOCK_SECONDS * rate, dtype="float32", always_2d=True)
+                samples = block.mean(axis=1, dtype=np.float32) if len(block) else np.zeros(0, dtype=np.float32)
+                _refuse_non_finite(samples, name)
+                if resampler is not None:
+                    samples = resampler.resample_chunk(samples, last=not len(block))
+                if len(samples):
+                    yield samples
+                if not len(block):
+                    return
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise ValueError(f"{name} is damaged: {str(error).splitlines()[0]}. Get a whole copy of it.") from error
+
+
+def _download(address: str, name: str) -> bytes:
+    """The file at an address, within `DOWNLOAD_BYTES` and `DOWNLOAD_SECONDS`."""
+    if httpx is None:
+        raise ValueError(
+            f"{name} is on the web, and httpx, which fetches it, is not installed. Download the file first."
+        )
+    ends, parts, held = time.monotonic() + DOWNLOAD_SECONDS, [], 0
+    try:
+        with httpx.stream("GET", address, follow_redirects=True, timeout=_SILENT_SECONDS) as response:
+            if response.status_code != 200:
+                raise ValueError(f"{name} cannot be fetched: the server answers {response.status_code}.")
+            for part in response.iter_bytes():
+                parts.append(part)
+                held += len(part)
+                if held > DOWNLOAD_BYTES:
+                    raise ValueError(
+                        f"{name} is longer than {DOWNLOAD_BYTES >> 20} MiB. Download it and give its path."
+                    )
+                if time.monotonic() > ends:
+                    raise ValueError(
+                        f"{name} is not here after {DOWNLOAD_SECONDS:.0f} s. Download it and give its path."
+                    )
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ValueError(f"{name} cannot be fetched: {str(error) or type(error).__name__}.") from error
+    return b"".join(parts)
+
+
 def _decode(source: str | os.PathLike[str] | bytes, name: str) -> tuple[np.ndarray, int]:
     if isinstance(source, bytes):
         data = source
+    elif is_address(source):
+        data = _download(str(source), name)
     else:
         path = Path(source)
         if path.is_dir():
@@ -130,16 +241,26 @@ def _decode_wav(data: bytes, name: str) -> tuple[np.ndarray, int]:
 
 
 def _to_mono(samples: np.ndarray, name: str) -> np.ndarray:
+    if samples.dtype == np.int64 or samples.dtype == np.uint64:
+        # Python's own whole numbers; as 64-bit sound they would be silence.
+        if samples.size and np.abs(samples).max() > 32_768:
+            raise ValueError(
+                f"{name} has 64-bit whole numbers beyond 16-bit PCM. Give an int16 or int32 array, or floats from -1 to 1."
+            )
+        samples = np.clip(samples, -32_768, 32_767).astype(np.int16)
+    if samples.dtype.kind not in "iuf":
+        raise ValueError(f"{name} holds values of type {samples.dtype}, which are no samples. Give numbers.")
+    if samples.ndim not in (1, 2):
+        raise ValueError(f"{name} has {samples.ndim} dimensions; give (samples,) or (samples, channels).")
     if samples.dtype.kind in "iu":
-        samples = samples.astype(np.float32) / np.iinfo(samples.dtype).max
+        half = 2.0 ** (8 * samples.dtype.itemsize - 1)
+        samples = (samples.astype(np.float64) - (half if samples.dtype.kind == "u" else 0.0)) / half
     samples = samples.astype(np.float32, copy=False)
     if samples.ndim == 2:
         # Recordings are longer than they have channels, whichever axis comes first.
         samples = (
             samples.mean(axis=int(np.argmin(samples.shape)), dtype=np.float32) if samples.size else samples.reshape(-1)
         )
-    if samples.ndim != 1:
-        raise ValueError(f"{name} has {samples.ndim} dimensions; give (samples,) or (samples, channels).")
     return samples
 
 

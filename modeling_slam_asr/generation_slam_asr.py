@@ -54,12 +54,12 @@ class Transcript:
     One generated transcript.
 
     tokens: without the end token and what follows it; of a loop only the first copy when it was trimmed.
-    ended: whether the model itself ended it; otherwise a limit did.
+    end: the end token with which the model ended it; None when a limit did.
     loop: whether it ran into a loop.
     """
 
     tokens: list[int]
-    ended: bool
+    end: int | None
     loop: bool
 
 
@@ -79,13 +79,13 @@ def read_transcript(
     length = stops[0] if stops else len(row)
     tokens = list(row[:length])
     period = _loop_period(tokens)
-    ended = bool(stops) and row[length] in ends and length < limit and period is None
     if period is None:
-        return Transcript(tokens, ended, False)
+        ended = bool(stops) and row[length] in ends and length < limit
+        return Transcript(tokens, row[length] if ended else None, False)
     first = length - period
     while first > 0 and tokens[first - 1] == tokens[first - 1 + period]:
         first -= 1
-    return Transcript(tokens[: first + period] if trim_loop else tokens, False, True)
+    return Transcript(tokens[: first + period] if trim_loop else tokens, None, True)
 
 
 def token_limits(seconds: torch.Tensor, tokens_per_second: float) -> torch.Tensor:

@@ -41,6 +41,16 @@ def join_words(words: Sequence[Word]) -> str:
     return "".join(word.text for word in words).strip()
 
 
+def join_texts(texts: Sequence[str]) -> str:
+    """Texts in a row, with a space between two unless their script has none."""
+    joined = ""
+    for text in texts:
+        if joined and text:
+            joined += "" if re.search(rf"[{_UNSPACED}]$", joined) and re.match(rf"[{_UNSPACED}]", text) else " "
+        joined += text
+    return joined
+
+
 def merge_overlap(
     left: Sequence[Word], right: Sequence[Word], start: float, end: float, slack: float = 0.0
 ) -> tuple[list[Word], list[Word]]:

@@ -1,23 +1,63 @@
 """`pipeline("automatic-speech-recognition")` for SLAM-ASR models."""
 
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
-from torch.utils.data import DataLoader
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import AutomaticSpeechRecognitionPipeline
-from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator, PipelinePackIterator
+from transformers.utils import logging
 
+from .audio_slam_asr import describe, read_blocks
+from .generation_slam_asr import Transcript, read_transcript, token_limits
 from .processing_slam_asr import SlamAsrProcessor, pad_features, pad_rows
+from .results_slam_asr import TIMESTAMPS, Piece, assemble
+from .scoring_slam_asr import SecondLook, look_again
+from .speech_gate_slam_asr import SILENCE_DB, VoiceDetector, check_vad, is_silent, is_steady
+from .timestamps_slam_asr import active_frames, alignment_matrix, attention_words, token_pieces
+from .windows_slam_asr import Window, cut_windows
+
+WINDOW_SECONDS = 25.0
+OVERLAP_SECONDS = 4.0
+LONG_SECONDS = 60.0  # from here on a progress bar is worth its line
+_AUDIO_KEYS = {"array", "raw", "sampling_rate", "path", "bytes", "audio"}
 
 
 class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
     """
-    Transcribe recordings: `{"text": ...}` each.
+    Transcribe recordings of any length: `{"text": ...}` each.
 
-    Inputs are paths, file contents, arrays, mappings with `array` and `sampling_rate`, or lists and generators of them.
+    Inputs are paths, addresses, file contents, arrays, mappings with `array` and `sampling_rate`, rows of data sets, or lists,
+    generators and data sets of them. Recordings beyond 30 s are cut at pauses; `batch_size` windows go through the model
+    together. Other keys of a mapping come back as lists, as in transformers' own pipeline, unless the answer has the key.
+
+    Args (of the call or of the constructor):
+        language, prompt, context: as in [`SlamAsrProcessor.apply_transcription_request`].
+        return_timestamps: `True`: `chunks` with the times of each window; `"word"`: of each word, by the LLM's attention;
+            `"estimate"`: of each word, by the sound's level. Times of words are approximate.
+        return_confidence: add `confidence`, the geometric mean of the tokens' probabilities; `"tokens"`: each token's
+            log-probability too.
+        window_seconds (or `chunk_length_s`): longest window. None: 25 s, but recordings up to 30 s are not cut.
+        overlap_seconds (or `stride_length_s`): what two windows share where there is no pause to cut at.
+        silence_db: windows that stay below it are not transcribed; -90 dB of full scale is digital silence.
+        drop_no_speech: leave windows of steady noise untranscribed too, in place of a `no_speech` mark.
+        vad: `"silero"` or `"webrtc"`: transcribe only from the first to the last speech that it finds in a window.
+        trim_loops: of a transcript that ran into a loop keep the first copy; it is marked `loop` in either case.
+        on_error: `"raise"`, or `"return"`: a recording that cannot be read gives `{"text": "", "error": ...}`.
+        progress: a progress bar on stderr for each long recording. None: when stderr is a terminal.
+        generate_kwargs: for `generate`; other keyword arguments go there too.
     """
 
+    model: Any
+    processor: Any
+    feature_extractor: Any
+
     def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
+        self._detectors: dict[str, VoiceDetector] = {}
         super().__init__(model, *args, **kwargs)
         self.type = "seq2seq"
         # The stock defaults (5 beams, 256 tokens) are Whisper's; the model's own generation configuration counts here.
@@ -25,56 +65,268 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
         if not isinstance(self.processor, SlamAsrProcessor):
             self.processor = SlamAsrProcessor.from_config(model.config, self.feature_extractor, self.tokenizer)
 
-    def _sanitize_parameters(
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Transcribe one recording (a dict), a list of them (a list), or a generator or data set of them (an iterator)."""
+        if isinstance(inputs, list | tuple):
+            if len(inputs) == 0:
+                return []
+            inputs = np.asarray(inputs) if isinstance(inputs[0], int | float | np.number) else list(inputs)
+        elif isinstance(inputs, Iterable) and not isinstance(
+            inputs, str | bytes | os.PathLike | Mapping | np.ndarray | torch.Tensor | Dataset
+        ):
+            inputs = (item for item in inputs)  # what transformers takes for a stream
+        return super().__call__(inputs, **kwargs)
+
+    def _sanitize_parameters(  # type: ignore[override]
         self,
-        language: str | None = None,
-        prompt: str | None = None,
-        context: str | None = None,
+        return_timestamps: bool | str | None = None,
+        return_confidence: bool | str | None = None,
+        chunk_length_s: float | None = None,
+        stride_length_s: float | None = None,
+        ignore_warning: bool | None = None,
+        trim_loops: bool | None = None,
         generate_kwargs: dict[str, Any] | None = None,
         **other: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        asked = {"language": language, "prompt": prompt, "context": context}
-        return {k: v for k, v in asked.items() if v is not None}, {**(generate_kwargs or {}), **other}, {}
+        names = ("language", "prompt", "context", "window_seconds", "overlap_seconds", "silence_db", "drop_no_speech",
+                 "vad", "on_error", "progress")  # fmt: skip
+        first = {name: other.pop(name) for name in names if name in other}
+        if chunk_length_s:
+            first.setdefault("window_seconds", chunk_length_s)
+        if stride_length_s is not None:
+            first.setdefault("overlap_seconds", stride_length_s)
+        check_vad(first.get("vad"))
+        if first.get("on_error", "raise") not in ("raise", "return"):
+            raise ValueError(f"on_error={first['on_error']!r} is unknown. Choose 'raise' or 'return'.")
+        if return_timestamps and return_timestamps not in TIMESTAMPS:
+            raise ValueError(
+                f"return_timestamps={return_timestamps!r} is unknown. Choose True, 'word' or 'estimate'; characters have no times."
+            )
+        if return_timestamps == "word" and self.model.config.projector_type == "qformer":
+            raise ValueError(
+                "return_timestamps='word' needs audio embeddings in order of time, which a Q-Former's are not. "
+                "Use 'estimate' or True."
+            )
+        asked = {
+            key: value
+            for key, value in (("return_timestamps", return_timestamps), ("return_confidence", return_confidence))
+            if value is not None
+        }
+        forward = {
+            **asked,
+            **({} if trim_loops is None else {"trim_loops": trim_loops}),
+            **(generate_kwargs or {}),
+            **other,
+        }
+        return first, forward, asked
 
-    def preprocess(
-        self, inputs: Any, language: str | None = None, prompt: str | None = None, context: str | None = None
+    # ------------------------------------------------------------------ from a recording to windows
+
+    def preprocess(  # type: ignore[override]
+        self,
+        inputs: Any,
+        language: str | None = None,
+        prompt: str | None = None,
+        context: str | None = None,
+        window_seconds: float | None = None,
+        overlap_seconds: float | None = None,
+        silence_db: float = SILENCE_DB,
+        drop_no_speech: bool = False,
+        vad: str | None = None,
+        on_error: str = "raise",
+        progress: bool | None = None,
     ) -> Iterator[dict[str, Any]]:
-        features = self.processor.extract_features(inputs)
-        ids = self.processor.prompt_ids(features.shape[-1], prompt, language, context)
-        yield {"is_last": True, "features": features, "ids": ids}
+        extra = {k: v for k, v in inputs.items() if k not in _AUDIO_KEYS} if isinstance(inputs, Mapping) else {}
+        try:
+            if "stride" in extra:
+                raise ValueError("`stride` is for CTC models. Give the recording whole: this pipeline cuts it itself.")
+            for window in self._windows(inputs, window_seconds, overlap_seconds, progress):
+                item = self._gate(window, silence_db, drop_no_speech, vad)
+                if "samples" in item:
+                    item["features"] = self.processor.extract_features(item.pop("samples"))
+                    item["ids"] = self.processor.prompt_ids(item["features"].shape[-1], prompt, language, context)
+                yield {**item, "extra": extra, "is_last": window.last}
+        except (ValueError, OSError) as error:
+            if on_error == "raise":
+                raise
+            yield {"error": str(error), "extra": extra, "is_last": True}
 
-    def _forward(self, model_inputs: dict[str, Any], **generate_kwargs: Any) -> dict[str, Any]:
-        input_features, mask = pad_features(model_inputs["features"])
-        rows = model_inputs["ids"]
-        tokens = self.model.generate(
-            input_features=input_features.to(self.device),
-            input_features_mask=mask.to(self.device),
-            input_ids=pad_rows(rows, 0, "left").to(self.device),
-            attention_mask=pad_rows([[1] * len(row) for row in rows], 0, "left").to(self.device),
-            **generate_kwargs,
+    def _windows(
+        self, inputs: Any, window_seconds: float | None, overlap_seconds: float | None, progress: bool | None
+    ) -> Iterator[Window]:
+        longest = self.processor.max_seconds
+        size = WINDOW_SECONDS if window_seconds is None else float(window_seconds)
+        if not 1 <= size <= longest:
+            raise ValueError(f"window_seconds must lie between 1 and {longest:.0f}, the encoder's limit; got {size:g}.")
+        overlap = min(OVERLAP_SECONDS, size / 4) if overlap_seconds is None else float(overlap_seconds)
+        rate = self.processor.sampling_rate
+        blocks, seconds = read_blocks(inputs, rate)
+        shown = progress if progress is not None else sys.stderr.isatty()
+        bar = logging.tqdm(
+            total=round(seconds), unit="s", disable=not (shown and seconds >= LONG_SECONDS), leave=False,
+            desc=describe(inputs).removeprefix("The recording ").strip("'"),
+        )  # fmt: skip
+        for window in cut_windows(blocks, rate, size, overlap, longest if window_seconds is None else None):
+            if window.last:
+                bar.close()  # nobody asks for more after the last
+            yield window
+            bar.update(max(round(window.start + len(window.samples) / rate) - bar.n, 0))
+
+    def _gate(self, window: Window, silence_db: float, drop_no_speech: bool, vad: str | None) -> dict[str, Any]:
+        """The window's frame for an answer and, where there may be speech, the samples to transcribe."""
+        rate, samples, start = self.processor.sampling_rate, window.samples, window.start
+        quiet = is_silent(samples, rate, silence_db)
+        steady = not quiet and is_steady(samples, rate)
+        transcribed = not quiet and not (steady and drop_no_speech)
+        if transcribed and vad is not None:
+            if vad not in self._detectors:
+                self._detectors[vad] = VoiceDetector(vad)
+            found = self._detectors[vad].speech_range(samples, rate)
+            transcribed = found is not None
+            if found is not None:
+                samples, start = samples[found[0] : found[1]], start + found[0] / rate
+        piece = Piece(
+            start=start,
+            end=start + len(samples) / rate,
+            active=active_frames(samples, rate) if len(samples) else np.ones(1, dtype=bool),
+            overlap=(window.start, window.start + window.overlap) if window.overlap else None,
+            no_speech=steady or not transcribed,
         )
-        return {"is_last": model_inputs["is_last"], "tokens": tokens}
+        return {"piece": piece, "samples": samples} if transcribed else {"piece": piece}
 
-    def postprocess(self, model_outputs: list[dict[str, Any]], **kwargs: Any) -> dict[str, Any]:
-        texts = [self.processor.decode(output["tokens"][0], skip_special_tokens=True) for output in model_outputs]
-        return {"text": " ".join(text for text in texts if text)}
+    # ------------------------------------------------------------------ through the model
+
+    def _forward(  # type: ignore[override]
+        self,
+        model_inputs: dict[str, Any],
+        return_timestamps: bool | str | None = None,
+        return_confidence: bool | str = False,
+        trim_loops: bool = True,
+        **generate_kwargs: Any,
+    ) -> dict[str, Any]:
+        windows = model_inputs["windows"]
+        asked = [window for window in windows if "features" in window]
+        if asked:
+            look = return_timestamps == "word" or bool(return_confidence)
+            transcripts, looks = self._transcribe(asked, look, return_timestamps == "word", trim_loops, generate_kwargs)
+            for window, transcript, second in zip(asked, transcripts, looks, strict=True):
+                self._fill(window["piece"], transcript, second)
+        return {"windows": [{k: v for k, v in window.items() if k not in ("features", "ids")} for window in windows]}
+
+    def _transcribe(
+        self, windows: list[dict[str, Any]], look: bool, attentions: bool, trim_loops: bool, options: dict[str, Any]
+    ) -> tuple[list[Transcript], list[SecondLook | None]]:
+        features, mask = pad_features([window["features"] for window in windows])
+        rows = [window["ids"] for window in windows]
+        features, mask = features.to(self.device), mask.to(self.device)
+        request = {
+            "input_ids": pad_rows(rows, 0, "left").to(self.device),
+            "attention_mask": pad_rows([[1] * len(row) for row in rows], 0, "left").to(self.device),
+        }
+        audio = {"input_features": features, "input_features_mask": mask}
+        if look:  # one pass of the encoder for both
+            depth = len(self.model.audio_encoder.layers)
+            states, frames = self.model.audio_encoder.hidden_states_at(features, mask, [depth])
+            audio = {"encoder_hidden_states": states[depth], "encoder_attention_mask": frames}
+        generated = self.model.generate(**request, **audio, **options)
+        tokens = generated if isinstance(generated, torch.Tensor) else generated.sequences
+        tokens = tokens[:: len(tokens) // len(windows)].tolist()  # the first of several sequences
+        seconds = mask.sum(-1) / 100
+        limits = token_limits(seconds, self.model.config.max_tokens_per_second).tolist()
+        given = options.get("max_new_tokens") or self.model.generation_config.max_new_tokens
+        ends, pad = self._end_tokens(options)
+        transcripts = [
+            read_transcript(row, ends, pad, given or limit, trim_loops)
+            for row, limit in zip(tokens, limits, strict=True)
+        ]
+        if not look:
+            return transcripts, [None] * len(windows)
+        finished = [t.tokens + ([] if t.end is None else [t.end]) for t in transcripts]
+        return transcripts, list(look_again(self.model, finished, **request, attentions=attentions, **audio))
+
+    def _end_tokens(self, options: dict[str, Any]) -> tuple[set[int], int | None]:
+        config = options.get("generation_config") or self.model.generation_config
+        ends = options.get("eos_token_id", config.eos_token_id)
+        return set(ends) if isinstance(ends, list | tuple) else {ends}, config.pad_token_id
+
+    def _fill(self, piece: Piece, transcript: Transcript, look: SecondLook | None) -> None:
+        piece.text = self.processor.decode(transcript.tokens, skip_special_tokens=True)
+        piece.truncated, piece.loop = transcript.end is None, transcript.loop
+        if look is None:
+            return
+        ended = [] if transcript.end is None else [transcript.end]
+        pieces = token_pieces(self.tokenizer, transcript.tokens + ended)
+        piece.tokens = list(zip(pieces, look.log_probs.tolist(), strict=True))
+        if look.attentions is not None:
+            length = self.model.config.projector_downsample_rate / 50
+            piece.words = []
+            if transcript.tokens:
+                matrix = alignment_matrix(look.attentions, look.audio)
+                piece.words = attention_words(pieces, matrix, length, piece.start, piece.end)
+
+    def postprocess(  # type: ignore[override]
+        self,
+        model_outputs: list[dict[str, Any]],
+        return_timestamps: bool | str | None = None,
+        return_confidence: bool | str = False,
+    ) -> dict[str, Any]:
+        extra = {key: [value] for key, value in model_outputs[0]["extra"].items()}
+        errors = [output["error"] for output in model_outputs if "error" in output]
+        if errors:
+            answer: dict[str, Any] = {"text": "", "error": errors[0]}
+        else:
+            answer = assemble([output["piece"] for output in model_outputs], return_timestamps, return_confidence)
+        return answer | {key: value for key, value in extra.items() if key not in answer}
 
     def get_iterator(
         self,
-        inputs: Any,
+        inputs: Iterable[Any],
         num_workers: int,
         batch_size: int,
         preprocess_params: dict[str, Any],
         forward_params: dict[str, Any],
         postprocess_params: dict[str, Any],
-    ) -> PipelineIterator:
-        # As in ChunkPipeline, but items are collated as lists: features of several lengths are padded, with their mask,
-        # in `_forward`. The stock collation pads the mel axis, and refuses tokenizers without a padding token.
-        dataset = PipelineChunkIterator(inputs, self.preprocess, preprocess_params)
-        loader = DataLoader(dataset, num_workers=min(num_workers, 1), batch_size=batch_size, collate_fn=_as_lists)
-        outputs = PipelinePackIterator(loader, self.forward, forward_params, loader_batch_size=batch_size)
-        return PipelineIterator(outputs, self.postprocess, postprocess_params)
+    ) -> "_Answers":
+        def answers() -> Iterator[dict[str, Any]]:
+            held: list[dict[str, Any]] = []
+            for batch in _batches(_Windows(inputs, self.preprocess, preprocess_params), batch_size, num_workers):
+                for window in self.forward({"windows": batch}, **forward_params)["windows"]:
+                    held.append(window)
+                    if window["is_last"]:
+                        yield self.postprocess(held, **postprocess_params)
+                        held = []
+
+        return _Answers(inputs, answers)
 
 
-def _as_lists(items: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    return {key: [item[key] for item in items] for key in items[0]}
+class _Windows(IterableDataset):
+    """The windows of all recordings in a row; it has no length, as nobody knows how many there will be."""
+
+    def __init__(
+        self, inputs: Iterable[Any], cut: Callable[..., Iterator[dict[str, Any]]], params: dict[str, Any]
+    ) -> None:
+        self.inputs, self.cut, self.params = inputs, cut, params
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for item in self.inputs:
+            yield from self.cut(item, **self.params)
+
+
+class _Answers:
+    """The answers in the order of the inputs, made as they are asked for."""
+
+    def __init__(self, inputs: Any, answers: Callable[[], Iterator[dict[str, Any]]]) -> None:
+        self.inputs, self.answers = inputs, answers
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self.answers()
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+def _batches(windows: _Windows, batch_size: int, num_workers: int) -> Iterable[list[dict[str, Any]]]:
+    if num_workers > 0:  # a second process would read everything again
+        return DataLoader(windows, num_workers=1, batch_size=batch_size, collate_fn=list)
+    source = iter(windows)
+    return iter(lambda: list(islice(source, batch_size)), [])

@@ -89,7 +89,9 @@ class VoiceDetector:
         starts = range(0, len(pcm) - size + 1, size)
         voiced = np.array([detector.is_speech(pcm[i : i + size].tobytes(), sampling_rate) for i in starts], dtype=int)
         # A single voiced frame is a click: speech is 5 of 10 neighbouring frames.
-        dense = np.flatnonzero(np.convolve(voiced, np.ones(10), mode="same") >= 5) if len(voiced) >= 10 else []
+        if len(voiced) < 10:
+            return None
+        dense = np.flatnonzero(np.convolve(voiced, np.ones(10), mode="same") >= 5)
         if len(dense) == 0:
             return None
         return int(dense[0]) * size, (int(dense[-1]) + 1) * size

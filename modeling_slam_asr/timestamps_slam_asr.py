@@ -14,27 +14,30 @@ ALIGNMENT_HEADS = 8
 _ACTIVE_DB = 30.0  # frames up to this much below the loud ones count as speech
 
 
-def active_range(samples: np.ndarray, sampling_rate: int) -> tuple[float, float]:
-    """Seconds from the beginning at which the sound of `(samples,)` begins and ends."""
-    active = np.flatnonzero(_active(samples, sampling_rate))
-    return active[0] * FRAME_SECONDS, min((active[-1] + 1) * FRAME_SECONDS, len(samples) / sampling_rate)
+def active_frames(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """Which 20 ms of `(samples,)` are not quiet, `(frames,)` bool; always at least one."""
+    levels = frame_levels(samples, sampling_rate)
+    return levels >= min(float(np.percentile(levels, 95)) - _ACTIVE_DB, float(levels.max()))
 
 
-def estimate_words(text: str, samples: np.ndarray, sampling_rate: int, start: float) -> list[Word]:
-    """The words of `text`, the time in which `(samples,)` are not quiet shared out among them by their letters."""
+def estimate_words(text: str, active: np.ndarray, start: float, end: float) -> list[Word]:
+    """
+    The words of `text`, the time that is not quiet shared out among them by their letters.
+
+    Args:
+        active: see [`active_frames`], `(frames,)`.
+        start, end: the window's place in the recording in seconds.
+    """
     pieces = split_words(text)
     if not pieces:
         return []
-    active = np.flatnonzero(_active(samples, sampling_rate))
-    shares = np.cumsum([0] + [len(piece.strip()) + 1 for piece in pieces]) / sum(len(p.strip()) + 1 for p in pieces)
-    last = len(active) - 1
-    begins = active[np.minimum((shares[:-1] * len(active)).astype(int), last)] * FRAME_SECONDS
-    ends = (active[np.clip(np.ceil(shares[1:] * len(active)).astype(int) - 1, 0, last)] + 1) * FRAME_SECONDS
-    limit = len(samples) / sampling_rate
-    return [
-        Word(piece, start + float(a), start + float(min(max(a, b), limit)))
-        for piece, a, b in zip(pieces, begins, ends, strict=True)
-    ]
+    frames = np.flatnonzero(active)
+    letters = np.array([len(piece.strip()) + 1 for piece in pieces])
+    shares = np.concatenate([[0], np.cumsum(letters)]) / letters.sum() * len(frames)
+    last = len(frames) - 1
+    begins = start + frames[np.minimum(shares[:-1].astype(int), last)] * FRAME_SECONDS
+    ends = start + (frames[np.clip(np.ceil(shares[1:]).astype(int) - 1, 0, last)] + 1) * FRAME_SECONDS
+    return [Word(p, float(a), float(min(max(a, b), end))) for p, a, b in zip(pieces, begins, ends, strict=True)]
 
 
 def attention_words(
@@ -54,8 +57,13 @@ def attention_words(
     edges = np.append(firsts, attention.shape[1]) * seconds_per_position + start
     bounds = np.cumsum([0] + [len(word) for word in words])
     begins = np.cumsum([0] + [len(piece) for piece in pieces])
-    # A token belongs to the word that holds its last character: tokens often begin with the space between words.
-    owner = np.searchsorted(bounds[1:], np.maximum(begins[1:] - 1, 0), side="right")
+    # A token belongs to the word that holds its last character: tokens often begin with the space between words. One
+    # without text goes with the next, and the end token to no word.
+    owner = np.searchsorted(bounds[1:], begins[1:] - 1, side="right")
+    following = -1
+    for index in range(len(pieces) - 1, -1, -1):
+        following = int(owner[index]) if pieces[index].strip() else following
+        owner[index] = following
     timed: list[Word] = []
     for index, word in enumerate(words):
         tokens = np.flatnonzero(owner == index)
@@ -79,7 +87,9 @@ def token_pieces(tokenizer: Any, tokens: Sequence[int]) -> list[str]:
     return pieces
 
 
-def alignment_matrix(attentions: Sequence[torch.Tensor], audio: torch.Tensor, heads: int = ALIGNMENT_HEADS) -> np.ndarray:
+def alignment_matrix(
+    attentions: Sequence[torch.Tensor], audio: torch.Tensor, heads: int = ALIGNMENT_HEADS
+) -> np.ndarray:
     """
     One map of which audio each transcript token listens to.
 
@@ -140,8 +150,3 @@ def eager_attention(language_model: Any) -> Iterator[None]:
         yield
     finally:
         language_model.set_attn_implementation(before)
-
-
-def _active(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
-    levels = frame_levels(samples, sampling_rate)
-    return levels >= min(float(np.percentile(levels, 95)) - _ACTIVE_DB, float(levels.max()))
