@@ -1,0 +1,102 @@
+"""The model gives the reference code's numbers when it has the reference code's weights."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+
+from .conftest import noise
+from .reference import Concat, Conv1d, QFormer, WhisperEncoder, sequence_loss
+
+SIZE, TEXT_SIZE, RATE, HIDDEN, QUERIES = 32, 32, 5, 48, 6
+OPTIONS: dict[str, dict[str, Any]] = {
+    "concat_linear": {"projector_type": "concat_linear"},
+    "concat_linear without norm": {"projector_type": "concat_linear", "projector_layer_norm": False},
+    "conv1d": {"projector_type": "conv1d"},
+    "conv1d without norm": {"projector_type": "conv1d", "projector_layer_norm": False},
+    "qformer": {"projector_type": "qformer", "projector_num_queries": QUERIES, "projector_num_layers": 2},
+}
+
+
+def reference_projector(kind: str) -> torch.nn.Module:
+    norm = not kind.endswith("without norm")
+    if kind.startswith("concat"):
+        return Concat(SIZE, TEXT_SIZE, RATE, HIDDEN, norm)
+    if kind.startswith("conv1d"):
+        return Conv1d(SIZE, TEXT_SIZE, RATE, HIDDEN, norm)
+    return QFormer(SIZE, TEXT_SIZE, QUERIES, layers=2)
+
+
+@pytest.fixture(scope="module")
+def reference_encoder(tiny_whisper_encoder_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """A random encoder of the reference's, run to 2 of its 3 blocks, and a Whisper folder that holds its weights."""
+    import json
+
+    folder = tmp_path_factory.mktemp("reference") / "whisper"
+    shutil.copytree(tiny_whisper_encoder_dir, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["encoder_layers"] = 3
+    (folder / "config.json").write_text(json.dumps(config))
+    torch.manual_seed(7)
+    encoder = WhisperEncoder(40, SIZE, heads=4, inner=2 * SIZE, blocks=3, depth=2).eval()
+    save_file(encoder.transformers_state(), folder / "model.safetensors", metadata={"format": "pt"})
+    return encoder, folder
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_loss_and_gradients(kind: str, reference_encoder: tuple[Any, Path], tiny_llama_dir: Path) -> None:
+    encoder, folder = reference_encoder
+    torch.manual_seed(8)
+    theirs = reference_projector(kind).eval()
+    ours = SlamAsrForConditionalGeneration.from_base_models(
+        folder, tiny_llama_dir, prune_encoder_layers=1, projector_hidden_size=HIDDEN, **OPTIONS[kind]
+    )
+    ours.projector.load_state_dict(theirs.state_dict())
+    processor = SlamAsrProcessor.from_config(
+        ours.config,
+        SlamAsrProcessor.from_base_models(str(folder), str(tiny_llama_dir)).feature_extractor,
+        SlamAsrProcessor.from_base_models(str(folder), str(tiny_llama_dir)).tokenizer,
+    )
+    for seconds, text in ((0.7, "en to"), (2.0, "fem")):
+        inputs = processor(noise(seconds), text=text)
+        ours.zero_grad()
+        loss = ours(**inputs).loss
+        loss.backward()
+
+        theirs.zero_grad()
+        tokenizer = processor.tokenizer
+        with torch.no_grad():
+            frames = encoder(inputs["input_features"])
+        expected = sequence_loss(
+            ours.language_model,
+            theirs(frames),
+            tokenizer("Transcribe speech to text.\n", add_special_tokens=False).input_ids,
+            tokenizer(text, add_special_tokens=False).input_ids,
+            tokenizer.eos_token_id,
+        )
+        expected.backward()
+
+        assert torch.allclose(loss, expected, atol=1e-5)
+        for (name, mine), (_, other) in zip(ours.projector.named_parameters(), theirs.named_parameters(), strict=True):
+            assert mine.grad is not None and torch.allclose(mine.grad, other.grad, atol=1e-5), name
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_projector_alone(kind: str, tiny_model: Any) -> None:
+    from modeling_slam_asr import SlamAsrConfig
+    from modeling_slam_asr.projector_slam_asr import build_projector
+
+    config = SlamAsrConfig(**{**tiny_model.config.to_dict(), **OPTIONS[kind], "projector_hidden_size": HIDDEN})
+    theirs, ours = reference_projector(kind).eval(), build_projector(config).eval()
+    ours.load_state_dict(theirs.state_dict())
+    frames = torch.from_numpy(np.random.default_rng(1).standard_normal((2, 23, SIZE)).astype(np.float32))
+    output, mask = ours(frames, torch.ones(2, 23, dtype=torch.bool))
+    expected = theirs(frames)
+    assert output.shape == expected.shape and mask.shape == expected.shape[:2] and mask.all()
+    assert torch.allclose(output, expected, atol=1e-6)
