@@ -1,0 +1,107 @@
+"""`slam-asr transcribe`: text, JSON or subtitles of sound files."""
+
+import argparse
+import sys
+from pathlib import Path
+
+HELP = """\
+Transcribe sound files of any length: wav, flac, ogg, opus, mp3, at any sampling rate, mono or stereo.
+
+Recordings beyond 30 s are cut at pauses and read block by block, so hours of audio need no more memory than minutes.
+A file that cannot be read does not end the run: it is named at the end, and the exit code is then 1."""
+
+EPILOG = """\
+examples:
+  slam-asr transcribe quickstart/model talk.wav
+  slam-asr transcribe my/model --language nl recordings/*.flac --batch-size 16 --num-beams 2 > texts.txt
+  slam-asr transcribe my/model lecture.mp3 --srt --vtt --output-dir subtitles
+  slam-asr transcribe my/model interview.ogg --json --word-timestamps --confidence
+
+Without --output-dir everything goes to the standard output: the text, with its file's name before it when there are several;
+with --json one object a line: file, text, chunks (text and timestamp) and, as asked for, confidence.
+Marks stand in an object only where they are true:
+  no_speech  digital silence or steady noise; silence is not transcribed
+  truncated  the transcript did not end by itself but at the limit for the audio's length
+  loop       it ran into a repetition, of which the first copy is kept
+
+Times of words are approximate. Without --word-timestamps subtitles place words by the sound's level; with it, by the
+language model's attention to the audio (one more pass of the model)."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.epilog = EPILOG
+    parser.add_argument("model", metavar="MODEL", help="a model folder or Hub name")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="sound files, or http(s) addresses of some")
+    parser.add_argument("--language", help="language spoken, such as nl, for models whose prompt names it")
+    parser.add_argument("--context", metavar="TEXT", help="names or terms to expect, for models trained with context")
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", action="store_true", help="one JSON object a file, with the times of its windows")
+    output.add_argument("--srt", action="store_true", help="SubRip subtitles")
+    output.add_argument("--vtt", action="store_true", help="WebVTT subtitles")
+    output.add_argument("--word-timestamps", action="store_true", help="times of words from the model's attention")
+    output.add_argument(
+        "--confidence", action="store_true", help="geometric mean of the tokens' probabilities; with --json"
+    )
+    output.add_argument("--output-dir", type=Path, help="write NAME.txt, NAME.json, NAME.srt, NAME.vtt there")
+    decoding = parser.add_argument_group("decoding")
+    decoding.add_argument("--num-beams", type=int, help="beams (default: the model's own setting)")
+    decoding.add_argument(
+        "--max-new-tokens", type=int, help="longest transcript of a window (default: from its length)"
+    )
+    decoding.add_argument("--batch-size", type=int, default=8, help="windows at a time (default: 8)")
+    decoding.add_argument("--window-seconds", type=float, help="longest window (default: 25, but up to 30 s in one)")
+    decoding.add_argument(
+        "--vad", choices=("silero", "webrtc"), help="transcribe only where this detector hears speech"
+    )
+    decoding.add_argument("--drop-no-speech", action="store_true", help="leave steady noise untranscribed too")
+    decoding.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU when there is one)")
+    decoding.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: as saved")
+    decoding.add_argument("--revision", help="branch, tag or commit of a Hub model")
+    decoding.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Transcribe, write, and tell at the end what went wrong."""
+    from trainers.errors import UserError
+
+    formats = [name for name in ("json", "srt", "vtt") if getattr(args, name)] or ["txt"]
+    if len(formats) > 1 and args.output_dir is None:
+        raise UserError(f"Several formats ({', '.join(formats)}) need --output-dir: one stream cannot hold them all.")
+    if (args.confidence or args.word_timestamps) and formats == ["txt"]:
+        raise UserError(
+            "--confidence and --word-timestamps have no place in plain text. Add --json, or --srt or --vtt."
+        )
+    for name in ("batch_size", "num_beams", "max_new_tokens"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: it must be 1 or more.")
+    local = [file for file in args.files if not file.startswith(("http://", "https://"))]
+    if len(local) == len(args.files) and not any(Path(file).exists() for file in local):
+        raise UserError(f"No such file: {', '.join(local[:5])}. Check the path.")
+
+    from trainers.evaluate import load_pipeline
+    from trainers.transcribe import timestamps_for, transcribe_files, write_answers
+
+    pipe = load_pipeline(args.model, device=args.device, dtype=args.dtype, revision=args.revision)
+    decoding = {"num_beams": args.num_beams, "max_new_tokens": args.max_new_tokens}
+    request = {
+        "language": args.language,
+        "context": args.context,
+        "window_seconds": args.window_seconds,
+        "vad": args.vad,
+        "generate_kwargs": {name: value for name, value in decoding.items() if value is not None},
+    }
+    answers = transcribe_files(
+        pipe, args.files, batch_size=args.batch_size, return_timestamps=timestamps_for(formats, args.word_timestamps),
+        return_confidence=args.confidence, drop_no_speech=args.drop_no_speech, progress=False if args.quiet else None,
+        **{name: value for name, value in request.items() if value is not None},
+    )  # fmt: skip
+    problems = write_answers(answers, args.files, formats, args.output_dir, lambda line: print(line, flush=True))
+    if problems:
+        print(
+            f"slam-asr transcribe: {len(problems)} of {len(args.files)} files could not be transcribed:",
+            file=sys.stderr,
+        )
+        for problem in problems:
+            print(f"  - {problem}", file=sys.stderr)
+    return 1 if problems else 0
