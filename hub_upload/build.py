@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,9 @@ def require_complete(target: Path) -> None:
         )
 
 
-def complete_with_card(target: Path, build: BuildOptions, options: CardOptions) -> ModelFacts:
+def complete_with_card(
+    target: Path, build: BuildOptions, options: CardOptions, output: Path | None = None
+) -> ModelFacts:
     """Measure what is not measured, draw the plot, write README.md; the facts that the card was made from."""
     facts = read_facts(target, build.licences)
     if build.measure and not facts.limits:
@@ -187,8 +189,26 @@ def complete_with_card(target: Path, build: BuildOptions, options: CardOptions) 
     made = card.make_card(
         facts, options.repo_id, revision=options.revision, texts=options.texts, extra_metadata=options.extra_metadata
     )
-    made.save(target / "README.md")
+    made.save(output or target / "README.md")
     return facts
+
+
+def write_card(folder: Path, build: BuildOptions, options: CardOptions, output: Path | None = None) -> Path:
+    """
+    Write the card of a model folder, with the evidence and measurements that it rests on; its path.
+
+    Args:
+        output: in place of `README.md` in the folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder. Name the one that `slam-asr train` or save_pretrained wrote.")
+    read_json(folder / "config.json", required=True)
+    add_evidence(folder, build)
+    texts = {name: text.text for name, text in existing_texts(folder).items()}
+    existing = folder / "README.md"
+    keep = card.foreign_metadata(existing.read_text(encoding="utf-8") if existing.is_file() else None, str(existing))
+    complete_with_card(folder, build, replace(options, texts=texts, extra_metadata=keep), output)
+    return output or folder / "README.md"
 
 
 def measure(folder: Path, fingerprint: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 import model_cards
@@ -10,6 +11,7 @@ from trainers.errors import UserError
 
 from . import user_text
 from .card_lines import decoding_lines, limit_lines, speed_lines, summary_of, training_lines
+from .client import ConflictError
 from .facts import DEPTH_PLOT, LANGUAGE_NAMES, Evaluation, ModelFacts, baseline_rows
 from .user_text import UserText
 
@@ -96,7 +98,8 @@ def metadata(facts: ModelFacts, repo_id: str, extra: dict[str, Any]) -> ModelCar
         datasets=facts.datasets or None,
         metrics=["wer", "cer"] if facts.evaluations else None,
         tags=tags,
-        **({"model_name": repo_id.split("/")[-1], "eval_results": results} if results else {}),
+        model_name=repo_id.split("/")[-1] if results else None,
+        eval_results=results or None,
         **kept,
     )
 
@@ -287,6 +290,19 @@ def _relative(rate: float | None, baseline: float | None) -> str:
 
 def _cell(text: Any) -> str:
     return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def foreign_metadata(card: str | None, where: str) -> dict[str, Any]:
+    """Metadata of a card that this project does not set, and its tags."""
+    if not card:
+        return {}
+    try:
+        data = ModelCard(card, ignore_metadata_errors=True).data.to_dict()
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConflictError(
+            f"The metadata of {where} cannot be read ({error}). Mend it on the Hub, then push again."
+        ) from error
+    return {key: value for key, value in data.items() if key not in OWN_METADATA or key == "tags"}
 
 
 def local_texts(folder: Path) -> dict[str, UserText]:

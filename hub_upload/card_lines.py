@@ -148,7 +148,7 @@ def limit_lines(facts: ModelFacts) -> list[str]:
         verdict = (
             "gave an empty transcript" if not wrong else f"gave invented text in {len(wrong)} of {len(rows)} cases"
         )
-        example = f", for example `{wrong[0]['text'][:60]}`" if wrong else ""
+        example = f", for example `{printable(wrong[0]['text'][:60])}`" if wrong else ""
         lines.append(f"{kind.capitalize()} of {lengths} {verdict}{example} {source}.")
     batch = limits["batch"]
     same = batch["same_transcripts"]
@@ -172,6 +172,11 @@ def speed_lines(facts: ModelFacts) -> list[str]:
                 f"Speed on {machine}: {factor:.1f} seconds of audio a second{used} ([{evaluation.path}]({evaluation.path}))."
             )
     return lines
+
+
+def printable(text: str) -> str:
+    """A transcript that can stand between backticks."""
+    return "".join(letter if letter.isprintable() and letter != "`" else "?" for letter in text)
 
 
 def join(items: list[str]) -> str:

@@ -1,7 +1,6 @@
 """The way to the Hub: one client with time limits, bounded retries, and errors that a user can act on."""
 
 import json
-import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -19,6 +18,8 @@ from huggingface_hub.errors import (
 )
 
 from trainers.errors import UserError
+
+from .client_environment import is_real_hub
 
 T = TypeVar("T")
 
@@ -58,18 +59,6 @@ def connect(timeout: float = DEFAULT_TIMEOUT) -> HfApi:
     client_class, hooks = type(standard), standard.event_hooks
     set_client_factory(lambda: client_class(event_hooks=hooks, follow_redirects=True, timeout=timeout))
     return HfApi()
-
-
-def prepare_environment() -> None:
-    """Switch Xet off for a server other than the real Hub. To be called before huggingface_hub is first imported."""
-    endpoint = os.environ.get("HF_ENDPOINT", "")
-    if endpoint and not is_real_hub(urlsplit(endpoint).hostname or ""):
-        os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
-
-
-def is_real_hub(host: str) -> bool:
-    """Whether `host` belongs to the Hugging Face Hub."""
-    return host in ("huggingface.co", "hf.co") or host.endswith((".huggingface.co", ".hf.co"))
 
 
 def is_transient(error: BaseException) -> bool:

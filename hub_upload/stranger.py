@@ -9,6 +9,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 # The project itself must not help: only what the repository holds counts.
 for name in ("modeling_slam_asr", "trainers", "hub_upload", "model_cards"):
@@ -24,13 +25,13 @@ def main() -> None:
 
     name, audio = request["model"], request["audio"]
     where = {"trust_remote_code": True, **({"revision": request["revision"]} if request["revision"] else {})}
-    processor = AutoProcessor.from_pretrained(name, **where)
+    processor: Any = AutoProcessor.from_pretrained(name, **where)
     model = AutoModel.from_pretrained(name, **where)
     inputs = processor.apply_transcription_request(audio)
     with torch.no_grad():
         logits = model(**inputs).logits.float()
     text = processor.batch_decode(model.generate(**inputs), skip_special_tokens=True)[0]
-    transcribe = pipeline("automatic-speech-recognition", name, **where)
+    transcribe: Any = pipeline("automatic-speech-recognition", name, **where)
     if not isinstance(transcribe.model, type(model)):
         raise TypeError(f"the pipeline loaded a {type(transcribe.model).__name__}, AutoModel a {type(model).__name__}")
     printed = []

@@ -1,0 +1,66 @@
+"""Options that the publishing commands share."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from trainers.errors import UserError
+
+
+def add_build_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options that decide what a card is made from."""
+    parser.add_argument(
+        "--evaluation", type=Path, action="append", default=[], metavar="PATH",
+        help="a metrics.json of `slam-asr evaluate`, or its folder, beside those in DIR; may be given again",
+    )  # fmt: skip
+    parser.add_argument(
+        "--study", type=Path, metavar="FILE", help="results.json or results.jsonl with runs at other depths"
+    )
+    parser.add_argument(
+        "--licence", action="append", default=[], metavar="NAME=ID",
+        help="licence of a base model or data set, for example nst=cc0-1.0; may be given again",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-limits", action="store_true", help="do not measure silence, noise and batches when limits.json is missing"
+    )
+
+
+def add_hub_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of commands that talk to the Hub. The token comes from `hf auth login` or HF_TOKEN, never from an option."""
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    parser.add_argument(
+        "--timeout",
+        type=positive,
+        default=60.0,
+        metavar="SECONDS",
+        help="give up on a Hub that is silent for so long (60)",
+    )
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    value = float(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} must be above 0")
+    return value
+
+
+def read_licences(pairs: list[str]) -> dict[str, str]:
+    """`["nst=cc0-1.0"]` as a mapping."""
+    for pair in pairs:
+        if not all(pair.partition("=")[::2]):
+            raise UserError(f"--licence {pair!r} must be NAME=ID, for example --licence nst=cc0-1.0.")
+    return dict(pair.rsplit("=", 1) for pair in pairs)
+
+
+def build_options(args: argparse.Namespace, **more: Any) -> Any:
+    """`BuildOptions` from the options of `add_build_arguments`."""
+    from hub_upload.build import BuildOptions
+
+    return BuildOptions(
+        evaluations=tuple(args.evaluation),
+        study=args.study,
+        licences=read_licences(args.licence),
+        measure=not args.no_limits,
+        **more,
+    )

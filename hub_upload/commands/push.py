@@ -1,0 +1,76 @@
+"""`slam-asr push DIR REPO_ID`"""
+
+import argparse
+from pathlib import Path
+
+from .arguments import add_build_arguments, add_hub_arguments, build_options, positive
+
+HELP = """Publish a model folder to the Hugging Face Hub and verify it.
+
+The folder is built whole, checked (no pickles, optimiser state, absolute paths, tokens, e-mail addresses, unpinned bases, or
+results that `slam-asr evaluate` did not produce) and loaded back; then it is published in one commit; at the end a fresh
+process with an empty cache loads that commit and must give the same logits and transcript. A second push of the same content
+makes no commit. The token is that of `hf auth login` or HF_TOKEN."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the model folder")
+    parser.add_argument("repo_id", metavar="REPO_ID", help="NAMESPACE/NAME")
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument(
+        "--adapter",
+        action="store_true",
+        help="projector and LoRA only; the base models come from their own repositories",
+    )
+    forms.add_argument("--standalone", action="store_true", help="every weight")
+    parser.add_argument("--merge", action="store_true", help="standalone with LoRA added into the weights")
+    parser.add_argument("--revision", default="main", metavar="BRANCH", help="branch to commit to (main)")
+    parser.add_argument("--pr", action="store_true", help="open a pull request in place of a commit to the branch")
+    parser.add_argument("--tag", help="name the commit; the card's snippets then use this tag")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="build, check and load back, then print what would change"
+    )
+    parser.add_argument("--message", default="Publish with slam-asr", help="title of the commit")
+    parser.add_argument(
+        "--audio", type=Path, metavar="FILE", help="recording for the proof (a synthetic one by default)"
+    )
+    parser.add_argument(
+        "--user-text", choices=["local", "hub"], help="whose text counts where the card was edited here and on the Hub"
+    )
+    parser.add_argument(
+        "--verify-timeout",
+        type=positive,
+        default=900.0,
+        metavar="SECONDS",
+        help="longest time to load and use the model (900)",
+    )
+    add_hub_arguments(parser)
+    add_build_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from hub_upload.client_environment import prepare_environment
+
+    prepare_environment()
+    from hub_upload.push import PushOptions, push_model
+
+    form = "adapter" if args.adapter else "standalone" if args.standalone else None
+    options = PushOptions(
+        folder=args.folder,
+        repo_id=args.repo_id,
+        build=build_options(args, form=form, merge=args.merge),
+        private=args.private,
+        revision=args.revision,
+        create_pr=args.pr,
+        tag=args.tag,
+        dry_run=args.dry_run,
+        message=args.message,
+        recording=args.audio,
+        user_text=args.user_text,
+        timeout=args.timeout,
+        verify_timeout=args.verify_timeout,
+    )
+    result = push_model(options)
+    if result.commit:
+        print(f"{result.url}/tree/{result.commit}")
+    return 0

@@ -1,0 +1,276 @@
+"""Publish a model folder: build, load back, one commit on the expected parent, tag, and the proof that a stranger can use it."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, get_token
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+from trainers.errors import UserError
+
+from . import checks, user_text
+from .build import BuildOptions, CardOptions, build_folder, complete_with_card, existing_texts
+from .card import foreign_metadata, snippets
+from .client import DEFAULT_TIMEOUT, ConflictError, PublishError, call, connect
+from .facts import is_hub_id, licence_parts, read_json, read_recipe
+from .licences import UNKNOWN
+from .remote import Commit, RepoState, commit_folder, compare, local_tree, read_repo, tag_commit, tagged_commit
+from .rights import check_repo_id, check_rights, open_repo
+from .verify import DEFAULT_TIMEOUT as VERIFY_TIMEOUT
+from .verify import Observed, differences, observe
+
+MAIN = "main"
+VERIFY_ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class PushOptions:
+    """
+    What to publish, where and how. `private` holds for a repository that is made; `revision` is a branch; `recording` the sound
+    file of the proof (a synthetic one when None); `user_text` says whose text counts when both were edited (`local`, `hub`);
+    `timeout` is in seconds of silence of the Hub, `verify_timeout` in seconds for each fresh process.
+    """
+
+    folder: Path
+    repo_id: str
+    build: BuildOptions = field(default_factory=BuildOptions)
+    private: bool = False
+    revision: str = MAIN
+    create_pr: bool = False
+    tag: str | None = None
+    dry_run: bool = False
+    message: str = "Publish with slam-asr"
+    recording: Path | None = None
+    user_text: str | None = None
+    timeout: float = DEFAULT_TIMEOUT
+    verify_timeout: float = VERIFY_TIMEOUT
+
+
+@dataclass(frozen=True)
+class PushResult:
+    """What stands on the Hub after a push; `commit` is None after a dry run."""
+
+    url: str
+    commit: str | None
+    made: bool
+    difference: list[str]
+    pull_request: str | None = None
+
+
+def push_model(options: PushOptions, report: Callable[[str], None] = print) -> PushResult:
+    """
+    Publish a model and prove that it works.
+
+    Nothing is sent before the folder is complete, checked and loaded back; everything becomes visible in one commit. With the
+    same content a second push makes no commit, and proves the first one again.
+
+    Args:
+        report: called with a line at each step.
+    Raises:
+        UserError, PublishError: with what is on the Hub now and what to do.
+    """
+    folder = options.folder
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder. Name the one that `slam-asr train` or save_pretrained wrote.")
+    check_repo_id(options.repo_id)
+    own_token = get_token()
+    checks.refuse_unfit(folder, own_token, allow_local_bases=True)
+    api = connect(options.timeout)
+    if not options.dry_run:
+        name = check_rights(api, options.repo_id, create_pr=options.create_pr)
+        report(f"{name} may write to {options.repo_id}")
+    state = read_repo(api, options.repo_id, options.revision, timeout=options.timeout)
+    if options.create_pr and state.head is None:
+        raise PublishError(f"{options.repo_id} has no branch {options.revision!r} that a pull request could change.")
+    with tempfile.TemporaryDirectory(prefix="slam-asr-push-") as scratch:
+        target = Path(scratch) / options.repo_id.split("/")[1]
+        build_for(api, options, state, target)
+        checks.refuse_unfit(target, own_token)
+        report(f"built {len(local_tree(target))} files; loading them back in a fresh process")
+        expected = load_back(options, target)
+        local = local_tree(target)
+        lines = compare(local, state.tree).lines(local, state.tree)
+        url = f"{api.endpoint}/{options.repo_id}"
+        if options.dry_run:
+            describe_dry_run(options, state, lines, report)
+            return PushResult(url, None, False, lines)
+        commit = publish(api, options, state, target)
+        report(f"{'committed' if commit.made else 'unchanged, already at'} {commit.oid}{_where(commit)}")
+        if options.tag:
+            new = tag_commit(api, options.repo_id, options.tag, commit.oid)
+            report(f"{'tagged' if new else 'already tagged'} {options.tag}")
+        verify_published(api, options, target, commit, expected)
+        report(f"verified: a fresh process with an empty cache loads {url} at {commit.oid} and transcribes the same")
+        return PushResult(url, commit.oid, commit.made, lines, commit.pull_request)
+
+
+def _where(commit: Commit) -> str:
+    return f" as {commit.pull_request}" if commit.pull_request else ""
+
+
+def build_for(api: HfApi, options: PushOptions, state: RepoState, target: Path) -> None:
+    """Build the folder, with the user's text and foreign metadata of the card that is on the Hub now."""
+    build = BuildOptions(
+        **{**vars(options.build), "licences": {**hub_licences(api, options), **options.build.licences}}
+    )
+    there = remote_card(api, options.repo_id, state)
+    where = f"the card of {options.repo_id}"
+    remote_texts = user_text.extract(there, where) if there else {}
+    texts = user_text.merge(existing_texts(options.folder), remote_texts, options.user_text)
+    build_folder(options.folder, target, build)
+    card = CardOptions(
+        options.repo_id, revision=options.tag or MAIN, texts=texts, extra_metadata=foreign_metadata(there, where)
+    )
+    complete_with_card(target, build, card)
+
+
+def remote_card(api: HfApi, repo_id: str, state: RepoState) -> str | None:
+    """The README.md at the head that was read, or None."""
+    if state.head is None or "README.md" not in state.tree:
+        return None
+    with tempfile.TemporaryDirectory(prefix="slam-asr-card-") as cache:
+        try:
+            path = call(
+                f"reading the card of {repo_id}",
+                lambda: api.hf_hub_download(repo_id, "README.md", revision=state.head, cache_dir=cache),
+            )
+        except EntryNotFoundError:
+            return None
+        return Path(path).read_text(encoding="utf-8")
+
+
+def hub_licences(api: HfApi, options: PushOptions) -> dict[str, str]:
+    """Licences, as their cards on the Hub say, of base models and data sets that this project's table does not know."""
+    config = read_json(options.folder / "config.json", required=True)
+    found = {}
+    for part in licence_parts(config, read_recipe(options.folder), options.build.licences):
+        if part.licence == UNKNOWN and is_hub_id(part.name):
+            repo_type = "dataset" if part.role == "data" else "model"
+            licence = _card_licence(api, part.name, repo_type, options.timeout)
+            if licence:
+                found[part.name] = licence
+    return found
+
+
+def _card_licence(api: HfApi, name: str, repo_type: str, timeout: float) -> str | None:
+    try:
+        info = call(f"reading {name}", lambda: api.repo_info(name, repo_type=repo_type, timeout=timeout))
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        return None
+    licence = (getattr(info, "card_data", None) or {}).get("license")
+    return licence if isinstance(licence, str) else None
+
+
+def load_back(options: PushOptions, target: Path) -> Observed:
+    """
+    What a fresh process sees of the built folder, found equal to the source where the form was changed.
+
+    Raises:
+        PublishError: when the folder does not load, or a converted model differs from the source.
+    """
+    card = (target / "README.md").read_text(encoding="utf-8")
+    local = [snippet.replace(f'"{options.repo_id}"', repr(str(target))) for snippet in snippets(card)]
+    settings: dict[str, Any] = {"recording": options.recording, "timeout": options.verify_timeout}
+    expected = observe(str(target), snippets=local, **settings)
+    if (target / "publication.json").is_file():
+        before = observe(str(options.folder.resolve()), snippets=[], **settings)
+        before = Observed(before.logits, before.text, before.pipeline_text, expected.printed)
+        problems = differences(before, expected)
+        if problems:
+            raise PublishError(
+                f"The converted model is not equal to {options.folder}: {'; '.join(problems)}. Nothing was sent. Push the form "
+                "that the folder has, or save it in float32 before LoRA is merged."
+            )
+    return expected
+
+
+def publish(api: HfApi, options: PushOptions, state: RepoState, target: Path) -> Commit:
+    """Create the repository if need be and commit."""
+    if options.tag and state.exists:
+        taken = tagged_commit(api, options.repo_id, options.tag)
+        if taken is not None and not (taken == state.head and compare(local_tree(target), state.tree).empty):
+            raise ConflictError(
+                f"The tag {options.tag!r} of {options.repo_id} already names the commit {taken[:10]}, which is not this content. "
+                f"Nothing was sent. Choose another tag, or delete it with `hf repos tag delete {options.repo_id} {options.tag}`."
+            )
+    if options.create_pr:
+        opened = state
+    else:
+        opened = open_repo(api, options.repo_id, private=options.private, revision=options.revision)
+        if state.head is not None:
+            opened = state  # the parent that this folder was built for
+    return commit_folder(
+        api,
+        options.repo_id,
+        target,
+        opened,
+        title=options.message,
+        revision=options.revision,
+        create_pr=options.create_pr,
+    )
+
+
+def verify_published(api: HfApi, options: PushOptions, target: Path, commit: Commit, expected: Observed) -> None:
+    """
+    Load the published commit as a stranger does and compare with what was built.
+
+    Raises:
+        PublishError: when it does not load or differs; the message says what stands on the Hub.
+    """
+    stands = f"The commit {commit.oid} stands in {options.repo_id}, but it was not verified"
+    private = read_repo(api, options.repo_id, commit.oid, timeout=options.timeout).private
+    adapter = read_json(target / "config.json").get("checkpoint_form") == "adapter"
+    revision = options.tag or MAIN
+    card = (target / "README.md").read_text(encoding="utf-8")
+    pinned = [snippet.replace(f'revision="{revision}"', f'revision="{commit.oid}"') for snippet in snippets(card)]
+    for attempt in range(1, VERIFY_ATTEMPTS + 1):
+        try:
+            seen = observe(
+                options.repo_id,
+                revision=commit.oid,
+                snippets=pinned,
+                recording=options.recording,
+                empty_cache=True,
+                with_token=private or adapter,  # the base models of an adapter may be gated
+                timeout=options.verify_timeout,
+            )
+            break
+        except PublishError as error:
+            if attempt == VERIFY_ATTEMPTS:
+                raise PublishError(
+                    f"{stands}. {error} Run the same command again: it verifies without a new commit."
+                ) from error
+    problems = differences(expected, seen)
+    if problems:
+        raise PublishError(
+            f"{stands}: it differs from what was built. {'; '.join(problems)}. Restore the commit before it on the Hub, and "
+            "report this."
+        )
+
+
+def describe_dry_run(options: PushOptions, state: RepoState, lines: list[str], report: Callable[[str], None]) -> None:
+    """What a push would do."""
+    if not state.exists:
+        report(f"would create the {'private' if options.private else 'public'} repository {options.repo_id}")
+    elif state.head is None:
+        report(f"would create the branch {options.revision}")
+    changes = [line for line in lines if not line.startswith("  =")]
+    what = "open a pull request on" if options.create_pr else "commit to"
+    report(f"would {what} {options.repo_id} ({options.revision}):" if changes else "would change nothing:")
+    for line in lines or ["  (all files are the same)"]:
+        report(line)
+    if options.tag:
+        report(f"would tag the commit {options.tag}")
+
+
+def push_run(output_dir: str | Path, repo_id: str, report: Callable[[str], None] = print, **options: Any) -> PushResult:
+    """
+    Publish what a training run wrote: the same path as `slam-asr push`, for `push_to_hub` in a recipe.
+
+    Args:
+        options: further fields of `PushOptions`.
+    """
+    return push_model(PushOptions(folder=Path(output_dir), repo_id=repo_id, **options), report)
