@@ -44,7 +44,8 @@ def parser_for(command: str) -> argparse.ArgumentParser:
 
 def run_command(command: str, arguments: Sequence[str]) -> int:
     """Run one sub-command, for instance from another; returns its exit code."""
-    args = parser_for(command).parse_args(list(arguments))
+    # Overrides may stand on both sides of an option: `train RECIPE --seed 1 max_steps=10`.
+    args = parser_for(command).parse_intermixed_args(list(arguments))
     try:
         return int(load(command).run(args) or 0)
     except KeyboardInterrupt:

@@ -100,6 +100,8 @@ class TrainingRun:
             previous = signal.getsignal(signal.SIGTERM)
             self.termination.install()
         try:
+            self.processor = self.processor or build_processor(self.recipe)
+            self.model = self.model or build_model(self.recipe)  # before the data: a wrong depth shows at once
             with state.main_process_first():
                 self.load_data(quiet=not state.is_main_process)
             trainer = self.make_trainer()
@@ -182,10 +184,8 @@ class TrainingRun:
 
     def make_trainer(self) -> SlamAsrTrainer:
         """The trainer with model, data, batches and callbacks."""
-        assert self.datasets is not None
+        assert self.datasets is not None and self.model is not None and self.processor is not None
         recipe = self.recipe
-        self.processor = self.processor or build_processor(recipe)
-        self.model = self.model or build_model(recipe)
         train_set = self.datasets["train"]
         sampler = make_sampler(recipe, train_set, self.processor)
         cached = not isinstance(train_set, IterableDataset) and "encoder_hidden_states" in train_set[0]

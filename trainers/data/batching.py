@@ -19,7 +19,8 @@ class EpochBatchSampler(Sampler[list[Key]]):
     With `batch_size`, an epoch is a permutation of the rows cut into global batches of `batch_size * world_size`, each
     shared out evenly. With `costs` and `budget`, rows of similar cost share a bucket, and a micro-batch holds as many rows
     of one bucket as keep (rows x largest cost) within the budget; a row above the budget stands alone. The number of
-    micro-batches is the same in every epoch and process, and rows and order change with the epoch.
+    micro-batches is the same in every epoch and process, and rows and order change with the epoch. Every row is there once
+    an epoch; batches of a single row, when their number does not divide among the processes, come up to W - 1 times twice.
 
     A run on W processes sees the global batches of a run on one process with W times the batch size or, under a
     budget, W times the gradient accumulation.
@@ -92,9 +93,12 @@ class EpochBatchSampler(Sampler[list[Key]]):
         assert self.batch_size is not None
         step = self.batch_size * self.world_size
         chunks = [order[start : start + step] for start in range(0, len(order), step)]
-        if len(chunks) > 1 and len(chunks[-1]) < self.world_size:  # every process needs a row of the last batch
+        missing = self.world_size - len(chunks[-1])
+        if missing > 0 and self.batch_size > 1 and len(chunks) > 1:  # every process needs a row of the last batch
             both = np.concatenate(chunks[-2:])
             chunks[-2:] = [both[: -self.world_size], both[-self.world_size :]]
+        elif missing > 0:
+            chunks[-1] = np.concatenate([chunks[-1], order[:missing]])
         return [part.tolist() for chunk in chunks for part in np.array_split(chunk, self.world_size)]
 
 
@@ -117,16 +121,16 @@ def make_buckets(costs: np.ndarray, budget: float) -> list[tuple[np.ndarray, int
 
 
 def split_to_multiple(batches: list[list[int]], multiple: int) -> list[list[int]]:
-    """Batches whose number is a multiple of `multiple`: the largest are halved until it is; no row is lost or repeated."""
+    """Batches whose number is a multiple of `multiple`: the largest are halved until it is.
+
+    Only when none is left to halve are the first ones repeated, fewer than `multiple` of them.
+    """
     batches = list(batches)
     while len(batches) % multiple:
         index = max(range(len(batches)), key=lambda position: len(batches[position]))
         batch = batches[index]
         if len(batch) < 2:
-            raise UserError(
-                f"{len(batches)} batches of one utterance cannot be shared among {multiple} processes: "
-                "raise the batch's budget or use fewer processes."
-            )
+            return batches + batches[: -len(batches) % multiple]
         half = len(batch) // 2
         batches[index] = batch[:half]
         batches.append(batch[half:])

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +71,7 @@ def prepare(
         UserError: too many damaged recordings, or nothing left to use.
     """
     report = DataReport(role)
-    sources = [load_source(spec) for spec in specs]
+    sources = unique_ids([load_source(spec) for spec in specs])
     scanned = _scan_all(specs, sources, role, output_dir, quiet)
     for found in scanned:
         report.rows += len(found)
@@ -83,6 +84,22 @@ def prepare(
     if not len(dataset):
         raise UserError(f"No utterance is left for {role}. {report.describe()}. Loosen the filters or check the data.")
     return dataset, report
+
+
+def unique_ids(sources: Sequence[Dataset]) -> list[Dataset]:
+    """The sources with every id there once: the second `a` becomes `a#2`, so that messages and predictions can be told apart."""
+    seen: Counter[str] = Counter()
+    result = []
+    for source in sources:
+        names = []
+        for name in source["id"]:
+            seen[name] += 1
+            names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+        if names != list(source["id"]):
+            ids = Dataset.from_dict({"id": names}, features=Features({"id": Value("string")}))
+            source = concatenate_datasets([source.remove_columns("id"), ids], axis=1)
+        result.append(source)
+    return result
 
 
 def _scan_all(

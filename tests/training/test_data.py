@@ -1,0 +1,264 @@
+"""Reading utterances from every source, and what is left out."""
+
+import csv
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from datasets import Audio, Dataset, Features, Value
+
+from trainers.data.prepare import prepare
+from trainers.data.rows import read_audio
+from trainers.data.sources import detect_format, load_source
+from trainers.data.spec import DataSpec
+from trainers.data.streaming import SpeechStream
+from trainers.errors import UserError
+
+RATE = 16_000
+
+
+def spec(dataset: Any, **options: Any) -> DataSpec:
+    return DataSpec(dataset=str(dataset), **{"min_duration": 0.1, **options})
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def corpus(tiny_audio_dir: Path, tmp_path: Path) -> Path:
+    """A private copy of the tones that a test may damage."""
+    return Path(shutil.copytree(tiny_audio_dir, tmp_path / "corpus"))
+
+
+@pytest.fixture(scope="module")
+def hub_folder(tiny_audio_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The training split as a data set of the Hub has it: parquet with the sound inside."""
+    folder = tmp_path_factory.mktemp("hub") / "data"
+    folder.mkdir()
+    rows = read_jsonl(tiny_audio_dir / "train" / "manifest.jsonl")
+    audio = [{"bytes": (tiny_audio_dir / "train" / row["audio"]).read_bytes(), "path": row["audio"]} for row in rows]
+    dataset = Dataset.from_dict(
+        {"speech": audio, "sentence": [row["text"] for row in rows], "client_id": [row["speaker_id"] for row in rows]},
+        features=Features(
+            {
+                "speech": {"bytes": Value("binary"), "path": Value("string")},
+                "sentence": Value("string"),
+                "client_id": Value("string"),
+            }
+        ),
+    )
+    dataset = dataset.cast_column("speech", Audio(decode=False))
+    dataset.to_parquet(folder / "train-00000-of-00001.parquet")
+    dataset.save_to_disk(folder.parent / "saved")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def common_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tar files of mp3 with their tsv, in the layout of release 22; the last clip of the tsv is in neither."""
+    root = tmp_path_factory.mktemp("cv")
+    (root / "transcript" / "da").mkdir(parents=True)
+    archives = root / "audio" / "da" / "train"
+    archives.mkdir(parents=True)
+    names = [f"common_voice_da_{index}.mp3" for index in range(5)]
+    for shard, members in enumerate((names[:2], names[2:4])):
+        with tarfile.open(archives / f"da_train_{shard}.tar", "w") as tar:
+            for name in members:
+                tone = 0.3 * np.sin(2 * np.pi * 300 * np.arange(2 * 48_000) / 48_000)
+                data = io.BytesIO()
+                soundfile.write(data, tone, 48_000, format="MP3")
+                member = tarfile.TarInfo(f"da_train_{shard}/{name}")
+                member.size = data.tell()
+                data.seek(0)
+                tar.addfile(member, data)
+    with (root / "transcript" / "da" / "train.tsv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar=None, quotechar=None)
+        writer.writerow(["client_id", "path", "sentence", "up_votes"])
+        for index, name in enumerate(names):
+            writer.writerow([f"c{index % 2}", name, f'Sætning "nummer {index}.', "2"])
+    return root
+
+
+def test_manifest_audio_folder_and_hub_give_the_same_rows(tiny_audio_dir: Path, hub_folder: Path) -> None:
+    manifest, _ = prepare([spec(tiny_audio_dir / "train" / "manifest.jsonl")], "train", quiet=True)
+    folder, _ = prepare([spec(tiny_audio_dir)], "train", quiet=True)
+    hub, _ = prepare([spec(hub_folder)], "train", quiet=True)
+    for other in (folder, hub):
+        assert other["text"] == manifest["text"]
+        assert other["speaker_id"] == manifest["speaker_id"]
+        assert other["transcript"] == manifest["transcript"]
+        assert np.allclose(other["seconds"], manifest["seconds"])
+        assert np.array_equal(read_audio(other[3]), read_audio(manifest[3]))
+    assert manifest[0]["text"][0].isupper() and manifest[0]["text"].endswith(".")
+    assert manifest[0]["transcript"] == manifest[0]["text"].lower().rstrip(".")
+
+
+def test_common_voice_reads_clips_inside_their_archives(common_voice: Path) -> None:
+    assert detect_format(spec(common_voice)) == "common_voice"
+    dataset, report = prepare([spec(common_voice, language="da")], "train", quiet=True, max_bad_fraction=0.3)
+    assert len(dataset) == 4
+    assert report.dropped == {"damaged": 1}  # the clip that no archive holds
+    assert dataset["transcript"][0] == "sætning nummer 0"
+    assert dataset["speaker_id"] == ["c0", "c1", "c0", "c1"]
+    assert all(abs(seconds - 2) < 0.1 for seconds in dataset["seconds"])
+    assert read_audio(dataset[3]).dtype == np.float32
+    one, _ = prepare([spec(common_voice, language="da", max_shards=1)], "train", quiet=True)
+    assert len(one) == 2
+
+
+def test_common_voice_names_what_is_missing(common_voice: Path) -> None:
+    with pytest.raises(UserError, match="needs a language"):
+        load_source(spec(common_voice))
+    with pytest.raises(UserError, match=r"Splits there: train"):
+        load_source(spec(common_voice, language="da", split="test"))
+    with pytest.raises(UserError, match="has no column 'words'"):
+        load_source(spec(common_voice, language="da", text_column="words"))
+
+
+def test_a_split_column_in_the_metadata(corpus: Path) -> None:
+    rows = list(csv.DictReader((corpus / "train" / "metadata.csv").open(encoding="utf-8")))
+    with (corpus / "train" / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*rows[0], "split"])
+        writer.writeheader()
+        writer.writerows({**row, "split": "dev" if index < 3 else "train"} for index, row in enumerate(rows))
+    assert len(load_source(spec(corpus / "train", split="validation"))) == 3
+    assert len(load_source(spec(corpus / "train"))) == 13
+    with pytest.raises(UserError, match="Splits there: dev, train"):
+        load_source(spec(corpus / "train", split="test"))
+
+
+@pytest.mark.parametrize("name", ["manifest", "folder", "hub"])
+def test_a_missing_named_column_is_named_with_those_there(name: str, tiny_audio_dir: Path, hub_folder: Path) -> None:
+    places = {"manifest": tiny_audio_dir / "train" / "manifest.jsonl", "folder": tiny_audio_dir, "hub": hub_folder}
+    with pytest.raises(UserError, match=r"has no column 'transcripton' \(text_column\).*The columns there: "):
+        load_source(spec(places[name], text_column="transcripton"))
+
+
+def test_bad_places_and_lines_are_explained(tiny_audio_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        load_source(spec(tmp_path / "none.jsonl"))
+    with pytest.raises(UserError, match="does not exist"):
+        load_source(spec(tmp_path / "none"))
+    with pytest.raises(UserError, match=r"Splits there: test, train"):
+        load_source(spec(tiny_audio_dir, split="dev"))
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"audio": "a.wav", "text": "x"}\n{"audio": \n', encoding="utf-8")
+    with pytest.raises(UserError, match="Line 2"):
+        load_source(spec(path))
+    path.write_text('{"audio": "a.wav", "text": "x"}\n{"audio": "b.wav"}\n', encoding="utf-8")
+    with pytest.raises(UserError, match="row 2 has no 'text'"):
+        load_source(spec(path))
+
+
+def damage(corpus: Path, count: int) -> None:
+    """Break the first `count` training files, each in another way."""
+    ways = (b"this is no sound", b"", None)
+    for index in range(count):
+        path = corpus / "train" / f"train-{index:02d}.wav"
+        data = ways[index % 3]
+        if data is None:
+            path.unlink()
+        else:
+            path.write_bytes(data)
+
+
+def test_damaged_files_are_counted_listed_and_skipped(corpus: Path, tmp_path: Path) -> None:
+    damage(corpus, 3)
+    samples = np.full(RATE, np.nan, dtype=np.float32)
+    soundfile.write(corpus / "train" / "train-03.wav", samples, RATE, subtype="FLOAT")
+    out = tmp_path / "out"
+    dataset, report = prepare([spec(corpus)], "train", max_bad_fraction=0.25, output_dir=out, quiet=True)
+    assert len(dataset) == 12
+    assert report.dropped == {"damaged": 4}
+    assert report.as_dict()["rows"] == 16
+    listed = read_jsonl(out / "bad_files.jsonl")
+    assert [row["id"] for row in listed] == [f"train-{index:02d}.wav" for index in range(4)]
+    assert all(row["role"] == "train" and row["error"] for row in listed)
+    assert "NaN" in listed[3]["error"]
+
+
+def test_too_many_damaged_files_stop_the_run(corpus: Path, tmp_path: Path) -> None:
+    damage(corpus, 3)
+    with pytest.raises(UserError, match=r"3 of 16 train recordings cannot be read.*bad_files.jsonl"):
+        prepare([spec(corpus)], "train", output_dir=tmp_path / "out", quiet=True)
+    assert len(read_jsonl(tmp_path / "out" / "bad_files.jsonl")) == 3
+
+
+def test_the_scan_is_used_again(corpus: Path, tmp_path: Path) -> None:
+    first, _ = prepare([spec(corpus)], "train", output_dir=tmp_path, quiet=True)
+    damage(corpus, 1)  # not looked at again
+    second, _ = prepare([spec(corpus)], "train", output_dir=tmp_path, quiet=True)
+    assert first["seconds"] == second["seconds"]
+    with pytest.raises(UserError, match="cannot be read"):
+        prepare([spec(corpus)], "train", quiet=True)
+
+
+def test_headers_are_enough_when_asked(corpus: Path) -> None:
+    measured, _ = prepare([spec(corpus)], "train", quiet=True)
+    stated, _ = prepare([spec(corpus, verify="header")], "train", quiet=True)
+    assert np.allclose(measured["seconds"], stated["seconds"])
+    damage(corpus, 1)
+    with pytest.raises(UserError, match="cannot be read"):
+        prepare([spec(corpus, verify="header")], "train", quiet=True)
+
+
+def test_filters_are_counted(corpus: Path) -> None:
+    with (corpus / "train" / "metadata.csv").open("a", encoding="utf-8") as file:
+        file.write("train-00.wav,...,da,s\n")
+    options = {"min_duration": 0.3, "max_duration": 1.2, "max_characters": 14}
+    dataset, report = prepare([spec(corpus, **options)], "train", quiet=True)
+    assert report.rows == 17
+    assert report.dropped["shorter than 0.3 s"] == 4 + 1  # one word each, and the row without text
+    assert report.dropped["longer than 1.2 s"] == 3
+    assert sum(report.dropped.values()) + len(dataset) == 17
+    assert all(len(text) <= 14 for text in dataset["transcript"])
+    textless, counted = prepare([spec(corpus, min_duration=0.1)], "train", quiet=True)
+    assert counted.dropped == {"without text": 1} and len(textless) == 16
+
+
+def test_nothing_left_is_an_error(corpus: Path) -> None:
+    with pytest.raises(UserError, match=r"No utterance is left for train.*shorter than 5 s"):
+        prepare([spec(corpus, min_duration=5)], "train", quiet=True)
+
+
+def test_a_seeded_choice(tiny_audio_dir: Path) -> None:
+    def choice(seed: int, **limits: Any) -> list[str]:
+        return list(prepare([spec(tiny_audio_dir, **limits)], "train", seed=seed, quiet=True)[0]["id"])
+
+    assert len(choice(1, max_samples=5)) == 5
+    assert choice(1, max_samples=5) == choice(1, max_samples=5) != choice(2, max_samples=5)
+    hours, report = prepare([spec(tiny_audio_dir, max_hours=4 / 3600)], "train", quiet=True)
+    assert sum(hours["seconds"]) <= 4 and report.dropped["beyond max_samples or max_hours"] == 16 - len(hours)
+
+
+def test_several_sources_are_joined_and_ids_stay_apart(tiny_audio_dir: Path, hub_folder: Path) -> None:
+    sources = [spec(tiny_audio_dir), spec(tiny_audio_dir / "train" / "manifest.jsonl"), spec(hub_folder)]
+    dataset, report = prepare(sources, "train", quiet=True)
+    assert len(dataset) == report.kept == 48
+    assert len(set(dataset["id"])) == 48
+    assert dataset["id"][16] == "train-00.wav#2"
+    assert np.array_equal(read_audio(dataset[16]), read_audio(dataset[0]))
+
+
+def test_a_stream_yields_prepared_rows(hub_folder: Path) -> None:
+    hub_folder = hub_folder.parent / "saved"
+    stream = SpeechStream(spec(hub_folder, streaming=True), seed=1, max_bad_fraction=0.01)
+    rows = [row for row, _ in zip(stream, range(20), strict=False)]
+    assert len({row["id"] for row in rows[:16]}) == 16
+    assert rows[16]["epoch"] == 1  # it begins again, in another order
+    assert rows[0].keys() >= {"audio", "transcript", "seconds", "text"}
+    again = SpeechStream(spec(hub_folder, streaming=True), seed=1, max_bad_fraction=0.01)
+    assert [row["id"] for row, _ in zip(again, range(20), strict=False)] == [row["id"] for row in rows]
+
+
+def test_the_hub_error_is_one_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"'nobody/nothing'.*cannot be read"):
+        load_source(spec("nobody/nothing", format="hub"))

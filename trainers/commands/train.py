@@ -1,0 +1,65 @@
+"""`slam-asr train`: one run from a recipe."""
+
+import argparse
+
+HELP = """Train a projector, with LoRA if wanted, as a recipe says.
+
+RECIPE is a YAML file or the name of one that comes with the project (miniature, own_data, paper_small_da, ...).
+Any key can be overridden: `slam-asr train miniature max_steps=100 train.language=da lora.r=16`.
+Several devices: `accelerate launch -m trainers.train RECIPE ...` takes the same arguments.
+
+exit codes: 0 done, 2 a mistake in the recipe or the data, 143 stopped by SIGTERM with a checkpoint saved
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a recipe of the project")
+    parser.add_argument(
+        "overrides", metavar="key=value", nargs="*", help="replace a key of the recipe; dotted for nested ones"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print data hours, steps, parameters and memory, and stop"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in output_dir")
+    parser.add_argument("--output-dir", help="the same as output_dir=...")
+    parser.add_argument("--language", help="language of all data sets")
+    parser.add_argument("--normalizer", help="the same as normalizer=...")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="the same as device=...")
+    parser.add_argument("--seed", type=int, help="the same as seed=...")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load the recipe, then plan or train."""
+    from trainers.recipe import DATA_ROLES, load_recipe
+
+    overrides = list(args.overrides)
+    for key in ("output_dir", "normalizer", "device", "seed"):
+        if getattr(args, key) is not None:
+            overrides.append(f"{key}={getattr(args, key)}")
+    recipe = load_recipe(args.recipe, overrides)
+    if args.language is not None:
+        for role in DATA_ROLES:
+            for spec in getattr(recipe, role):
+                spec.language = args.language
+    if args.dry_run:
+        from trainers.plan import describe, plan_run
+
+        print(describe(plan_run(recipe)))
+        return 0
+
+    from accelerate import PartialState
+
+    from trainers.train import run_training
+
+    metrics = run_training(recipe, resume=args.resume)
+    state = PartialState()
+    if state.is_main_process:
+        wer = metrics.get("wer")
+        scored = f"  {metrics['split']} WER {wer:.4f}" if wer is not None else ""
+        print(f"{metrics['steps']} steps{scored}  model and results: {recipe.output_dir}")
+        if recipe.push_to_hub is not None:
+            from trainers.cli import run_command
+
+            return run_command("push", [recipe.output_dir, recipe.push_to_hub])
+    return 0
