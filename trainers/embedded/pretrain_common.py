@@ -48,6 +48,7 @@ class Training:
         ]
         self.step = 0
         self.seconds = 0.0
+        self.mean_loss = math.nan  # of the last fifty steps or so
         if checkpoint.is_file():
             self._load()
 
@@ -55,7 +56,6 @@ class Training:
         """Take the remaining steps. `loss_of_step(step)` makes the batch of that step and returns its mean loss."""
         started = saved = time.monotonic()
         before = self.seconds
-        smoothed: float | None = None
         with tqdm(total=self.steps, initial=self.step, desc=description, unit="step", mininterval=5.0) as progress:
             while self.step < self.steps:
                 rate = self.learning_rate * schedule(self.step, self.steps)
@@ -70,8 +70,8 @@ class Training:
                     optimizer.zero_grad(set_to_none=True)
                 self.step += 1
                 value = float(loss.detach())
-                smoothed = value if smoothed is None else 0.98 * smoothed + 0.02 * value
-                progress.set_postfix(loss=f"{smoothed:.3f}", refresh=False)
+                self.mean_loss = value if math.isnan(self.mean_loss) else 0.98 * self.mean_loss + 0.02 * value
+                progress.set_postfix(loss=f"{self.mean_loss:.3f}", refresh=False)
                 progress.update()
                 now = time.monotonic()
                 self.seconds = before + now - started
@@ -85,6 +85,7 @@ class Training:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
             "seconds": self.seconds,
+            "mean_loss": self.mean_loss,
         }
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.checkpoint.with_suffix(".partial")
@@ -96,7 +97,7 @@ class Training:
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.seconds, self.mean_loss = state["step"], state["seconds"], state["mean_loss"]
 
 
 def schedule(step: int, steps: int, warmup: float = 0.04, floor: float = 0.02) -> float:

@@ -39,6 +39,7 @@ class EncoderSettings:
     weight_decay: float = 0.05
     dropout: float = 0.0
     bf16: bool = False
+    measured: int = 300  # utterances a split to measure on
     seed: int = 0
 
 

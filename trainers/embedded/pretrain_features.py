@@ -52,19 +52,20 @@ def utterance_features(
     jobs = [(items, str(folder / f"{index:04d}-{len(items)}.safetensors")) for index, items in enumerate(shards)]
     missing = [job for job in jobs if not Path(job[1]).is_file()]
     workers = min(process_count(processes), max(1, len(missing)))
-    with tqdm(total=len(missing) * SHARD_SIZE, desc=f"{split} features", unit="utt", disable=not missing) as progress:
+    with tqdm(
+        total=sum(len(items) for items, _ in missing), desc=f"{split} features", unit="utt", disable=not missing
+    ) as progress:
         if workers == 1:
             for job in missing:
-                _write_shard(job)
-                progress.update(SHARD_SIZE)
+                progress.update(_write_shard(job))
         else:
             with multiprocessing.get_context("spawn").Pool(workers) as pool:
-                for _ in pool.imap_unordered(_write_shard, missing):
-                    progress.update(SHARD_SIZE)
+                for count in pool.imap_unordered(_write_shard, missing):
+                    progress.update(count)
     return [pair for items, path in jobs for pair in zip(items, _read_shard(path), strict=True)]
 
 
-def _write_shard(job: tuple[list[Utterance], str]) -> None:
+def _write_shard(job: tuple[list[Utterance], str]) -> int:
     items, path = job
     extractor = feature_extractor()
     features = [log_mel(extractor, item.speak()[0]).astype(np.float16) for item in items]
@@ -72,6 +73,7 @@ def _write_shard(job: tuple[list[Utterance], str]) -> None:
     temporary = f"{path}.{os.getpid()}.partial"
     save_file({"features": np.concatenate(features, axis=1), "lengths": lengths}, temporary)
     os.replace(temporary, path)
+    return len(items)
 
 
 def _read_shard(path: str) -> list[NDArray[np.float16]]:

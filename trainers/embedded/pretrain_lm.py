@@ -44,6 +44,7 @@ class LmSettings:
     learning_rate: float = 4e-3
     weight_decay: float = 0.05
     bf16: bool = False
+    measured: int = 200  # sentences a language to measure on
     seed: int = 0
 
 
@@ -86,7 +87,7 @@ def pretrain_lm(output: Path, scratch: Path, settings: LmSettings) -> dict[str, 
 
     training.run(loss_of_step, "language model")
     output.mkdir(parents=True, exist_ok=True)
-    result = {**seconds_and_machine(training.seconds), "loss": measure(model, task, settings.seed)}
+    result = {**seconds_and_machine(training.seconds), "loss": measure(model, task, settings.measured, settings.seed)}
     model.half().save_pretrained(output)
     tokenizer.save_pretrained(output)
     return result
@@ -224,12 +225,12 @@ def copy_loss(model: LlamaForCausalLM, batch: CopyBatch) -> torch.Tensor:
 
 
 @torch.no_grad()
-def measure(model: LlamaForCausalLM, task: CopyTask, seed: int) -> Mapping[str, Mapping[str, float]]:
-    """Loss a token on 200 unseen (validation) sentences of each language: by what stands before the prompt."""
+def measure(model: LlamaForCausalLM, task: CopyTask, count: int, seed: int) -> Mapping[str, Mapping[str, float]]:
+    """Loss a token on `count` unseen (validation) sentences of each language: by what stands before the prompt."""
     model.eval()
     result: dict[str, dict[str, float]] = {}
     for language in LANGUAGES:
-        texts = generate_sentences(language, "validation", 200, seed)
+        texts = generate_sentences(language, "validation", count, seed)
         result[language] = {
             kind: round(float(copy_loss(model, task.batch(texts, random.Random(seed), kind))), 4)
             for kind in PREFIX_SHARES
