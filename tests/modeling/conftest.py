@@ -27,7 +27,9 @@ def stir_lora(model: Any) -> None:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
 
 
-def edit_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any], name: str = "model.safetensors") -> None:
+def edit_tensors(
+    folder: Path, change: Callable[[dict[str, torch.Tensor]], Any], name: str = "model.safetensors"
+) -> None:
     """Rewrite a safetensors file after `change` has edited its tensors."""
     tensors = load_file(folder / name)
     change(tensors)

@@ -115,7 +115,9 @@ class QFormer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         mask = torch.ones(x.shape[:2], dtype=torch.long)
-        out = self.qformer(query_embeds=self.query.expand(len(x), -1, -1), encoder_hidden_states=x, encoder_attention_mask=mask)
+        out = self.qformer(
+            query_embeds=self.query.expand(len(x), -1, -1), encoder_hidden_states=x, encoder_attention_mask=mask
+        )
         return self.norm(self.linear(out.last_hidden_state))
 
 
