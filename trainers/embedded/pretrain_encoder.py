@@ -125,11 +125,10 @@ def pretrain_encoder(
     training.run(loss_of_step, "encoder")
     save_encoder(model.encoder, output)
     result = seconds_and_machine(training.seconds)
-    for split, count in (("validation", 300), ("test", 300)):
-        rates = character_error_rates(
-            model, utterance_features(scratch, split, count, settings.seed, processes=processes)
-        )
-        result[f"{split}_cer"] = rates
+    result["train_loss"] = round(training.mean_loss, 4)
+    for split in ("validation", "test"):
+        found = utterance_features(scratch, split, settings.measured, settings.seed, processes=processes)
+        result[f"{split}_cer"] = character_error_rates(model, found)
     return result
 
 

@@ -128,7 +128,6 @@ def lm_config(settings: LmSettings, tokenizer: PreTrainedTokenizerFast) -> Llama
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
-        use_cache=False,
     )
 
 
@@ -218,7 +217,7 @@ def copy_loss(model: LlamaForCausalLM, batch: CopyBatch) -> torch.Tensor:
     table = model.model.embed_tokens
     weight = batch.weight[..., None]
     embeddings = weight * table(batch.first) + (1 - weight) * table(batch.second)
-    hidden = model.model(inputs_embeds=embeddings, attention_mask=batch.mask).last_hidden_state[:, :-1]
+    hidden = model.model(inputs_embeds=embeddings, attention_mask=batch.mask, use_cache=False).last_hidden_state[:, :-1]
     wanted = batch.labels[:, 1:]
     kept = wanted != IGNORED
     return nn.functional.cross_entropy(model.lm_head(hidden[kept]).float(), wanted[kept])
