@@ -80,14 +80,21 @@ def ratio_intervals(
 ) -> list[list[float] | None]:
     """Interval of each ratio sum(numerator) / sum(denominator).
 
-    numerators, denominators: shape (utterances, k). Returns k intervals `[low, high]`, `None` where undefined.
+    numerators, denominators: shape (utterances, k). Returns k intervals `[low, high]`, `None` where undefined. Where no
+    error was seen, resampling would claim certainty: the upper end is then the exact binomial bound for independent units.
     """
     numerators, denominators = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
     ratios = resample_ratios(numerators, denominators, blocks, settings)
-    return [
-        interval(ratios[:, column], blocks.count, settings) if denominators[:, column].sum() > 0 else None
-        for column in range(numerators.shape[1])
-    ]
+    intervals: list[list[float] | None] = []
+    for column in range(numerators.shape[1]):
+        errors, units = numerators[:, column].sum(), denominators[:, column].sum()
+        if not units:
+            intervals.append(None)
+        elif not errors:
+            intervals.append([0.0, 1 - float(((1 - settings.confidence) / 2) ** (1 / units))])
+        else:
+            intervals.append(interval(ratios[:, column], blocks.count, settings))
+    return intervals
 
 
 def resample_ratios(

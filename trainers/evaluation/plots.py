@@ -33,6 +33,7 @@ def _error_types(metrics: Mapping[str, Any]) -> str:
     values = [100 * metrics[kind] / words for kind in COLOURS]
     bars = axes.bar(list(COLOURS), values, color=list(COLOURS.values()))
     axes.bar_label(bars, fmt="%.2f")
+    axes.margins(y=0.15)
     axes.set_ylabel("per 100 words")
     return _data_uri(figure)
 

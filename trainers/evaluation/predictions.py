@@ -1,7 +1,6 @@
 """Prediction files: JSON Lines with a reference and a prediction, from any speech recogniser."""
 
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from trainers.files import write_jsonl
 
 TEXT_FIELDS = ("reference", "prediction")
 OPTIONAL_TEXT_FIELDS = ("language", "speaker_id", "source", "audio")
+SECONDS_FIELDS = ("duration", "seconds")
 # The manifests of NeMo and of the Open ASR Leaderboard's scripts name the same things otherwise.
 ALIASES = {"text": "reference", "pred_text": "prediction", "audio_filepath": "audio", "time": "seconds"}
 
@@ -101,20 +101,7 @@ def pair_predictions(
 
 
 def _read_line(line: bytes, where: str) -> Row:
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{where}: not valid UTF-8 (byte {error.start}: {error.reason}). Save the file as UTF-8."
-        ) from None
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{where}: not a JSON object ({error.msg} at column {error.colno}). Write one object a line."
-        ) from None
-    if not isinstance(row, dict):
-        raise UserError(
-            f"{where}: a {type(row).__name__} where a JSON object with 'reference' and 'prediction' must stand."
-        )
+    row = _parse(line, where)
     for alias, field in ALIASES.items():
         if alias in row and field not in row:
             row[field] = row.pop(alias)
@@ -123,21 +110,34 @@ def _read_line(line: bytes, where: str) -> Row:
             raise UserError(f"{where}: the field {field!r} is missing; the row has {sorted(row)}.")
         if not isinstance(row[field], str):
             raise UserError(f"{where}: {field!r} is {row[field]!r}; it must be a string (an empty one for silence).")
+        if any("\ud800" <= c <= "\udfff" for c in row[field]):
+            raise UserError(f"{where}: {field!r} holds half of a surrogate pair; write the character itself, in UTF-8.")
     for field in OPTIONAL_TEXT_FIELDS:
         if isinstance(row.get(field), (int, float)) and field != "audio":
             row[field] = str(row[field])
         elif row.get(field) is not None and not isinstance(row[field], str):
             raise UserError(f"{where}: {field!r} is {row[field]!r}; it must be a string.")
+    for field in SECONDS_FIELDS:
+        value = row.get(field)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0):
+            raise UserError(f"{where}: {field!r} is {value!r}; it must be a number of seconds, 0 or more.")
     if row.get("id") is None:
         row.pop("id", None)
-    duration = row.get("duration")
-    if duration is not None and (
-        isinstance(duration, bool)
-        or not isinstance(duration, (int, float))
-        or not math.isfinite(duration)
-        or duration < 0
-    ):
-        raise UserError(f"{where}: 'duration' is {duration!r}; it must be a number of seconds, 0 or more.")
+    return row
+
+
+def _parse(line: bytes, where: str) -> Row:
+    def refuse(constant: str) -> None:
+        raise UserError(f"{where}: {constant} is not JSON. Leave the field out, or write null.")
+
+    try:
+        row = json.loads(line.decode("utf-8-sig"), parse_constant=refuse)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: invalid UTF-8 ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON ({error.msg}, column {error.colno}). Write one object a line.") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: a {type(row).__name__} instead of an object with 'reference' and 'prediction'.")
     return row
 
 

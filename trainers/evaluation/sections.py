@@ -35,6 +35,11 @@ class Section:
     note: str = ""
     numeric_from: int = 1
 
+    @property
+    def wide(self) -> bool:
+        """Whether the table takes the page's whole width."""
+        return len(self.header) > 4 or self.header[-1] == "Value"
+
 
 def score_sections(metrics: Mapping[str, Any]) -> Iterator[Section]:
     """The tables for `metrics.json`, those that it has data for."""
@@ -82,7 +87,8 @@ def _summary(metrics: Mapping[str, Any]) -> Section:
             f"In brackets: {100 * bootstrap['confidence']:g} % bootstrap intervals, {bootstrap['resamples']:,} resamples of "
             f"{bootstrap['blocks']:,} {bootstrap['unit']}{'s' if bootstrap['blocks'] != 1 else ''}."
         )
-    return Section("Result", ["Figure", "Value"], rows, " ".join([note, *metrics.get("notes", [])]).strip())
+    note = " ".join([note, *metrics.get("notes", [])]).strip()
+    return Section("Result", ["Figure", "Value"], rows, note, numeric_from=2)
 
 
 def _groups(title: str, groups: Mapping[str, Any]) -> Section:
@@ -113,7 +119,7 @@ def _speed(speed: Mapping[str, Any]) -> Section:
         ["Device", f"{speed['device']}: {speed['device_name']}"],
         ["Threads, dtype, batch", f"{speed['threads']}, {speed['dtype']}, {number(speed['batch_size'])}"],
     ]
-    return Section("Speed and size", ["Figure", "Value"], rows)
+    return Section("Speed and size", ["Figure", "Value"], rows, numeric_from=2)
 
 
 def _outputs(analysis: Mapping[str, Any]) -> Section:

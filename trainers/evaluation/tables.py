@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, ratio_intervals
+from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, block_sums, ratio_intervals
 
 Bins = list[dict[str, Any]]
 
@@ -34,8 +34,11 @@ def rate_table(
     utterances = len(blocks.index)
     shape = (utterances, len(names))
     wrong, spoken = _spread(errors, cells, shape), _spread(words, cells, shape)
-    items = np.bincount(cells[1], minlength=len(names))
     intervals = ratio_intervals(wrong, spoken, blocks, settings) if settings else [None] * len(names)
+    if settings:  # one block alone says nothing about others
+        spread = block_sums(spoken, blocks)
+        intervals = [ci if (spread[:, i] > 0).sum() > 1 else None for i, ci in enumerate(intervals)]
+    items = np.bincount(cells[1], minlength=len(names))
     total_wrong, total_spoken = wrong.sum(axis=0), spoken.sum(axis=0)
     return [
         {
