@@ -160,6 +160,7 @@ class ExamplePool:
     def batches(self, pool: int) -> list[list[Example]]:
         """The batches of pool number `pool`: the same for the same number and seed."""
         rng = random.Random(f"{self.seed}/{pool}")
+        noise = 0.08 * min(1.0, (pool + 1) / 4)  # copying is found sooner when little is spoilt at first
         weights = [LANGUAGE_WEIGHTS.get(language, 0.1) for language in self.corpus]
         examples = []
         for language in rng.choices(list(self.corpus), weights, k=self.POOL):
@@ -168,7 +169,7 @@ class ExamplePool:
             if rng.random() < 0.05 and len(sentence) + len(second) < MAX_CHARACTERS:
                 sentence = f"{sentence} {second}"
             copied = rng.random() < self.copy_share
-            examples.append(self.maker.copy(sentence, rng) if copied else self.maker.plain(sentence))
+            examples.append(self.maker.copy(sentence, rng, noise=noise) if copied else self.maker.plain(sentence))
         examples.sort(key=lambda example: len(example.tokens))
         batches: list[list[Example]] = [[]]
         for example in examples:
