@@ -1,6 +1,5 @@
 """Transcribing a data set with the pipeline that users have: the figures are those of the model they will run."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +9,17 @@ from tqdm.auto import tqdm
 
 from modeling_slam_asr import SlamAsrPipeline
 from trainers.data.rows import read_audio
+from trainers.evaluation import SpeedMeter, SpeedReport
 
 KEPT_COLUMNS = ("language", "speaker_id", "source")
 
 
 @dataclass
 class Decoded:
-    """Prediction rows in the data set's order, and how long the pipeline took for their audio (seconds)."""
+    """Prediction rows in the data set's order, and the speed at which they came."""
 
     rows: list[dict[str, Any]]
-    audio_seconds: float
-    wall_seconds: float
+    speed: SpeedReport
 
 
 def transcribe_dataset(
@@ -29,7 +28,7 @@ def transcribe_dataset(
     """
     Transcribe every row of a prepared data set (see `trainers.data.prepare`).
 
-    Rows are batched by length and come back in their own order. One batch is run before the clock starts.
+    Rows are batched by length and come back in their own order. The clock starts when the model is warm.
 
     Args:
         request: passed to the pipeline, for instance `language` or `generate_kwargs`.
@@ -42,16 +41,25 @@ def transcribe_dataset(
             row = dataset[index]
             yield {"array": read_audio(row), "sampling_rate": 16_000}
 
-    warm = dataset[order[len(order) // 2]]
-    pipe({"array": read_audio(warm), "sampling_rate": 16_000}, **request)
+    typical = read_audio(dataset[order[len(order) // 2]])
+
+    def first_token() -> None:
+        one = {**(request.get("generate_kwargs") or {}), "max_new_tokens": 1}
+        pipe({"array": typical, "sampling_rate": 16_000}, **{**request, "generate_kwargs": one})
+
     results: list[dict[str, Any] | None] = [None] * len(dataset)
-    start = time.perf_counter()
-    bar = tqdm(total=len(order), desc="transcribing", unit="utt", disable=quiet)
-    for index, output in zip(order, pipe(recordings(), batch_size=batch_size, **request), strict=True):
-        results[index] = output
-        bar.update()
-    wall = time.perf_counter() - start
-    bar.close()
+    meter = SpeedMeter(pipe.device, warmup=0)  # measuring the first token warms up
+    meter.measure_first_token(first_token)
+    with (
+        meter.batch(sum(dataset["seconds"])),
+        tqdm(total=len(order), desc="transcribing", unit="utt", disable=quiet) as bar,
+    ):
+        for index, output in zip(order, pipe(recordings(), batch_size=batch_size, **request), strict=True):
+            results[index] = output
+            bar.update()
+    speed = meter.report(
+        parameters=pipe.model.parameter_report()["total"], dtype=str(pipe.model.dtype), batch_size=batch_size
+    )
     rows = []
     for index, (row, output) in enumerate(zip(dataset.remove_columns("audio"), results, strict=True)):
         assert output is not None
@@ -64,4 +72,4 @@ def transcribe_dataset(
         if path:
             prediction["audio"] = str(path)
         rows.append(prediction | {key: value for key, value in output.items() if value is not None})
-    return Decoded(rows, sum(row["duration"] for row in rows), wall)
+    return Decoded(rows, speed)

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from datasets import Dataset
 from transformers import pipeline
 
 from modeling_slam_asr import SlamAsrPipeline
-from trainers.decoding import Decoded, transcribe_dataset
+from trainers.decoding import transcribe_dataset
 from trainers.errors import UserError
-from trainers.evaluation import score_rows, write_predictions
+from trainers.evaluation import evaluate_rows
 from trainers.files import write_json
 from trainers.provenance import stamp
 
@@ -64,7 +63,7 @@ def evaluate(
     quiet: bool = False,
 ) -> dict[str, Any]:
     """
-    Transcribe a prepared data set and write `metrics.json` and `predictions.jsonl` into `output_dir`.
+    Transcribe a prepared data set; write `metrics.json`, `predictions.jsonl`, `report.md` and `report.html` into `output_dir`.
 
     Args:
         model: a model folder or Hub name.
@@ -81,33 +80,31 @@ def evaluate(
         pipe, dataset, batch_size=batch_size, quiet=quiet, **{k: v for k, v in request.items() if v is not None}
     )
     folder = Path(output_dir)
-    write_predictions(folder / "predictions.jsonl", decoded.rows)
-    metrics = score_rows(decoded.rows, normalizer=normalizer, language=language, bootstrap=resamples, seed=seed)
-    metrics |= system_figures(pipe, decoded, batch_size)
+    metrics = evaluate_rows(
+        decoded.rows,
+        folder,
+        normalizer=normalizer,
+        language=language,
+        title=f"Evaluation of {Path(model).name if Path(model).is_dir() else model}",
+        speed=decoded.speed,
+        extra=system_figures(pipe) | {"eval_rtfx": decoded.speed.rtfx, "audio_seconds": decoded.speed.audio_seconds},
+        bootstrap=resamples,
+        seed=seed,
+    )
     if Path(model).is_dir():
         metrics = stamp(metrics, model, folder / "predictions.jsonl")
-    write_json(folder / "metrics.json", metrics)
+        write_json(folder / "metrics.json", metrics)
     return metrics
 
 
-def system_figures(pipe: SlamAsrPipeline, decoded: Decoded, batch_size: int) -> dict[str, Any]:
-    """Speed and size of the evaluated system, with what they were measured on."""
+def system_figures(pipe: SlamAsrPipeline) -> dict[str, Any]:
+    """Size and decoding settings of the evaluated system."""
     report = pipe.model.parameter_report()
+    special = ("transformers_version", "bos_token_id", "eos_token_id", "pad_token_id")
+    settings = pipe.model.generation_config.to_diff_dict()
     return {
-        "eval_rtfx": decoded.audio_seconds / decoded.wall_seconds,
-        "audio_seconds": decoded.audio_seconds,
-        "wall_seconds": decoded.wall_seconds,
-        "batch_size": batch_size,
-        "device": str(pipe.device),
-        "threads": torch.get_num_threads(),
-        "dtype": str(pipe.model.dtype).removeprefix("torch."),
-        "decoding": {
-            name: value
-            for name, value in pipe.model.generation_config.to_diff_dict().items()
-            if name not in ("transformers_version", "bos_token_id", "eos_token_id", "pad_token_id")
-        },
+        "decoding": {name: value for name, value in settings.items() if name not in special},
         "total_params": report["total"],
         "encoder_params": report["encoder"],
         "trainable_params": report["trainable"],
-        "software": {"torch": torch.__version__, "transformers": transformers.__version__},
     }

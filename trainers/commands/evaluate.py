@@ -76,6 +76,6 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"WER {metrics['wer']:.4f} (95 % interval {low:.4f} to {high:.4f}), CER {metrics['cer']:.4f}: "
         f"{metrics['substitutions']} substitutions, {metrics['deletions']} deletions, {metrics['insertions']} insertions "
-        f"in {metrics['reference_words']} words; {metrics['eval_rtfx']:.1f} x real time\n{folder}/metrics.json"
+        f"in {metrics['reference_words']} words; {metrics['eval_rtfx']:.1f} x real time\n{folder / 'report.md'}"
     )
     return 0
