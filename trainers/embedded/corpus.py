@@ -32,6 +32,11 @@ class Utterance:
     split: str
     seed: int
 
+    @property
+    def sound(self) -> speech.SpeechSettings:
+        """How it will be spoken."""
+        return speech.settings_of(self.language, self.split, f"{self.seed}/{self.id}")
+
     def speak(self) -> tuple[Any, speech.SpeechSettings]:
         """float32 samples (16 kHz, mono) and how they were made; see `speech.speak`."""
         return speech.speak(self.text, self.language, self.split, f"{self.seed}/{self.id}")
@@ -82,9 +87,13 @@ def build_corpus(
         "voices": {split: list(speech.SPLIT_VARIANTS[split]) for split in sizes},
     }
     plan = {split: plan_utterances(split, size, seed, languages) for split, size in sizes.items()}
-    # The texts are part of it: a changed grammar must not meet recordings of the old one.
+    # Texts and sounds are part of it: a changed grammar or speaker must not meet recordings of the old one.
     content = json.dumps(
-        [settings, [[item.id, item.text] for items in plan.values() for item in items]], ensure_ascii=False
+        [
+            settings,
+            [[item.id, item.text, dataclasses.astuple(item.sound)] for items in plan.values() for item in items],
+        ],
+        ensure_ascii=False,
     )
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
     record = {"fingerprint": fingerprint, **settings}
@@ -162,8 +171,7 @@ def _write_utterance(job: tuple[Utterance, str]) -> tuple[str, float]:
     """Speak one utterance into its file, unless a former run did; returns the speaker and the duration in seconds."""
     item, path = job
     if Path(path).is_file():
-        settings = speech.settings_of(item.language, item.split, f"{item.seed}/{item.id}")
-        return settings.voice, round(soundfile.info(path).duration, 4)
+        return item.sound.voice, round(soundfile.info(path).duration, 4)
     wave, settings = item.speak()
     temporary = f"{path}.{os.getpid()}.partial"
     soundfile.write(temporary, wave, speech.SAMPLING_RATE, subtype="PCM_16", format="WAV")
