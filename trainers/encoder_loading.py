@@ -39,18 +39,19 @@ def load_encoder(name: str, *, device: str | None = None, revision: str | None =
     name = base_model(name)
     if (name.startswith((".", "/")) or name.count("/") > 1) and not Path(name).is_dir():
         raise UserError(f"The model {name!r} does not exist. Give a folder with a config.json, or a Hub name.")
-    hub = {"revision": revision or "main"}
-    config = AutoConfig.from_pretrained(name, **hub)
+    revision = revision or "main"
+    config = AutoConfig.from_pretrained(name, revision=revision)
     if config.model_type == "slam_asr":
-        model = SlamAsrForConditionalGeneration.from_pretrained(name, **hub).to(device).eval()
-        processor = SlamAsrProcessor.from_pretrained(name, **hub)
+        model = SlamAsrForConditionalGeneration.from_pretrained(name, revision=revision).eval()
+        model.to(torch.device(device))  # type: ignore[arg-type]
+        processor = SlamAsrProcessor.from_pretrained(name, revision=revision)
         return LoadedEncoder(model.audio_encoder, processor.extract_features, model, processor)
     if config.model_type != "whisper":
         raise UserError(f"{name!r} is a {config.model_type} model; give a SLAM-ASR or a Whisper model.")
     encoder = SlamAsrEncoder(config)
-    tensors = read_encoder(checkpoint_files(name, **hub), encoder.kept_layers, config.encoder_layers)
+    tensors = read_encoder(checkpoint_files(name, revision=revision), encoder.kept_layers, config.encoder_layers)
     load_strictly(encoder, tensors, f"{name} (encoder)")
-    extractor = WhisperFeatureExtractor.from_pretrained(name, **hub)
+    extractor = WhisperFeatureExtractor.from_pretrained(name, revision=revision)
 
     def spectrogram(samples: np.ndarray) -> np.ndarray:
         frame = 2 * extractor.hop_length
@@ -60,4 +61,5 @@ def load_encoder(name: str, *, device: str | None = None, revision: str | None =
         )
         return np.asarray(output["input_features"][0])
 
-    return LoadedEncoder(encoder.to(device).float().eval(), spectrogram)
+    encoder.float().to(torch.device(device))
+    return LoadedEncoder(encoder.eval(), spectrogram)

@@ -1,0 +1,78 @@
+"""`slam-asr study`: a grid of runs over depth, LoRA, language and seed, with its report."""
+
+import argparse
+
+HELP = """\
+Do every run of a grid once, from one pass of the encoder over the data, and report. What is finished is never repeated;
+start the same command again after an interruption, or from another machine that sees the same folder.
+
+RECIPE is a YAML file, or the name of a study of the project (miniature_study, real_speech_study, paper_study)."""
+
+EPILOG = """\
+examples:
+  slam-asr study miniature_study
+  slam-asr study miniature_study --status                       while it runs
+  slam-asr study miniature_study run.max_steps=100 grid.seed=[1,2,3] output_dir=studies/short
+  slam-asr study paper_study --jobs 8                           a process a GPU
+  slam-asr study paper_study --shard 2/5                        the second of five machines
+  slam-asr study miniature_study --retry-failed
+
+Writes results.jsonl, report.md, plots and runs/ into output_dir.
+
+exit codes: 0 done, 1 a run failed, 2 a mistake in the recipe, 143 stopped by SIGTERM with a checkpoint saved"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.epilog = EPILOG
+    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a study of the project")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="replace a key, such as grid.seed=[1,2]")
+    parser.add_argument("--output-dir", help="the same as output_dir=...")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes on this machine (default: 1)")
+    parser.add_argument("--shard", metavar="I/N", help="only the I-th of N parts of the runs, for several machines")
+    parser.add_argument("--retry-failed", action="store_true", help="try runs that failed before again")
+    parser.add_argument("--status", action="store_true", help="say what is done, running, failed and waiting, and stop")
+    parser.add_argument("--plan", action="store_true", help="list the runs, and stop")
+    parser.add_argument("--report", action="store_true", help="collect results and write the report anew, and stop")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plan, then report on the study or go on with it."""
+    from trainers.study.plan import in_shard, parse_shard, plan_runs
+    from trainers.study.recipe import load_study
+    from trainers.study.state import FAILED, FINISHED, describe_status, status_of
+
+    overrides = [*args.overrides, *([f"output_dir={args.output_dir}"] if args.output_dir else [])]
+    study = load_study(args.recipe, overrides)
+    runs = plan_runs(study)
+    shard = parse_shard(args.shard) if args.shard else None
+    mine = in_shard(runs, shard)
+    if args.plan:
+        print("\n".join(run.name for run in mine) + f"\n{len(mine)} runs in {study.folder}")
+        return 0
+    if args.status:
+        print(describe_status(mine))
+        return 0
+
+    from trainers.study.report import write_report
+
+    if not args.report and args.jobs != 1:
+        from trainers.study.jobs import run_jobs
+
+        run_jobs(args.recipe, overrides, args.jobs, shard, args.retry_failed, args.quiet)
+    elif not args.report:
+        from trainers.study.execute import work
+
+        work(
+            study,
+            mine,
+            runs,
+            retry_failed=args.retry_failed,
+            quiet=args.quiet,
+            report=lambda: write_report(study, runs),
+        )
+    report = write_report(study, runs)
+    states = [status_of(run) for run in mine]
+    print(f"\n{describe_status(mine)}\n{report}")
+    return 1 if FAILED in states or (not args.report and set(states) != {FINISHED}) else 0

@@ -1,0 +1,249 @@
+"""Healing: what remains of a pruned encoder learns to give the full encoder's output, from speech without transcripts.
+
+The teacher's states come from a feature cache, and so do the states that enter the first trained block: the frozen blocks
+below it and the pruned ones above are never run. Compare "label-free healing" in rasgaard/whisper-large-v3-turbo-encoder-pruned
+and the layer distillation of arXiv 2311.00430.
+"""
+
+import copy
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm import tqdm
+
+from modeling_slam_asr.adapters_slam_asr import add_lora, is_adapter_tensor, merged_state
+from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
+from trainers.data.batching import EpochBatchSampler
+from trainers.data.rows import from_rows
+from trainers.data.scan import scan
+from trainers.errors import UserError
+from trainers.feature_cache import FeatureRows
+from trainers.files import write_json
+
+SOUND_FILES = (".wav", ".flac", ".mp3", ".ogg", ".opus")
+LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
+
+
+@dataclass
+class HealSpec:
+    """
+    How a pruned encoder is healed.
+
+    Attributes:
+        speech: sound files, or folders with sound files at any depth, without transcripts; the training speech if empty.
+        blocks: how many of the last kept blocks are trained; all when None.
+        steps, batch_seconds: length of the training, in batches of so many seconds of sound.
+        learning_rate: peak, after a warm-up of 5 %, then down to 10 % of it along a cosine.
+        lora_rank, lora_learning_rate: for healing by LoRA, which is merged into the blocks afterwards.
+        save_steps: steps between checkpoints.
+    """
+
+    speech: list[str] = field(default_factory=list)
+    blocks: int | None = None
+    steps: int = 1000
+    batch_seconds: float = 60.0
+    learning_rate: float = 2e-4
+    weight_decay: float = 0.01
+    lora_rank: int = 16
+    lora_learning_rate: float = 1e-3
+    save_steps: int = 200
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_seconds", "learning_rate", "lora_rank", "lora_learning_rate", "save_steps"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"heal.{name}={getattr(self, name)} must be above 0.")
+        if self.blocks is not None and self.blocks < 1:
+            raise UserError(f"heal.blocks={self.blocks}: give at least 1, or null for all.")
+
+
+def untranscribed(speech: Sequence[str], quiet: bool = False) -> Dataset:
+    """Rows of sound files and folders, with `seconds`; damaged files are left out.
+
+    Raises:
+        UserError: a path does not exist, or there is no sound that can be read.
+    """
+    files: list[Path] = []
+    for name in speech:
+        path = Path(name).expanduser()
+        if not path.exists():
+            raise UserError(f"heal.speech names {name!r}, which does not exist.")
+        found = (
+            [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.suffix.lower() in SOUND_FILES)
+        )
+        files += found
+    rows = from_rows([{"id": str(path), "audio": path, "text": ""} for path in files]) if files else None
+    scanned = scan(rows, "decode", "reading untranscribed speech", quiet) if rows is not None else []
+    good = [index for index, item in enumerate(scanned) if item.error is None and 0.1 <= item.duration <= 30]
+    if rows is None or not good:
+        raise UserError(
+            f"heal.speech={list(speech)} holds no sound of 0.1 to 30 s ({', '.join(SOUND_FILES)}) that can be read."
+        )
+    return rows.select(good).add_column("seconds", [scanned[index].duration for index in good])
+
+
+def trained_blocks(spec: HealSpec, kept: Sequence[int]) -> int:
+    """How many of the last kept blocks are trained."""
+    return len(kept) if spec.blocks is None else min(spec.blocks, len(kept))
+
+
+def heal(
+    encoder: SlamAsrEncoder,
+    inputs: FeatureRows,
+    targets: FeatureRows,
+    spec: HealSpec,
+    folder: Path,
+    *,
+    method: Literal["encoder", "lora"] = "encoder",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """
+    Train the last blocks of a pruned `encoder`, in place, until its output is near the full encoder's.
+
+    The loss is the mean squared difference of the outputs after the final LayerNorm (which stays as it is), over the frames
+    of the utterances. An interrupted training goes on from its last checkpoint in `folder`; a finished one is loaded.
+
+    Args:
+        encoder: the pruned encoder, with every kept block.
+        inputs: states that enter the first trained block: at the depth of the kept blocks below it.
+        targets: states of the full encoder, of the same utterances.
+        method: train the blocks' weights, or LoRA on their attention that is merged at the end.
+    Returns:
+        `steps`, `loss_before` and `loss_after` (means over up to 64 utterances of the training speech).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    finished = folder / "healing.json"
+    if finished.is_file():
+        encoder.load_state_dict(load_file(folder / "encoder.safetensors"))
+        return dict(json.loads(finished.read_text(encoding="utf-8")))
+    count = trained_blocks(spec, encoder.kept_layers)
+    encoder.eval().requires_grad_(False)
+    before = _mean_loss(encoder, inputs, targets, count)
+    if method == "lora":
+        student = copy.deepcopy(encoder)
+        add_lora(student, {"r": spec.lora_rank, "lora_alpha": 2 * spec.lora_rank, "target_modules": LORA_TARGETS})
+        student.requires_grad_(False)
+    else:
+        student = encoder
+    for layer in student.layers[-count:]:
+        for name, parameter in layer.named_parameters():
+            parameter.requires_grad_(method == "encoder" or is_adapter_tensor(name))
+    rate = spec.lora_learning_rate if method == "lora" else spec.learning_rate
+    _train(student, inputs, targets, spec, rate, count, folder, quiet)
+    if method == "lora":
+        encoder.load_state_dict(merged_state(student, student.state_dict(), ""))
+    encoder.requires_grad_(False)
+    _save(encoder.state_dict(), folder / "encoder.safetensors")
+    result = {
+        "method": method,
+        "steps": spec.steps,
+        "loss_before": before,
+        "loss_after": _mean_loss(encoder, inputs, targets, count),
+        "settings": asdict(spec),
+    }
+    write_json(finished, result)
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return result
+
+
+def _train(
+    encoder: SlamAsrEncoder,
+    inputs: FeatureRows,
+    targets: FeatureRows,
+    spec: HealSpec,
+    rate: float,
+    count: int,
+    folder: Path,
+    quiet: bool,
+) -> None:
+    trained = {name: parameter for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+    optimizer = torch.optim.AdamW(trained.values(), lr=rate, weight_decay=spec.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate_factor(step, spec.steps))
+    checkpoint = folder / "checkpoint.pt"
+    step = 0
+    if checkpoint.is_file():
+        saved = torch.load(checkpoint, map_location=encoder.conv1.weight.device, weights_only=True)
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(saved["weights"][name])
+        optimizer.load_state_dict(saved["optimizer"])
+        schedule.load_state_dict(saved["schedule"])
+        step = int(saved["step"])
+    sampler = EpochBatchSampler(len(inputs), seed=spec.seed, costs=list(inputs["seconds"]), budget=spec.batch_seconds)
+    with tqdm(total=spec.steps, initial=step, desc="healing", unit="step", disable=quiet) as bar:
+        while step < spec.steps:
+            epoch, skip = divmod(step, len(sampler))
+            for batch in sampler.plan(epoch)[skip:]:
+                loss = _loss(encoder, inputs, targets, batch, count)
+                if not torch.isfinite(loss):
+                    raise UserError(f"The healing loss is {float(loss)} in step {step + 1}: lower heal.learning_rate.")
+                loss.backward()
+                nn.utils.clip_grad_norm_(trained.values(), 1.0)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+                step += 1
+                bar.update()
+                bar.set_postfix(loss=f"{float(loss):.4f}")
+                if step % spec.save_steps == 0 and step < spec.steps:
+                    _checkpoint(checkpoint, trained, optimizer, schedule, step)
+                if step == spec.steps:
+                    break
+
+
+def _loss(
+    encoder: SlamAsrEncoder, inputs: FeatureRows, targets: FeatureRows, batch: Sequence[int], count: int
+) -> torch.Tensor:
+    """Mean squared difference of the outputs of the rows `batch`, over their frames."""
+    device, dtype = encoder.conv1.weight.device, encoder.conv1.weight.dtype
+    entering = [inputs[index]["encoder_hidden_states"] for index in batch]
+    wanted = [targets[index]["encoder_hidden_states"] for index in batch]
+    hidden = nn.utils.rnn.pad_sequence(entering, batch_first=True).to(device, dtype)
+    goal = nn.utils.rnn.pad_sequence(wanted, batch_first=True).to(device, dtype)
+    lengths = torch.tensor([len(item) for item in entering], device=device)
+    mask = torch.arange(hidden.shape[1], device=device) < lengths[:, None]
+    block_mask = encoder.block_mask(hidden, mask)
+    for layer in encoder.layers[-count:]:
+        hidden = layer(hidden, block_mask)
+    difference = encoder.layer_norm(hidden) - encoder.layer_norm(goal)
+    return difference[mask].float().square().mean()
+
+
+@torch.no_grad()
+def _mean_loss(encoder: SlamAsrEncoder, inputs: FeatureRows, targets: FeatureRows, count: int) -> float:
+    rows = range(min(64, len(inputs)))
+    return sum(float(_loss(encoder, inputs, targets, [index], count)) for index in rows) / len(rows)
+
+
+def _rate_factor(step: int, steps: int) -> float:
+    warmup = max(1, math.ceil(0.05 * steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def _checkpoint(path: Path, trained: dict[str, nn.Parameter], optimizer: Any, schedule: Any, step: int) -> None:
+    temporary = path.with_suffix(".tmp")
+    weights = {name: parameter.detach() for name, parameter in trained.items()}
+    state = {"weights": weights, "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "step": step}
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def _save(state: dict[str, torch.Tensor], path: Path) -> None:
+    temporary = path.with_suffix(".tmp")
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()},
+        temporary,
+        metadata={"format": "pt"},
+    )
+    os.replace(temporary, path)

@@ -1,0 +1,186 @@
+"""Data sets and encoder states that the runs of a study share."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+
+from trainers.build import build_processor
+from trainers.data.prepare import prepare
+from trainers.data.spec import DataSpec
+from trainers.depth import DepthProfile, choose_blocks, profile_encoder
+from trainers.encoder_loading import LoadedEncoder, load_encoder
+from trainers.feature_cache import FeatureCache, build_cache, estimate_cache
+from trainers.feature_cache.store import lock_file
+from trainers.files import write_json
+from trainers.recipe import Recipe
+from trainers.study.plan import PlannedRun
+from trainers.study.recipe import StudyRecipe
+
+DATA_SEED = 42  # which rows `max_samples` keeps must not differ between the seeds that are compared
+NEEDS_PROFILE = ("cosine", "angular", "cka")
+
+
+class StudyData:
+    """
+    Prepared data, block profiles and feature caches, each made once in a process and kept on disk for all.
+
+    Args:
+        runs: all runs of the study; a cache holds every depth that one of them needs.
+    """
+
+    def __init__(self, study: StudyRecipe, runs: Sequence[PlannedRun], quiet: bool = False) -> None:
+        self.study, self.runs, self.quiet = study, runs, quiet
+        self._rows: dict[str, Dataset] = {}
+        self._caches: dict[str, FeatureCache] = {}
+        self._profiles: dict[str, DepthProfile] = {}
+        self._encoder: tuple[str, LoadedEncoder] | None = None
+
+    def rows(self, recipe: Recipe, role: str) -> Dataset | None:
+        """The prepared data set of a role, or None where the recipe has none."""
+        specs = getattr(recipe, role)
+        return self.prepared(specs, role, recipe.max_bad_fraction) if specs else None
+
+    def prepared(self, specs: Sequence[DataSpec], role: str, max_bad_fraction: float = 0.01) -> Dataset:
+        """The rows of some sources, checked and filtered."""
+        mark = _mark([role, *map(dataclasses.asdict, specs), max_bad_fraction])
+        if mark not in self._rows:
+            folder = self.study.folder / "data" / mark[:16]
+            self._rows[mark], report = prepare(
+                specs, role, seed=DATA_SEED, max_bad_fraction=max_bad_fraction, output_dir=folder, quiet=self.quiet
+            )
+            if not self.quiet:
+                print(report.describe(), flush=True)
+        return self._rows[mark]
+
+    # ------------------------------------------------------------------ which blocks
+
+    def kept_blocks(self, run: PlannedRun, profile: DepthProfile | None = None) -> tuple[int, ...]:
+        """The encoder blocks that a run keeps.
+
+        Args:
+            profile: for selection by the loss without each block, which needs a trained model.
+        """
+        blocks = len(self.encoder(run.recipe).encoder.layers)
+        prune, method = run.recipe.prune_encoder_layers, run.point["selection"]
+        if isinstance(prune, list):
+            pruned = [index % blocks for index in prune]
+        else:
+            if method in NEEDS_PROFILE and prune:
+                profile = self.profile(run.recipe)
+            pruned = choose_blocks(method, prune, blocks, profile)
+        return tuple(index for index in range(blocks) if index not in pruned)
+
+    def profile(self, recipe: Recipe) -> DepthProfile:
+        """The similarity profile of a recipe's encoder on a sample of its training data."""
+        specs = [dataclasses.replace(spec, max_samples=None) for spec in recipe.train]
+        mark = _mark(
+            ["profile", self.encoder_mark(recipe), *map(dataclasses.asdict, specs), self.study.profile_samples]
+        )
+        if mark not in self._profiles:
+            path = self.study.folder / "profiles" / f"{mark[:16]}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with lock_file(path.with_suffix(".lock"), wait=True):
+                if not path.is_file():
+                    loaded = self.encoder(recipe)
+                    train = self.prepared(recipe.train, "train", recipe.max_bad_fraction)
+                    sample = sample_rows(train, self.study.profile_samples)
+                    profile = profile_encoder(
+                        loaded.encoder, sample, build_processor(recipe).extract_features, quiet=self.quiet
+                    )
+                    write_json(path, dataclasses.asdict(profile))
+                self._profiles[mark] = DepthProfile(**json.loads(path.read_text(encoding="utf-8")))
+        return self._profiles[mark]
+
+    # ------------------------------------------------------------------ encoder states
+
+    def encoder(self, recipe: Recipe) -> LoadedEncoder:
+        """The recipe's full encoder; the last one asked for stays in memory."""
+        mark = self.encoder_mark(recipe)
+        if self._encoder is None or self._encoder[0] != mark:
+            device = None if recipe.device == "auto" else recipe.device
+            loaded = load_encoder(recipe.audio_model, device=device, revision=recipe.audio_revision)
+            loaded.encoder.to(getattr(torch, recipe.dtype))
+            self._encoder = (mark, loaded)
+        return self._encoder[1]
+
+    def encoder_mark(self, recipe: Recipe) -> str:
+        """What tells one base encoder, and the form of its input, from another."""
+        unit = recipe.projector.downsample_rate if recipe.projector.type != "qformer" else 1
+        return _mark([recipe.audio_model, recipe.audio_revision, recipe.dtype, unit, recipe.pad_to_30s])
+
+    def features(self, recipe: Recipe, role: str, depths: Sequence[tuple[int, ...]]) -> FeatureCache:
+        """The cache of a role's data with `depths`, and with those that other runs on the same data and encoder need.
+
+        Depths that only a trained model can choose are not known beforehand; they get a cache of their own.
+        """
+        dataset = self.rows(recipe, role)
+        assert dataset is not None
+        wanted = (
+            {*depths, *self.known_depths(recipe, role)}
+            if set(depths) <= self.known_depths(recipe, role)
+            else set(depths)
+        )
+        mark = _mark([self.encoder_mark(recipe), role, *map(dataclasses.asdict, getattr(recipe, role)), sorted(wanted)])
+        if mark not in self._caches:
+            settings = self.study.cache
+            self._caches[mark] = build_cache(
+                features_folder(self.study),
+                dataset,
+                self.encoder(recipe).encoder,
+                build_processor(recipe),
+                sorted(wanted),
+                dtype=settings.dtype,
+                batch_seconds=settings.batch_seconds,
+                max_gigabytes=settings.max_gigabytes,
+                quiet=self.quiet,
+            )
+        return self._caches[mark]
+
+    def known_depths(self, recipe: Recipe, role: str) -> set[tuple[int, ...]]:
+        """Every set of kept blocks that the study's runs with this encoder and these data need."""
+        alike = [
+            run
+            for run in self.runs
+            if self.encoder_mark(run.recipe) == self.encoder_mark(recipe)
+            and getattr(run.recipe, role) == getattr(recipe, role)
+            and run.point["selection"] != "leave_one_out"
+        ]
+        plain = {self.kept_blocks(run) for run in alike if run.point["healing"] not in ("encoder", "lora")}
+        elastic = {self.elastic_depth(run, depth) for run in alike for depth in run.depths}
+        return plain | elastic
+
+    def elastic_depth(self, run: PlannedRun, depth: int | tuple[int, ...]) -> tuple[int, ...]:
+        """The blocks that one of an elastic run's depths keeps."""
+        blocks = len(self.encoder(run.recipe).encoder.layers)
+        pruned = {index % blocks for index in depth} if isinstance(depth, tuple) else set(range(blocks - depth, blocks))
+        return tuple(index for index in range(blocks) if index not in pruned)
+
+    def estimate(self, recipe: Recipe, role: str) -> str:
+        """How large the cache of a role will be, in words."""
+        dataset = self.rows(recipe, role)
+        assert dataset is not None
+        depths = len(self.known_depths(recipe, role))
+        encoder = self.encoder(recipe).encoder
+        found = estimate_cache(dataset["seconds"], depths, encoder, build_processor(recipe), self.study.cache.dtype)
+        return found.describe()
+
+
+def features_folder(study: StudyRecipe) -> Path:
+    """Where the study's feature caches are."""
+    return Path(study.cache.directory) if study.cache.directory is not None else study.folder / "features"
+
+
+def sample_rows(rows: Dataset, count: int) -> Dataset:
+    """A seeded choice of `count` rows."""
+    if len(rows) <= count:
+        return rows
+    return rows.shuffle(seed=DATA_SEED).select(range(count))
+
+
+def _mark(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,242 @@
+"""Doing the runs of a study, each once, whatever interrupts it."""
+
+import dataclasses
+import gc
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from trainers.depth import profile_encoder
+from trainers.errors import UserError
+from trainers.evaluate import evaluate, load_pipeline
+from trainers.provenance import hardware
+from trainers.recipe import Recipe
+from trainers.study.data import StudyData, sample_rows
+from trainers.study.elastic import ElasticRows
+from trainers.study.healed import healed_features, healed_model
+from trainers.study.plan import PlannedRun
+from trainers.study.recipe import StudyRecipe
+from trainers.study.state import claim, collect, read_failure, read_result, write_failure, write_result
+from trainers.train import run_training
+
+logger = logging.getLogger(__name__)
+
+FIGURES = ("wer", "wer_ci", "cer", "substitutions", "deletions", "insertions", "hits", "reference_words")
+BOOTSTRAP_SEED = 42
+
+
+def work(
+    study: StudyRecipe,
+    runs: Sequence[PlannedRun],
+    all_runs: Sequence[PlannedRun],
+    *,
+    retry_failed: bool = False,
+    quiet: bool = False,
+    report: Callable[[], Any] | None = None,
+) -> int:
+    """
+    Do every run of `runs` that is not finished, not failed before (unless `retry_failed`) and not being done elsewhere.
+
+    Args:
+        all_runs: the whole plan: what caches must hold, and what `results.jsonl` collects.
+        report: called after each run.
+    Returns:
+        The number of runs that failed here.
+    """
+    data = StudyData(study, all_runs, quiet)
+    failed = 0
+    tried: set[str] = set()
+    # Selection by the trained model's loss waits for that model: such runs come after the others.
+    for run in sorted(runs, key=lambda run: run.point["selection"] == "leave_one_out"):
+        if read_result(run) is not None or run.key in tried:
+            continue
+        tried.add(run.key)
+        if read_failure(run) is not None and not retry_failed:
+            logger.warning(f"{run.name} failed before and is left out; --retry-failed tries it again")
+            continue
+        with claim(run) as owned:
+            if not owned or read_result(run) is not None:  # another process has it, or had it
+                continue
+            if not quiet:
+                print(f"\n== {run.name}", flush=True)
+            started = time.monotonic()
+            try:
+                rows = perform(study, run, data)
+            except Exception as error:  # whatever it is, it is recorded and must not take the other runs with it
+                write_failure(run, error)
+                failed += 1
+                print(f"{run.name} failed: {error}", file=sys.stderr, flush=True)
+            else:
+                write_result(run, rows, time.monotonic() - started)
+                if not study.keep_checkpoints:
+                    _remove_checkpoints(run.folder / "model")
+        collect(study, all_runs)
+        if report is not None:
+            report()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return failed
+
+
+def perform(study: StudyRecipe, run: PlannedRun, data: StudyData) -> list[dict[str, Any]]:
+    """Train a run's model (or go on with it), score the saved model on sound, and return its result rows."""
+    if run.point["healing"] == "elastic":
+        return perform_elastic(run, data, study)
+    profile = leave_one_out_profile(run, data) if run.point["selection"] == "leave_one_out" else None
+    kept = data.kept_blocks(run, profile)
+    blocks = len(data.encoder(run.recipe).encoder.layers)
+    recipe = dataclasses.replace(run.recipe, test=[])
+    count = recipe.prune_encoder_layers if isinstance(recipe.prune_encoder_layers, int) else None
+    if count is None or kept != tuple(range(blocks - count)):
+        recipe = dataclasses.replace(
+            recipe, prune_encoder_layers=[index for index in range(blocks) if index not in kept]
+        )
+    model: SlamAsrForConditionalGeneration | None = None
+    if run.point["healing"] in ("encoder", "lora"):
+        model = healed_model(study, run, recipe, kept, data)
+        datasets = healed_features(study, run.recipe, model, data)
+    else:
+        datasets = datasets_for(study, run.recipe, kept, data)
+    training = run_training(recipe, resume=True, datasets=datasets, model=model)
+    del model
+    return score(run, recipe, training, data, run.folder)
+
+
+def perform_elastic(run: PlannedRun, data: StudyData, study: StudyRecipe) -> list[dict[str, Any]]:
+    """One projector for several depths; each depth of the saved model is then scored by itself."""
+    if not study.cache.enabled:
+        raise UserError("An elastic run needs the feature cache: set cache.enabled to true.")
+    depths = [data.elastic_depth(run, depth) for depth in run.depths]
+    # Its epochs are longer by the number of depths; it gets as many steps as a run of one depth.
+    recipe = dataclasses.replace(run.recipe, test=[], num_epochs=run.recipe.num_epochs / len(depths))
+    datasets: dict[str, Any] = {}
+    for role in ("train", "validation"):
+        if getattr(recipe, role):
+            cache = data.features(run.recipe, role, depths)
+            datasets[role] = ElasticRows([cache.dataset(depth) for depth in depths], in_turn=role != "train")
+    training = run_training(recipe, resume=True, datasets=datasets)
+    rows = []
+    for depth in run.depths:
+        prune = list(depth) if isinstance(depth, tuple) else depth
+        rows += score(run, recipe, training, data, run.folder / f"depth-{prune}", prune=prune)
+    return rows
+
+
+def datasets_for(study: StudyRecipe, recipe: Recipe, kept: tuple[int, ...], data: StudyData) -> dict[str, Any]:
+    """Training and validation data of a run: cached states at its depth, or sound without a cache."""
+    roles = [role for role in ("train", "validation") if getattr(recipe, role)]
+    if not study.cache.enabled:
+        return {role: data.rows(recipe, role) for role in roles}
+    return {role: data.features(recipe, role, [kept]).dataset(kept) for role in roles}
+
+
+def leave_one_out_profile(run: PlannedRun, data: StudyData) -> Any:
+    """The profile with losses, by the model of the unpruned projector-only run with the same data and seed.
+
+    Raises:
+        UserError: the study has no such run, or it is not finished.
+    """
+    wanted = {**run.point, "prune_encoder_layers": 0, "selection": "last", "healing": "none", "lora": False}
+    baseline = next((other for other in data.runs if other.point == wanted), None)
+    if baseline is None:
+        raise UserError(
+            "selection leave_one_out needs the unpruned projector-only run in the grid: add 0 to "
+            "grid.prune_encoder_layers and false to grid.lora."
+        )
+    if read_result(baseline) is None:
+        raise UserError(
+            f"selection leave_one_out needs {baseline.name}, which is not finished. Start the study again later."
+        )
+    folder = baseline.folder / "model"
+    model = SlamAsrForConditionalGeneration.from_pretrained(folder).eval()
+    processor = SlamAsrProcessor.from_pretrained(folder)
+    train = data.rows(run.recipe, "train")
+    assert train is not None
+    sample = sample_rows(train, data.study.profile_samples)
+    return profile_encoder(
+        model.audio_encoder, sample, processor.extract_features, model=model, processor=processor, quiet=data.quiet
+    )
+
+
+def score(
+    run: PlannedRun,
+    recipe: Recipe,
+    training: dict[str, Any],
+    data: StudyData,
+    folder: Path,
+    prune: int | list[int] | None = None,
+) -> list[dict[str, Any]]:
+    """Result rows of a trained run: the saved model, loaded anew (pruned further if `prune` says so), transcribes sound."""
+    role = "test" if run.recipe.test else "validation"
+    rows = data.rows(run.recipe, role)
+    assert rows is not None
+    model_folder = run.folder / "model"
+    evaluation = folder / "evaluation"
+    device = None if recipe.device == "auto" else recipe.device
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    pipe = load_pipeline(model_folder, device=device)
+    if prune is not None:
+        pipe.model.prune_encoder_layers(prune)
+    metrics = evaluate(
+        model_folder, rows, evaluation, pipe=pipe, batch_size=recipe.eval_batch_size, normalizer=recipe.normalizer,
+        seed=BOOTSTRAP_SEED, quiet=data.quiet,
+    )  # fmt: skip
+    report = pipe.model.parameter_report()
+    on_gpu = pipe.model.device.type == "cuda"
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in pipe.model.parameters())
+    memory = torch.cuda.max_memory_allocated() if on_gpu else weights
+    common = {
+        "name": run.name if prune is None else f"{run.name}@{prune}",
+        "run": str(evaluation.relative_to(data.study.folder)),
+        "key": run.key,
+        "audio_model": run.point["audio_model"],
+        "text_model": run.point["text_model"],
+        "prune_encoder_layers": run.point["prune_encoder_layers"] if prune is None else prune,
+        "kept_encoder_layers": pipe.model.config.kept_encoder_layers,
+        "encoder_layers": len(pipe.model.config.kept_encoder_layers),
+        "selection": run.point["selection"],
+        "healing": None if run.point["healing"] == "none" else run.point["healing"],
+        "lora": run.point["lora"],
+        "seed": run.point["seed"],
+        "split": role,
+        "steps": training["steps"],
+        "best_validation_wer": training["best_validation_wer"],
+        "train_seconds": training["train_seconds"],
+        "trainable_params": training["trainable_params"],
+        "total_params": report["total"],
+        "encoder_params": report["encoder"],
+        "saving": report["saving"],
+        "saving_paper": report["paper"]["saving"],
+        "eval_rtfx": metrics["eval_rtfx"],
+        "eval_rtf": 1 / metrics["eval_rtfx"],
+        "memory_gib": memory / 2**30,
+        "memory_kind": "peak of the GPU" if on_gpu else "weights",
+        "hardware": hardware(),
+    }
+    tables = metrics.get("by_language") or {}
+    if run.point["language"] != "all":
+        tables = {}
+    found = {run.point["language"]: metrics, **tables}
+    if len(tables) == 1:
+        found = tables
+    return [
+        {**common, "language": language, **{name: table[name] for name in FIGURES}} for language, table in found.items()
+    ]
+
+
+def _remove_checkpoints(folder: Path) -> None:
+    """Delete what only an unfinished run needs."""
+    from trainers.checkpoints import list_checkpoints, remove
+
+    for path in list_checkpoints(folder):
+        remove(path)
+    shutil.rmtree(folder / "best", ignore_errors=True)

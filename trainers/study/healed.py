@@ -1,0 +1,67 @@
+"""Healed encoders in a study: one for each set of kept blocks, shared by the runs that use it."""
+
+import copy
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+from modeling_slam_asr import SlamAsrForConditionalGeneration
+from trainers.build import build_model, build_processor
+from trainers.feature_cache import build_cache
+from trainers.feature_cache.store import lock_file
+from trainers.healing import heal, trained_blocks, untranscribed
+from trainers.recipe import Recipe
+from trainers.study.data import StudyData, features_folder
+from trainers.study.plan import PlannedRun
+from trainers.study.recipe import StudyRecipe
+
+
+def healed_model(
+    study: StudyRecipe, run: PlannedRun, recipe: Recipe, kept: tuple[int, ...], data: StudyData
+) -> SlamAsrForConditionalGeneration:
+    """The recipe's model with its pruned encoder healed; the first run that needs that encoder trains it."""
+    assert study.heal is not None
+    spec, method = study.heal, run.point["healing"]
+    rows = untranscribed(spec.speech, data.quiet) if spec.speech else data.rows(run.recipe, "train")
+    assert rows is not None
+    full = data.encoder(run.recipe).encoder
+    first = kept[: len(kept) - trained_blocks(spec, kept)]
+    whole = tuple(full.kept_layers)
+    cache = build_cache(
+        features_folder(study), rows, full, build_processor(recipe), [first, whole],
+        dtype=study.cache.dtype, batch_seconds=study.cache.batch_seconds, max_gigabytes=study.cache.max_gigabytes,
+        quiet=data.quiet,
+    )  # fmt: skip
+    mark = json.dumps([cache.folder.name, list(kept), method, asdict(spec)], sort_keys=True)
+    folder = study.folder / "healed" / hashlib.sha256(mark.encode()).hexdigest()[:16]
+    model = build_model(recipe)
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock_file(folder / "healing.lock", wait=True):
+        # Healing works on a float32 copy: small steps vanish in bfloat16 weights.
+        encoder = copy.deepcopy(model.audio_encoder).float()
+        heal(encoder, cache.dataset(first), cache.dataset(whole), spec, folder, method=method, quiet=data.quiet)
+    model.audio_encoder.load_state_dict(encoder.state_dict())
+    return model
+
+
+def healed_features(
+    study: StudyRecipe, recipe: Recipe, model: SlamAsrForConditionalGeneration, data: StudyData
+) -> dict[str, Any]:
+    """Training and validation data as the healed encoder sees them."""
+    kept = tuple(model.config.kept_encoder_layers)
+    found = {}
+    for role in ("train", "validation"):
+        rows = data.rows(recipe, role)
+        if rows is None:
+            continue
+        if not study.cache.enabled:
+            found[role] = rows
+            continue
+        cache = build_cache(
+            features_folder(study), rows, model.audio_encoder, build_processor(recipe), [kept],
+            dtype=study.cache.dtype, batch_seconds=study.cache.batch_seconds, max_gigabytes=study.cache.max_gigabytes,
+            quiet=data.quiet,
+        )  # fmt: skip
+        found[role] = cache.dataset(kept)
+    return found

@@ -1,0 +1,211 @@
+"""The runs of a study: the grid expanded, each run with its recipe and the hash of all that its result depends on."""
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from trainers.build import base_model
+from trainers.errors import UserError
+from trainers.provenance import file_sha256
+from trainers.recipe import DATA_ROLES, Recipe, apply_overrides, from_dict
+from trainers.study.recipe import StudyRecipe
+
+# Changing these changes no result.
+FREE_KEYS = (
+    "name", "output_dir", "num_workers", "device", "report_to", "logging_steps", "push_to_hub", "save_total_limit",
+    "save_steps", "checkpoint_form",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """
+    One run of a study.
+
+    Attributes:
+        point: its value on each axis of the grid.
+        recipe: its training recipe; `prune_encoder_layers` is a count until blocks are chosen by `selection`.
+        depths: for an elastic run, all that it serves, as values of `prune_encoder_layers`.
+        key: SHA-256 of all that the result depends on.
+        folder: where it is kept.
+    """
+
+    point: dict[str, Any]
+    recipe: Recipe
+    depths: tuple[Any, ...]
+    key: str
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name: readable, with the beginning of the key."""
+        return self.folder.name
+
+
+def plan_runs(study: StudyRecipe) -> list[PlannedRun]:
+    """Every run of the grid, once, in the grid's order (seeds last, so that each seed's comparison is complete early).
+
+    Raises:
+        UserError: a run's recipe is not valid.
+    """
+    runs: dict[str, PlannedRun] = {}
+    for point in grid_points(study):
+        recipe = run_recipe(study, point)
+        depths = (
+            tuple(_frozen(value) for value in study.grid.prune_encoder_layers) if point["healing"] == "elastic" else ()
+        )
+        key = run_key(study, point, recipe, depths)
+        folder = study.folder / "runs" / f"{run_name(point)}-{key[:8]}"
+        recipe.name, recipe.output_dir = folder.name, str(folder / "model")
+        runs.setdefault(key, PlannedRun(point, recipe, depths, key, folder))
+    if not runs:
+        raise UserError("The study has no run: `skip` leaves nothing of the grid.")
+    return list(runs.values())
+
+
+def grid_points(study: StudyRecipe) -> list[dict[str, Any]]:
+    """The grid's combinations without those that `skip` names and those that differ in name only."""
+    grid = study.grid
+    axes: dict[str, Sequence[Any]] = {
+        "seed": grid.seed,
+        "audio_model": grid.audio_model or [study.run.get("audio_model")],
+        "text_model": grid.text_model or [study.run.get("text_model")],
+        "language": grid.language,
+        "prune_encoder_layers": grid.prune_encoder_layers,
+        "selection": grid.selection,
+        "healing": grid.healing,
+        "lora": grid.lora,
+    }
+    points: dict[str, dict[str, Any]] = {}
+    for values in itertools.product(*axes.values()):
+        point = dict(zip(axes, values, strict=True))
+        if any(matches(point, condition) for condition in study.skip):
+            continue
+        if point["healing"] == "elastic":
+            point["prune_encoder_layers"] = 0
+            point["selection"] = "last"
+        elif isinstance(point["prune_encoder_layers"], list):
+            point["selection"] = "listed"
+        elif point["prune_encoder_layers"] == 0:
+            point["selection"], point["healing"] = "last", "none"
+        points.setdefault(json.dumps(point, sort_keys=True), point)
+    return list(points.values())
+
+
+def matches(point: Mapping[str, Any], condition: Mapping[str, Any]) -> bool:
+    """Whether a point has all the values of a condition; a list in it means any of them."""
+
+    def fits(name: str, wanted: Any) -> bool:
+        value = point[name]
+        return value == wanted or (isinstance(wanted, list) and value in wanted)
+
+    return all(fits(name, wanted) for name, wanted in condition.items())
+
+
+def run_recipe(study: StudyRecipe, point: Mapping[str, Any]) -> Recipe:
+    """The training recipe of one point of the grid: `run`, the rules that fit, and the point's own values."""
+    values = dict(study.run)
+    values.setdefault("checkpoint_form", "adapter")  # two hundred copies of a 3B model are nobody's wish
+    for name in ("audio_model", "text_model", "seed", "prune_encoder_layers"):
+        values[name] = point[name]
+    if not point["lora"]:
+        values["lora"] = None
+    elif not values.get("lora"):
+        values["lora"] = {}
+    for rule in study.rules:
+        if matches(point, rule.when):
+            values = apply_overrides(values, [f"{key}={json.dumps(value)}" for key, value in rule.set.items()])
+    if point["language"] != "all":
+        roles = [role for role in DATA_ROLES if values.get(role)]
+        values = apply_overrides(values, [f"{role}.language={json.dumps(point['language'])}" for role in roles])
+    if point["healing"] in ("encoder", "lora"):
+        values["checkpoint_form"] = "standalone"  # the healed blocks are in no repository
+    try:
+        recipe = from_dict(values)
+    except UserError as error:
+        raise UserError(f"The run {run_name(point)} of the study: {error}") from error
+    if not recipe.test and not recipe.validation:
+        raise UserError("run.test is empty: a study needs data to score its runs on.")
+    return recipe
+
+
+def run_key(study: StudyRecipe, point: Mapping[str, Any], recipe: Recipe, depths: tuple[Any, ...]) -> str:
+    """SHA-256 over recipe, selection, healing, base weights and data lists, as far as they can be read without a network."""
+    values = {name: value for name, value in recipe.to_dict().items() if name not in FREE_KEYS}
+    for name in ("audio_model", "text_model"):  # by content, so that a folder may move
+        values[name] = folder_mark(base_model(values[name])) or values[name]
+    for role in DATA_ROLES:
+        values[role] = [{**spec, "dataset": folder_mark(spec["dataset"]) or spec["dataset"]} for spec in values[role]]
+    content: dict[str, Any] = {
+        "recipe": values,
+        "selection": [
+            point["selection"],
+            study.profile_samples if point["selection"] not in ("last", "listed") else None,
+        ],
+        "healing": [point["healing"], depths, vars(study.heal) if point["healing"] in ("encoder", "lora") else None],
+        "features": study.cache.dtype if study.cache.enabled else None,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=vars).encode()).hexdigest()
+
+
+@lru_cache(maxsize=256)
+def folder_mark(name: str) -> str:
+    """What a path holds: a file's SHA-256; a folder's weights, configurations and tables, and its other files' sizes.
+
+    Empty for what is not on this machine: a Hub repository's name (its `revision` pins it) or the embedded corpus.
+    """
+    path = Path(name)
+    if path.is_file():
+        return file_sha256(path)
+    if not path.is_dir():
+        return ""
+    read = (".safetensors", ".json", ".jsonl", ".csv", ".tsv")
+    lines = [
+        f"{file.relative_to(path).as_posix()} {file_sha256(file) if file.suffix in read else file.stat().st_size}"
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def run_name(point: Mapping[str, Any]) -> str:
+    """A short readable name of a point, such as `whisper-small-da-prune2-lora-seed42`."""
+    prune = point["prune_encoder_layers"]
+    parts = [str(point["audio_model"]).rstrip("/").split("/")[-1]]
+    parts += [point["language"]] if point["language"] != "all" else []
+    parts += [
+        "elastic"
+        if point["healing"] == "elastic"
+        else f"prune{'_'.join(map(str, prune)) if isinstance(prune, list) else prune}"
+    ]
+    parts += [point["selection"]] if point["selection"] not in ("last", "listed") else []
+    parts += [f"healed_{point['healing']}"] if point["healing"] in ("encoder", "lora") else []
+    parts += ["lora" if point["lora"] else "projector", f"seed{point['seed']}"]
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(parts))
+
+
+def in_shard(runs: Sequence[PlannedRun], shard: tuple[int, int] | None) -> list[PlannedRun]:
+    """The runs of one machine: every n-th, beginning with the i-th; all without a shard."""
+    return list(runs) if shard is None else list(runs[shard[0] - 1 :: shard[1]])
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`2/5` as (2, 5).
+
+    Raises:
+        UserError: it is not of that form, or there is no such shard.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise UserError(f"--shard {text!r}: give which of how many machines, such as 1/4, 2/4, 3/4 and 4/4.")
+    return int(match[1]), int(match[2])
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

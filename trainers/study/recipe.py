@@ -1,0 +1,126 @@
+"""A study as a YAML file: a training recipe, the grid of what varies, and rules for what varies with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from trainers.errors import UserError
+from trainers.healing import HealSpec
+from trainers.recipe import apply_overrides, find_recipe, merge, read_yaml
+from trainers.schema import build, nearest
+
+Selection = Literal["last", "evenly_spaced", "cosine", "angular", "cka", "leave_one_out"]
+Healing = Literal["none", "encoder", "lora", "elastic"]
+
+
+@dataclass
+class GridSpec:
+    """What varies; every combination is a run. Empty lists of models mean the one of `run`.
+
+    `language` "all" is the data as they are; another value keeps that language of the embedded corpus, and labels other
+    data. `healing` says what is done to the pruned encoder before the projector is trained (see `heal`); `elastic` is one
+    projector for all the depths of the grid. Ways to choose or heal make no difference to an encoder that is not pruned,
+    so there they are one run.
+    """
+
+    audio_model: list[str] = field(default_factory=list)
+    text_model: list[str] = field(default_factory=list)
+    prune_encoder_layers: list[int | list[int]] = field(default_factory=lambda: [0])
+    selection: list[Selection] = field(default_factory=lambda: ["last"])
+    lora: list[bool] = field(default_factory=lambda: [False, True])
+    healing: list[Healing] = field(default_factory=lambda: ["none"])
+    language: list[str] = field(default_factory=lambda: ["all"])
+    seed: list[int] = field(default_factory=lambda: [42])
+
+    def __post_init__(self) -> None:
+        for name in ("prune_encoder_layers", "selection", "lora", "healing", "language", "seed"):
+            if not getattr(self, name):
+                raise UserError(f"grid.{name} is empty: name at least one value.")
+
+
+@dataclass
+class Rule:
+    """Keys of the training recipe (dotted) to `set` in the runs whose grid values are those of `when` (one, or a list)."""
+
+    when: dict[str, Any]
+    set: dict[str, Any]
+
+
+@dataclass
+class CacheSpec:
+    """The feature cache of a study; `directory` is the study's own when None, `max_gigabytes` counts each data set."""
+
+    enabled: bool = True
+    directory: str | None = None
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    max_gigabytes: float | None = 50.0
+    batch_seconds: float = 60.0
+
+
+@dataclass
+class StudyRecipe:
+    """
+    A study.
+
+    `run` holds a training recipe's keys, with `base` to start from another. `skip` lists grid values whose combination is
+    left out. `profile_samples` is the number of training utterances that block selection looks at.
+    """
+
+    run: dict[str, Any]
+    name: str = "study"
+    output_dir: str = ""
+    grid: GridSpec = field(default_factory=GridSpec)
+    rules: list[Rule] = field(default_factory=list)
+    skip: list[dict[str, Any]] = field(default_factory=list)
+    cache: CacheSpec = field(default_factory=CacheSpec)
+    heal: HealSpec | None = None
+    profile_samples: int = 64
+    keep_checkpoints: bool = False
+
+    def __post_init__(self) -> None:
+        self.output_dir = self.output_dir or f"studies/{self.name}"
+        names = list(GridSpec.__dataclass_fields__)
+        for where, conditions in (("rules", [rule.when for rule in self.rules]), ("skip", self.skip)):
+            for condition in conditions:
+                for name in condition:
+                    if name not in names:
+                        raise UserError(
+                            f"{where}: {name!r} is no axis of the grid.{nearest(name, names)} Axes: {', '.join(names)}."
+                        )
+        if set(self.grid.healing) & {"encoder", "lora"} and self.heal is None:
+            raise UserError(
+                f"grid.healing is {self.grid.healing}, but there is no `heal`: say on which speech, for instance "
+                "`heal: {train: {dataset: data/untranscribed.jsonl}}`."
+            )
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of the study is."""
+        return Path(self.output_dir)
+
+
+def load_study(source: str | Path, overrides: Sequence[str] = ()) -> StudyRecipe:
+    """The study in a YAML file, or of that name among those that come with the project, with `key=value` overrides.
+
+    Raises:
+        UserError: no such recipe, or a key or value that does not fit.
+    """
+    path = find_recipe(source)
+    try:
+        values = apply_overrides(read_yaml(path), overrides)
+        run = values.get("run")
+        if run is None:
+            raise UserError(
+                "it has no `run`, so it is no study (`slam-asr train` takes recipes of one run). A study says what its runs "
+                "share under `run:` and what varies under `grid:`."
+            )
+        if isinstance(run, str):
+            run = {"base": run}
+        if isinstance(run, dict) and "base" in run:
+            base = path.parent / str(run["base"])
+            rest = {name: value for name, value in run.items() if name != "base"}
+            values["run"] = merge(read_yaml(base if base.is_file() else find_recipe(str(run["base"]))), rest)
+        return build(StudyRecipe, values)
+    except UserError as error:
+        raise UserError(f"Study {path.name}: {error}") from error

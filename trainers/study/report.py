@@ -1,0 +1,162 @@
+"""`report.md` of a study: what was run, tables by language, plots, and the paper's claims with verdicts."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from trainers.files import write_text
+from trainers.study.claims import Claim, read_claims
+from trainers.study.pairs import paired_intervals
+from trainers.study.plan import PlannedRun
+from trainers.study.plots import COSTS, LANGUAGES, plot_error_types, plot_pareto, plot_wer_by_depth, system_name
+from trainers.study.recipe import StudyRecipe
+from trainers.study.state import collect, read_failure, read_result
+
+Row = Mapping[str, Any]
+
+
+def write_report(study: StudyRecipe, runs: Sequence[PlannedRun]) -> Path:
+    """Collect the results and write `results.jsonl`, `report.md` and the plots into the study's folder."""
+    rows = collect(study, runs)
+    folder = study.folder
+    pictures = draw(rows, folder) if rows else []
+    normalizer = study.run.get("normalizer")
+    claims = read_claims(rows, paired_intervals(folder, normalizer if isinstance(normalizer, str) else None))
+    text = render(study, runs, rows, claims, pictures)
+    return write_text(folder / "report.md", text)
+
+
+def draw(rows: Sequence[Row], folder: Path) -> list[tuple[str, str]]:
+    """The plots' file names, each with what it shows."""
+    # A result of all languages together says nothing that those by language do not.
+    shown = [row for row in rows if row["language"] != "all"] or list(rows)
+    plot_wer_by_depth(shown, folder / "wer_by_depth.svg")
+    plot_error_types(shown, folder / "error_types.svg")
+    pictures = [
+        (
+            "wer_by_depth.svg",
+            "Word error rate by number of encoder layers; bars are 95 % intervals over test utterances",
+        ),
+        ("error_types.svg", "Kinds of word errors, per reference word, seeds together"),
+    ]
+    for cost, (label, _) in COSTS.items():
+        if any(row.get(cost) is not None for row in shown):
+            plot_pareto(shown, cost, folder / f"wer_by_{cost}.svg")
+            pictures.append(
+                (
+                    f"wer_by_{cost}.svg",
+                    f"Word error rate against {label}; the line joins systems that none beats in both",
+                )
+            )
+    return pictures
+
+
+def render(
+    study: StudyRecipe,
+    runs: Sequence[PlannedRun],
+    rows: Sequence[Row],
+    claims: Sequence[Claim],
+    pictures: Sequence[tuple[str, str]],
+) -> str:
+    """The report as Markdown."""
+    finished = sum(read_result(run) is not None for run in runs)
+    failures = [(run.name, failure) for run in runs if (failure := read_failure(run)) is not None]
+    parts = [f"# {study.name}", "", f"{finished} of {len(runs)} runs are finished, {len(failures)} failed."]
+    if finished < len(runs):
+        parts.append("The study is not complete: tables and verdicts rest on what is there.")
+    parts += ["", "## The paper's claims, read against these runs", "", claims_table(claims)]
+    for name, caption in pictures:
+        parts += ["", f"![{caption}]({name})", "", f"*{caption}.*"]
+    for (audio_model, language), own in _groups(rows).items():
+        title = LANGUAGES.get(language, language)
+        parts += ["", f"## {title}, {str(audio_model).rstrip('/').split('/')[-1]}", "", results_table(own)]
+    if failures:
+        parts += ["", "## Failed runs", ""]
+        parts += [f"- {name}: {failure['error']} (tried {failure['attempts']} x)" for name, failure in failures]
+        parts += ["", "`--retry-failed` tries them again."]
+    parts += ["", "## How this was made", "", *(f"- {line}" for line in facts(study, rows))]
+    return "\n".join(parts) + "\n"
+
+
+def claims_table(claims: Sequence[Claim]) -> str:
+    """Claims, findings and verdicts as a table."""
+    lines = ["| claim | found here | verdict |", "| --- | --- | --- |"]
+    lines += [f"| {claim.statement} | {claim.found} | **{claim.verdict}** |" for claim in claims]
+    lines += [
+        "",
+        "*Agree*: the 95 % interval of the relative change excludes 0 and its estimate lies where the claim says. *Disagree*: "
+        "the interval lies outside of that. Anything else is not enough evidence. Intervals are paired: both systems "
+        "transcribed the same utterances, which are resampled together. The spread over seeds is added.",
+    ]
+    return "\n".join(lines)
+
+
+def results_table(rows: Sequence[Row]) -> str:
+    """One line a system and depth, the mean over seeds; the interval is that of the utterances, averaged over seeds."""
+    lines = [
+        "| system | layers | seeds | WER | 95 % interval | CER | sub | del | ins | parameters | fewer | x real time | trained in |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    systems: dict[tuple[str, int, str], list[Row]] = {}
+    for row in rows:
+        systems.setdefault((system_name(row), row["encoder_layers"], str(row.get("kept_encoder_layers"))), []).append(
+            row
+        )
+    best = min(_mean(row["wer"] for row in own) for own in systems.values())
+    for (name, layers, _), own in sorted(systems.items(), key=lambda item: (item[0][0], -item[0][1], item[0][2])):
+        wer = _mean(row["wer"] for row in own)
+        shown = f"**{wer:.4f}**" if wer == best else f"{wer:.4f}"
+        intervals = [row["wer_ci"] for row in own if row["wer_ci"]]
+        low, high = (_mean(each[side] for each in intervals) if intervals else float("nan") for side in (0, 1))
+        shares = " | ".join(
+            f"{_mean(row[kind] / max(row['reference_words'], 1) for row in own):.4f}"
+            for kind in ("substitutions", "deletions", "insertions")
+        )
+        first = own[0]
+        lines.append(
+            f"| {name} | {layers} | {len(own)} | {shown} | {low:.4f}-{high:.4f} | {_mean(row['cer'] for row in own):.4f} "
+            f"| {shares} | {first['total_params'] / 1e6:.2f} M | {100 * first['saving']:.1f} % "
+            f"| {_mean(row['eval_rtfx'] for row in own):.1f} | {_mean(row['train_seconds'] for row in own) / 60:.1f} min |"
+        )
+    words = rows[0]["reference_words"]
+    lines += [
+        "",
+        f"Substitutions, deletions and insertions per reference word ({words} words); *fewer*: against the unpruned model.",
+    ]
+    lines += ["Bold: the lowest WER of the table, which need not differ from its neighbours."]
+    return "\n".join(lines)
+
+
+def facts(study: StudyRecipe, rows: Sequence[Row]) -> list[str]:
+    """What a reader needs to judge and repeat the figures."""
+    grid = ", ".join(f"{name} {value}" for name, value in vars(study.grid).items() if value)
+    cache = (
+        f"{study.cache.dtype} encoder states from one pass of the encoder" if study.cache.enabled else "sound, no cache"
+    )
+    machines = sorted(
+        {f"{row['hardware']['device']}, {row['hardware']['cores']} cores" for row in rows if row.get("hardware")}
+    )
+    memory = sorted({str(row["memory_kind"]) for row in rows if row.get("memory_kind")})
+    seconds = sum({row["key"]: row["train_seconds"] for row in rows}.values())
+    return [
+        f"Grid: {grid}.",
+        f"Trained from {cache}; scored on sound by the saved models, each loaded anew.",
+        f"Training time of all runs: {seconds / 3600:.2f} h. Machines: {'; '.join(machines) or 'none yet'}.",
+        f"Memory is that of: {', '.join(memory) or 'nothing yet'}.",
+        f"torch {torch.__version__}, transformers {transformers.__version__}.",
+    ]
+
+
+def _groups(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["audio_model"], row["language"]), []).append(row)
+    return groups
+
+
+def _mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return sum(numbers) / len(numbers)
