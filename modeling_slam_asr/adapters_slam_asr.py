@@ -205,4 +205,9 @@ def _peft_settings(model: Any, adapter: str) -> dict[str, Any]:
 
 
 def _for_json(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: sorted(value) if isinstance(value, set) else value for name, value in settings.items()}
+    """Names of modules, which PEFT holds as sets, in a fixed order."""
+    names = ("target_modules", "exclude_modules")
+    return {
+        name: sorted(value) if isinstance(value, set) or (name in names and isinstance(value, list)) else value
+        for name, value in settings.items()
+    }

@@ -269,7 +269,7 @@ class SlamAsrPreTrainedModel(LoraMixin, PreTrainedModel):  # type: ignore[misc] 
     @classmethod
     def _from_adapter(cls, path: Any, config: SlamAsrConfig, hub: dict[str, Any], kwargs: dict[str, Any]) -> Any:
         for name in kwargs:
-            if name not in (*_PART_OPTIONS, *_WITHOUT_EFFECT, *hub) and not name.startswith("_"):
+            if name not in (*_PART_OPTIONS, *_WITHOUT_EFFECT, *HUB_ARGUMENTS) and not name.startswith("_"):
                 raise ValueError(unknown_key("option of from_pretrained", name, [*_PART_OPTIONS, *HUB_ARGUMENTS]))
         base_hub = {name: value for name, value in hub.items() if name not in ("revision", "subfolder")}
         model = cls._assemble(config, base_hub, **{name: kwargs[name] for name in _PART_OPTIONS if name in kwargs})
@@ -312,6 +312,7 @@ class SlamAsrPreTrainedModel(LoraMixin, PreTrainedModel):  # type: ignore[misc] 
             raise ValueError(f"{folder} is a file; a checkpoint is a folder. Name another place.")
         folder.mkdir(parents=True, exist_ok=True)
         before = self.config.checkpoint_form, self.config.lora, self.config.encoder_lora
+        earlier = {file: _version(file) for file in folder.glob("model*.safetensors*")}
         state = self._state_to_save(state_dict, checkpoint_form, merge_lora)
         self.config.checkpoint_form = checkpoint_form
         if merge_lora:
@@ -321,6 +322,9 @@ class SlamAsrPreTrainedModel(LoraMixin, PreTrainedModel):  # type: ignore[misc] 
         finally:
             self.config.checkpoint_form, self.config.lora, self.config.encoder_lora = before
         if is_main_process:
+            for file, version in earlier.items():
+                if file.exists() and _version(file) == version:
+                    file.unlink()  # of an earlier save in one file, or in shards: loading would prefer it
             self._save_lora_folders(folder, checkpoint_form)
             for source in Path(__file__).parent.glob("*_slam_asr.py"):
                 if source.resolve() != (folder / source.name).resolve():
@@ -363,7 +367,7 @@ class SlamAsrPreTrainedModel(LoraMixin, PreTrainedModel):  # type: ignore[misc] 
                 state = merged_state(model, state, f"{part}.")
             else:
                 state = without_other_adapters(model, f"{part}.", state, keep=own)
-        return state
+        return dict(sorted(state.items()))  # shards hold the same tensors however the model came about
 
     def _save_lora_folders(self, folder: Path, checkpoint_form: str) -> None:
         config = self.config
@@ -389,6 +393,11 @@ def _shapes(info: dict[str, Any]) -> list[str]:
         f"{name} (checkpoint {tuple(stored)}, model {tuple(wanted)})"
         for name, stored, wanted in info["mismatched_keys"]
     ]
+
+
+def _version(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def _identifier(model: str | os.PathLike[str]) -> str:

@@ -99,7 +99,7 @@ def test_unknown_keys_are_errors(key: str, nearest: str | None) -> None:
 
 
 def test_wrong_values() -> None:
-    with pytest.raises(ValueError, match="projector_type='linear' is unknown. Choose one of concat_linear"):
+    with pytest.raises(ValueError, match=r"projector_type=.linear. is unknown\. Choose one of concat_linear"):
         config(projector_type="linear")
     with pytest.raises(ValueError, match="checkpoint_form"):
         config(checkpoint_form="merged")
