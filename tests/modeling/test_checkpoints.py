@@ -186,7 +186,13 @@ def test_peak_memory_is_that_of_the_weights(
     folder = tmp_path_factory.mktemp("memory")
     tiny_model.save_pretrained(folder / "tiny")
     width = {"d_model": 512, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048, "encoder_layers": 8}
-    decoder = {"decoder_layers": 1, "decoder_ffn_dim": 64, "decoder_attention_heads": 8, "vocab_size": 100, "pad_token_id": 0}
+    decoder = {
+        "decoder_layers": 1,
+        "decoder_ffn_dim": 64,
+        "decoder_attention_heads": 8,
+        "vocab_size": 100,
+        "pad_token_id": 0,
+    }
     WhisperModel(WhisperConfig(**width, **decoder)).save_pretrained(folder / "whisper")
     llama = LlamaConfig(
         vocab_size=2000, hidden_size=512, intermediate_size=2048, num_hidden_layers=6, num_attention_heads=8

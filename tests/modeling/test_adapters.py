@@ -1,0 +1,155 @@
+"""LoRA's life: adding, merging, unloading, switching; what is trained; what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+
+from modeling_slam_asr import SlamAsrForConditionalGeneration as Model
+
+from .conftest import LORA, stir_lora
+
+KINDS = {
+    "LoRA": LORA,
+    "DoRA": {**LORA, "use_dora": True},
+    "rsLoRA": {**LORA, "use_rslora": True},
+    "all linear": {**LORA, "target_modules": "all-linear"},
+    "a LoraConfig": peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "up_proj"]),
+}
+
+
+def logits(model: Any, batch: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**{name: value for name, value in batch.items() if name != "labels"}).logits
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_merge_and_unload(kind: str, make_tiny_model: Callable[..., Any], batch: Any, tmp_path: Path) -> None:
+    model = make_tiny_model(lora=KINDS[kind], encoder_lora=LORA)
+    stir_lora(model)
+    adapted = logits(model, batch)
+    base = logits(make_tiny_model(), batch)
+    assert not torch.allclose(adapted, base, atol=1e-3)
+    model.save_pretrained(tmp_path / "kept")
+    assert torch.allclose(logits(Model.from_pretrained(tmp_path / "kept"), batch), adapted, atol=1e-5)
+
+    model.merge_lora()
+    assert torch.allclose(logits(model, batch), adapted, atol=1e-4)
+    assert model.config.lora is None and model.config.encoder_lora is None
+    assert not any("lora" in name or "base_layer" in name for name in model.state_dict())
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == {
+        name for name, _ in model.named_parameters() if name.startswith("projector.")
+    }
+    model.save_pretrained(tmp_path / "merged")
+    assert torch.allclose(logits(Model.from_pretrained(tmp_path / "merged"), batch), adapted, atol=1e-4)
+
+    loaded = Model.from_pretrained(tmp_path / "kept")
+    loaded.unload_lora()
+    assert torch.equal(logits(loaded, batch), base)
+    loaded.add_lora({"r": 2}, {"r": 2})
+    assert loaded.config.lora["r"] == 2 and loaded.parameter_report()["lora"] > 0
+    with pytest.raises(ValueError, match="has LoRA already"):
+        loaded.add_lora({"r": 2})
+
+
+def test_switching(make_tiny_model: Callable[..., Any], batch: Any, tmp_path: Path) -> None:
+    """One pair of base models serves several languages: each adapter brings its projector and its LoRA."""
+    expected = {}
+    for seed, (name, lora) in enumerate((("da", LORA), ("nl", {"r": 2, "use_dora": True}), ("en", None))):
+        model = make_tiny_model(lora=lora)
+        stir_lora(model)
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            model.projector.linear2.weight.normal_()
+        model.save_pretrained(tmp_path / name, checkpoint_form="adapter")
+        expected[name] = logits(model, batch)
+    for own in ("da", "en"):
+        server = Model.from_pretrained(tmp_path / own)
+        others = [name for name in expected if name != own]
+        for name in others:
+            server.load_adapter(tmp_path / name, name)
+            assert torch.allclose(logits(server, batch), expected[own], atol=1e-5)
+        for name in (*others, "default", *others[::-1], "default"):
+            server.set_adapter(name)
+            assert server.active_adapter == name
+            wanted = expected[own if name == "default" else name]
+            assert torch.allclose(logits(server, batch), wanted, atol=1e-5), (own, name)
+            trained = {n for n, p in server.named_parameters() if p.requires_grad and "lora_" in n}
+            assert all(name in n.split(".") for n in trained)
+        for form in ("adapter", "standalone"):
+            server.save_pretrained(tmp_path / "again", checkpoint_form=form)
+            assert torch.allclose(logits(Model.from_pretrained(tmp_path / "again"), batch), expected[own], atol=1e-5)
+        server.set_adapter(others[0])
+        with pytest.raises(ValueError, match=r"set_adapter\('default'\)"):
+            server.save_pretrained(tmp_path / "again")
+        with pytest.raises(ValueError, match="no adapter 'fy'; loaded are default"):
+            server.set_adapter("fy")
+        with pytest.raises(ValueError, match="cannot be named"):
+            server.load_adapter(tmp_path / "nl", others[0])
+        server.merge_lora()
+        assert torch.allclose(logits(server, batch), expected[others[0]], atol=1e-4)
+    with pytest.raises(ValueError, match="kept_encoder_layers"):
+        make_tiny_model(prune_encoder_layers=1).load_adapter(tmp_path / "nl", "nl")
+
+
+def test_what_is_trained_and_what_is_in_training_mode(make_tiny_model: Callable[..., Any]) -> None:
+    model = make_tiny_model(lora={**LORA, "lora_dropout": 0.5}, encoder_lora=LORA)
+    assert not model.training
+    model.train()
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert trained and all(name.startswith("projector.") or "lora_" in name for name in trained)
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Dropout) and ("lora_" in name or name.startswith("projector.")):
+            assert module.training, name
+        elif not name.startswith("projector") and isinstance(module, torch.nn.LayerNorm):
+            assert not module.training, name
+    model.eval()
+    assert not any(module.training for module in model.modules())
+
+
+def test_lora_dropout_is_active_in_training_only(make_tiny_model: Callable[..., Any], batch: Any) -> None:
+    for extra in ({}, {"use_dora": True}):
+        model = make_tiny_model(lora={**LORA, "lora_dropout": 0.9, **extra}, projector_dropout=0.0)
+        stir_lora(model)
+        assert torch.equal(logits(model, batch), logits(model, batch))
+        model.train()
+        assert not torch.equal(logits(model, batch), logits(model, batch))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rank": 8}, "Did you mean 'r'"),
+        ({"r": 8, "lora_alfa": 3}, "Did you mean 'lora_alpha'"),
+        ({"r": 8, "modules_to_save": ["lm_head"]}, "modules_to_save is not supported"),
+        ({"r": 8, "bias": "all"}, "bias='all' is not supported"),
+        ({"r": 8, "init_lora_weights": "pissa"}, "changes the base weights"),
+        ({"r": 0}, "`r` should be a positive integer"),
+        ({"r": 8, "target_modules": ["query"]}, "not found in the base model"),
+    ],
+)
+def test_settings_that_are_refused(settings: dict[str, Any], message: str, make_tiny_model: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_tiny_model(lora=settings)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="4-bit weights of bitsandbytes are tested on a GPU")
+def test_qlora(make_tiny_model: Callable[..., Any], batch: Any, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    from transformers import BitsAndBytesConfig
+
+    quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)
+    model = make_tiny_model(lora=LORA, quantization_config=quantization, device_map="cuda", dtype=torch.bfloat16)
+    inputs = batch.to("cuda")
+    model.train()
+    model(**inputs).loss.backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    model.eval()
+    model.save_pretrained(tmp_path, checkpoint_form="adapter")
+    loaded = Model.from_pretrained(tmp_path, quantization_config=quantization, device_map="cuda")
+    assert torch.allclose(logits(loaded, inputs), logits(model, inputs), atol=1e-2)
+    with pytest.raises(ValueError, match="is quantized"):
+        model.save_pretrained(tmp_path / "full")

@@ -1,0 +1,223 @@
+"""What transformers' own common model tests ask of a model, where it applies."""
+
+import copy
+import inspect
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from modeling_slam_asr import SlamAsrForConditionalGeneration as Model
+
+from .conftest import LORA, noise, stir_lora
+
+
+def forward(model: Any, batch: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**{name: value for name, value in batch.items() if name != "labels"}).logits
+
+
+def test_forward_signature_and_output(tiny_model: Any, batch: Any) -> None:
+    parameters = list(inspect.signature(tiny_model.forward).parameters)
+    assert parameters[:3] == ["input_ids", "attention_mask", "input_features"]
+    output = tiny_model(**batch)
+    assert output.loss.ndim == 0 and output[0] is output.loss
+    assert isinstance(tiny_model.config.to_json_string(), str)
+    assert tiny_model.main_input_name == "input_features" and tiny_model.can_generate()
+    states = tiny_model(**batch, output_hidden_states=True).hidden_states
+    assert len(states) == tiny_model.config.text_config.num_hidden_layers + 1
+
+
+def test_determinism_and_no_side_effects(tiny_model: Any, batch: Any) -> None:
+    before = {name: value.clone() for name, value in batch.items()}
+    assert torch.equal(forward(tiny_model, batch), forward(tiny_model, batch))
+    assert all(torch.equal(before[name], value) for name, value in batch.items())
+
+
+def test_logits_of_labelled_positions_are_those_of_the_whole(tiny_model: Any, batch: Any) -> None:
+    with torch.no_grad():
+        output = tiny_model(**batch)
+        whole = forward(tiny_model, batch)
+    positions = (batch["labels"][:, 1:] != -100).any(0).nonzero().squeeze(-1)
+    assert torch.allclose(output.logits, whole[:, positions], atol=1e-6)
+    expected = torch.nn.functional.cross_entropy(whole[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten())
+    assert torch.allclose(output.loss, expected, atol=1e-6)
+    total = tiny_model(**batch, num_items_in_batch=7).loss
+    assert torch.allclose(total * 7, expected * (batch["labels"][:, 1:] != -100).sum(), atol=1e-4)
+
+
+def test_generating_by_hand_equals_generate(tiny_model: Any, tiny_processor: Any) -> None:
+    inputs = tiny_processor(noise(0.6))
+    generated = tiny_model.generate(**inputs, max_new_tokens=4)
+    with torch.no_grad():
+        output = tiny_model(**inputs, use_cache=True)
+        tokens = []
+        for _ in range(generated.shape[1]):
+            tokens.append(output.logits[:, -1].argmax(-1, keepdim=True))
+            output = tiny_model(input_ids=tokens[-1], past_key_values=output.past_key_values, use_cache=True)
+    assert torch.equal(torch.cat(tokens, dim=1), generated)
+
+
+def test_static_cache(tiny_model: Any, tiny_processor: Any) -> None:
+    inputs = tiny_processor([noise(0.6), noise(1.1)])
+    expected = tiny_model.generate(**inputs, max_new_tokens=6)
+    assert torch.equal(tiny_model.generate(**inputs, max_new_tokens=6, cache_implementation="static"), expected)
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compile(backend: str, make_tiny_model: Callable[..., Any], batch: Any) -> None:
+    model = make_tiny_model(lora=LORA)
+    stir_lora(model)
+    expected, loss = forward(model, batch), model(**batch).loss
+    compiled = torch.compile(model, backend=backend)
+    assert torch.allclose(forward(compiled, batch), expected, atol=1e-5)
+    assert torch.allclose(compiled(**batch).loss, loss, atol=1e-5)
+    torch.compiler.reset()
+
+
+@pytest.mark.slow
+def test_compile_with_inductor(make_tiny_model: Callable[..., Any], batch: Any) -> None:
+    model = make_tiny_model()
+    expected = forward(model, batch)
+    try:
+        actual = forward(torch.compile(model), batch)
+    except RuntimeError as error:
+        if "compiler" not in str(error).lower():
+            raise
+        pytest.skip(f"there is no C++ compiler: {error}")
+    assert torch.allclose(actual, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("order", ["enable, train", "train, enable"])
+def test_gradient_checkpointing(reentrant: bool, order: str, make_tiny_model: Callable[..., Any], batch: Any) -> None:
+    """The blocks of the LLM run a second time in the backward pass, though they are frozen and in eval mode."""
+
+    def run(checkpointed: bool) -> tuple[int, dict[str, torch.Tensor]]:
+        model = make_tiny_model(lora=LORA, projector_dropout=0.0)
+        stir_lora(model)
+        for step in order.split(", "):
+            if step == "train":
+                model.train()
+            elif checkpointed:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", FutureWarning)
+                    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+        calls = 0
+
+        def count(*_: Any) -> None:
+            nonlocal calls
+            calls += 1
+
+        blocks = [m for m in model.language_model.modules() if isinstance(m, GradientCheckpointingLayer)]
+        for block in blocks:
+            block.mlp.register_forward_pre_hook(count)
+        model(**batch).loss.backward()
+        return calls // len(blocks), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+    once, plain = run(checkpointed=False)
+    twice, saved = run(checkpointed=True)
+    assert (once, twice) == (1, 2)
+    assert plain.keys() == saved.keys() and all(torch.allclose(plain[name], saved[name], atol=1e-6) for name in plain)
+
+
+def test_gradient_checkpointing_wakes_no_dropout(
+    tiny_llama_dir: Path, make_tiny_model: Callable[..., Any], batch: Any
+) -> None:
+    model = make_tiny_model(projector_dropout=0.0)
+    model.audio_encoder.config.dropout = 0.5
+    for layer in model.audio_encoder.layers:
+        layer.dropout = 0.5
+    expected = model(**batch).loss
+    model.gradient_checkpointing_enable()
+    model.train()
+    model.gradient_checkpointing_disable()
+    model.train()
+    assert torch.equal(model(**batch).loss, expected)
+
+
+def test_input_require_grads(make_tiny_model: Callable[..., Any], batch: Any) -> None:
+    model = make_tiny_model(lora=LORA)
+    model.enable_input_require_grads()
+    embeddings = model.get_input_embeddings()(batch["input_ids"].clamp(max=5))
+    assert embeddings.requires_grad
+    model(**batch).loss.backward()
+    model.disable_input_require_grads()
+    assert not model.get_input_embeddings()(batch["input_ids"].clamp(max=5)).requires_grad
+
+
+def test_embeddings(make_tiny_model: Callable[..., Any], batch: Any, tmp_path: Path) -> None:
+    model = make_tiny_model()
+    assert model.get_input_embeddings() is model.language_model.get_input_embeddings()
+    assert model.get_output_embeddings() is model.language_model.get_output_embeddings()
+    assert model.get_decoder() is model.language_model.get_decoder()
+    expected, size = forward(model, batch), model.config.vocab_size
+    resized = model.resize_token_embeddings(size + 7)
+    assert resized.weight.shape[0] == size + 7 == model.config.vocab_size == model.config.text_config.vocab_size
+    assert torch.allclose(forward(model, batch)[..., :size], expected, atol=1e-6)
+    model.save_pretrained(tmp_path)
+    loaded = Model.from_pretrained(tmp_path)
+    assert loaded.config.vocab_size == size + 7
+    assert torch.equal(forward(loaded, batch), forward(model, batch))
+    assert model.resize_token_embeddings(None, pad_to_multiple_of=64).weight.shape[0] % 64 == 0
+
+
+def test_copies(make_tiny_model: Callable[..., Any], batch: Any) -> None:
+    model = make_tiny_model(lora=LORA, prune_encoder_layers=1)
+    stir_lora(model)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(forward(other, batch), forward(model, batch))
+    assert pickle.loads(pickle.dumps(model.config)).to_dict() == model.config.to_dict()
+
+
+def test_from_configuration(make_tiny_model: Callable[..., Any], batch: Any, tmp_path: Path) -> None:
+    config = make_tiny_model(lora=LORA).config
+    fresh = Model(config)
+    assert forward(fresh, batch).isfinite().all()
+    assert {n for n, p in fresh.named_parameters() if p.requires_grad} == {
+        n for n, _ in fresh.named_parameters() if n.startswith("projector.") or "lora_" in n
+    }
+    fresh.save_pretrained(tmp_path)
+    assert torch.equal(forward(Model.from_pretrained(tmp_path), batch), forward(fresh, batch))
+
+
+def test_whole_gradients(make_tiny_model: Callable[..., Any], batch: Any) -> None:
+    """Whoever unfreezes everything gets gradients everywhere: no part computes behind autograd's back."""
+    model = make_tiny_model()
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    model.train()
+    model(**batch).loss.backward()
+    missing = [name for name, p in model.named_parameters() if p.grad is None]
+    assert missing == []
+
+
+def test_clear_errors(tiny_model: Any, batch: Any) -> None:
+    with pytest.raises(ValueError, match="forward needs input_ids"):
+        tiny_model(input_features=batch["input_features"])
+    with pytest.raises(ValueError, match="generate needs input_ids"):
+        tiny_model.generate(input_features=batch["input_features"])
+    with pytest.raises(ValueError, match="placeholders but there is no audio"):
+        tiny_model(input_ids=batch["input_ids"])
+    short = {
+        **batch,
+        "input_features": batch["input_features"][..., :20],
+        "input_features_mask": batch["input_features_mask"][:, :20],
+    }
+    with pytest.raises(ValueError, match=r"has \[13, 4\] audio placeholders a row, but the audio gives \[2, 2\]"):
+        tiny_model(**short)
+
+
+def test_half_precision_trains(make_tiny_model: Callable[..., Any], batch: Any) -> None:
+    model = make_tiny_model(dtype=torch.bfloat16, lora=LORA).train()
+    loss = model(**batch).loss
+    loss.backward()
+    assert loss.dtype == torch.float32 and loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+    model.projector.float()  # the projector may be kept in float32 beside a bfloat16 LLM
+    assert model(**batch).loss.isfinite()
