@@ -13,7 +13,7 @@ from trainers.provenance import model_fingerprint, weight_files
 from . import card, user_text
 from .checks import PATH_KEYS, publishable_files
 from .client import PublishError
-from .facts import DEPTH_PLOT, ModelFacts, public_name, read_facts, read_json
+from .facts import DEPTH_PLOT, ModelFacts, is_training_record, public_name, read_facts, read_json, read_training
 from .limits import measure_limits
 from .plots import plot_depth
 
@@ -113,7 +113,10 @@ def copy_files(source: Path, target: Path, weights: bool) -> None:
         name = path.relative_to(source)
         written = name in own or name.suffix == ".py" or name.name in ("config.json", "adapter_config.json")
         indexes = name.name.endswith(".safetensors.index.json")
-        if name.as_posix() in ("README.md", "publication.json") and not (weights and name.name == "publication.json"):
+        if name.as_posix() == "README.md" or (name.as_posix() == "publication.json" and not weights):
+            continue
+        if name.as_posix() == "metrics.json" and is_training_record(path):
+            write_json(target / "training.json", read_training(source))
             continue
         if not weights and (written or indexes or name.name == "generation_config.json"):
             continue

@@ -108,8 +108,10 @@ def eval_results(facts: ModelFacts) -> list[EvalResult]:
     """WER and CER of each test set (and language of it) as fractions, for the model index."""
     results = []
     for evaluation in facts.evaluations:
+        data = evaluation.dataset
         for language, figures in figures_by_language(evaluation):
-            data = evaluation.dataset
+            if language == "all":
+                continue
             name = f"{data['name']} ({language})" if language else str(data["name"])
             for metric, label in (("wer", "Word error rate"), ("cer", "Character error rate")):
                 if figures.get(metric) is not None:
@@ -130,10 +132,10 @@ def eval_results(facts: ModelFacts) -> list[EvalResult]:
 
 
 def figures_by_language(evaluation: Evaluation) -> list[tuple[str, dict[str, Any]]]:
-    """The figures of each language of a test set; of the whole set when there is only one."""
+    """The figures of each language of a test set, then of all; of the whole set alone when there is one language."""
     groups = evaluation.metrics.get("by_language") or {}
     if len(groups) > 1:
-        return sorted(groups.items())
+        return [*sorted(groups.items()), ("all", evaluation.metrics)]
     return [(evaluation.languages[0] if evaluation.languages else "", evaluation.metrics)]
 
 

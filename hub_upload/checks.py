@@ -130,11 +130,11 @@ def check_file(path: Path, name: str, own_token: str | None, allow_local_bases: 
     if text is None:
         yield from _check_binary(path, name, own_token)
         return
-    yield from (_leak(name, leak) for leak in find_tokens(text, own_token))
-    if base in VOCABULARY_FILES:
-        return  # a vocabulary's entries look like anything
     readable = _readable_part(path, text, allow_local_bases)
-    yield from (_leak(name, leak) for leak in (*find_emails(readable), *find_paths(readable)))
+    leaks = list(find_tokens(text, own_token)) or list(find_tokens(readable, own_token))
+    if base not in VOCABULARY_FILES:  # a vocabulary's entries look like anything
+        leaks += [*find_emails(readable), *find_paths(readable)]
+    yield from (_leak(name, leak) for leak in leaks)
     if base == "config.json" and name == "config.json":
         yield from _check_config(name, text, allow_local_bases)
 

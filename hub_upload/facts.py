@@ -1,6 +1,5 @@
 """What the files of a model folder say about the model: the only source of a card's figures."""
 
-import fnmatch
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,11 +11,15 @@ import yaml
 from trainers.errors import UserError
 from trainers.provenance import file_sha256, inconsistency, model_fingerprint, read_stamped
 
-from .checks import is_hub_id
+from .checks import is_hub_id, is_local_only
 from .licences import Licence, Part, derive_licence, known_licence
 
 LANGUAGE_NAMES = {"da": "Danish", "nl": "Dutch", "en": "English", "de": "German", "sv": "Swedish", "fr": "French"}
 PLOT_SUFFIXES = (".png", ".svg")
+# Of a training run's metrics.json; its error rates are left to `slam-asr evaluate`.
+TRAINING_KEYS = (
+    "name", "steps", "train_seconds", "data", "hardware", "total_params", "trainable_params", "encoder_params",
+)  # fmt: skip
 DEPTH_PLOT = "wer_vs_depth.png"
 
 
@@ -70,8 +73,7 @@ class ModelFacts:
         """ISO codes of the languages that the model was trained or tested on."""
         sources = [source.get("language") for role in ("train", "test") for source in recipe_data(self.recipe, role)]
         tested = [language for evaluation in self.evaluations for language in evaluation.languages]
-        trained = [row.get("language") for row in self.training.get("data", [])]
-        return sorted({language for language in (*sources, *tested, *trained) if language})
+        return sorted({language for language in (*sources, *tested) if language and language != "all"})
 
     @property
     def base_models(self) -> list[str]:
@@ -123,7 +125,7 @@ def read_facts(folder: Path, licences: dict[str, str] | None = None) -> ModelFac
         evaluations=read_evaluations(folder, evaluated_fingerprint(folder, fingerprint)),
         depth_rows=read_depth_rows(folder / depth_path) if depth_path else [],
         depth_path=depth_path,
-        training=read_json(folder / "training.json"),
+        training=read_training(folder),
         recipe=recipe,
         limits=read_limits(folder, fingerprint),
         publication=read_json(folder / "publication.json"),
@@ -168,8 +170,24 @@ def read_evaluations(folder: Path, fingerprint: str) -> list[Evaluation]:
     return [
         Evaluation(name, read_stamped(path, fingerprint))
         for path, name in names.items()
-        if not fnmatch.fnmatch(name, "checkpoint-*/*")
+        if not is_local_only(name) and not is_training_record(path)
     ]
+
+
+def is_training_record(path: Path) -> bool:
+    """Whether this is the `metrics.json` of a training run, whose error rates are not those of `evaluate`."""
+    value = read_json(path)
+    return "train_seconds" in value and "produced_by" not in value
+
+
+def read_training(folder: Path) -> dict[str, Any]:
+    """What the training run recorded: `training.json`, or the run's `metrics.json` without its error rates."""
+    if (folder / "training.json").is_file():
+        return read_json(folder / "training.json")
+    path = folder / "metrics.json"
+    if path.is_file() and is_training_record(path):
+        return {key: value for key, value in read_json(path).items() if key in TRAINING_KEYS}
+    return {}
 
 
 def evaluated_fingerprint(folder: Path, fingerprint: str) -> str:

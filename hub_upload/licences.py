@@ -45,7 +45,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("alexandrainst/ftspeech", "other"),
 )
 # What the project itself ships and synthesises.
-OWN = ("embedded", "embedded/*", "slam-asr/*")
+OWN = ("embedded", "embedded/*", "embedded-*", "slam-asr/*")
 OWN_LICENCE = "apache-2.0"
 
 

@@ -7,34 +7,39 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 # Shapes of credentials. The name is shown in messages; of the match itself only the first characters are.
-TOKEN_SHAPES: dict[str, re.Pattern[str]] = {
-    "a Hugging Face token": re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}"),
-    "a GitHub token": re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})"),
-    "a GitLab token": re.compile(r"\bglpat-[A-Za-z0-9_-]{16,}"),
-    "an AWS key": re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    "a Google key": re.compile(r"\bAIza[A-Za-z0-9_-]{30,}"),
-    "an API key": re.compile(r"\bsk-(?:[A-Za-z]+-)*[A-Za-z0-9_-]{20,}"),
-    "a Slack token": re.compile(r"\bxox[abposr]-[A-Za-z0-9-]{10,}"),
-    "a package registry's token": re.compile(r"\b(?:npm_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{30,})"),
-    "a JSON web token": re.compile(r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+"),
-    "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
-    "a bearer token": re.compile(r"\b[Bb]earer\s+(?=[A-Za-z0-9._-]*\d)[A-Za-z0-9._-]{20,}"),
-    "a password in an address": re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s/:@\"']+:[^\s/@\"']+@"),
-    "a credential": re.compile(
-        r"(?i)\b(?:api[_-]?key|secret(?:[_-]?key)?|passw(?:or)?d|(?:access|auth|hf|wandb|hub)[_-]?(?:token|key))\b"
+_SHAPES = {
+    "a Hugging Face token": r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}",
+    "a GitHub token": r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})",
+    "a GitLab token": r"\bglpat-[A-Za-z0-9_-]{16,}",
+    "an AWS key": r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
+    "a Google key": r"\bAIza[A-Za-z0-9_-]{30,}",
+    "an API key": r"\bsk-(?:[A-Za-z]+-)*[A-Za-z0-9_-]{20,}",
+    "a Slack token": r"\bxox[abposr]-[A-Za-z0-9-]{10,}",
+    "a package registry's token": r"\b(?:npm_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{30,})",
+    "a JSON web token": r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+",
+    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    "a bearer token": r"\b[Bb]earer\s+(?=[A-Za-z0-9._-]*\d)[A-Za-z0-9._-]{20,}",
+    "a password in an address": r"\b[a-z][a-z0-9+.-]*://[^\s/:@\"']+:[^\s/@\"']+@",
+    "a credential": (
+        r"(?i)(?<![a-z0-9])(?:api[_-]?key|secret(?:[_-]?key)?|passw(?:or)?d|(?:access|auth|hf|wandb|hub)[_-]?(?:token|key))\b"
         r"[\"']?\s*[:=]\s*[\"']?(?=[A-Za-z0-9_/+.-]*\d)(?=[A-Za-z0-9_/+.-]*[A-Za-z])[A-Za-z0-9_/+.-]{16,}"
     ),
 }
+# ASCII: in binary data read as latin-1, letters such as y-umlaut would else count as part of a word.
+TOKEN_SHAPES = {kind: re.compile(shape, re.ASCII) for kind, shape in _SHAPES.items()}
 EMAIL = re.compile(r"\b[A-Za-z0-9][A-Za-z0-9._%+-]*@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,}\b")
 # In compressed data short e-mail addresses turn up by chance; long ones do not.
-EMAIL_IN_BINARY = re.compile(r"\b[A-Za-z0-9][A-Za-z0-9._%+-]{2,}@[A-Za-z0-9-]{3,}(?:\.[a-z0-9-]{2,})*\.[a-z]{2,}\b")
+EMAIL_IN_BINARY = re.compile(
+    r"\b[A-Za-z0-9][A-Za-z0-9._%+-]{2,}@[A-Za-z0-9-]{3,}(?:\.[a-z0-9-]{2,})*\.[a-z]{2,}\b", re.ASCII
+)
 ABSOLUTE_PATH = re.compile(
-    r"(?<![\w./~:<\\-])(?:file://)?/(?!/)(?:[\w.@+-]+/)+[\w.@+-]*"  # /home/alice/data
-    r"|(?<![\w./~:<\\-])/(?:home|Users|root|mnt|tmp|data|scratch|workspace|content)\b(?!/)"
+    r"(?<![\w./~:<\\+-])(?:file://)?/(?!/)(?:[\w.@-]+/)+[\w.@-]*"  # /home/alice/data
+    r"|(?<![\w./~:<\\+-])/(?:home|Users|root|mnt|tmp|data|scratch|workspace|content)\b(?!/)"
     r"|(?<![\w])[A-Za-z]:[\\/]{1,2}[\w.-]+[\\/]"  # C:\Users\
     r"|\bfile://[\w./~-]+"
     r"|(?<![\\\w])\\\\[\w.-]+\\[\w$.-]+"  # \\server\share
 )
+EMBEDDED_DATA = re.compile(r"data:[\w/.+-]+;base64,[A-Za-z0-9+/=]+")
 HARMLESS_PATHS = ("/dev/null", "/bin/sh", "/bin/bash", "/usr/bin/env")
 
 
@@ -64,9 +69,10 @@ def find_emails(text: str) -> Iterator[Leak]:
 
 def find_paths(text: str) -> Iterator[Leak]:
     """Absolute paths in `text`."""
+    text = EMBEDDED_DATA.sub("data:", text)
     for match in ABSOLUTE_PATH.finditer(text):
         if match[0] not in HARMLESS_PATHS:
-            yield Leak("an absolute path", match[0], line_of(text, match.start()))
+            yield Leak("an absolute path", match[0][:80], line_of(text, match.start()))
 
 
 def find_in_binary(data: bytes, own_token: str | None = None) -> Iterator[Leak]:

@@ -215,7 +215,7 @@ def test_kill_9_leaves_the_old_content_and_the_next_push_completes(
     uploader = subprocess.Popen(
         [sys.executable, "-c", UPLOADER, str(folder), "acme/model", "30"], env=hub_environment, stdout=subprocess.PIPE
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while hub.store.faults and time.monotonic() < deadline:  # until the request is under way
         time.sleep(0.02)
     uploader.send_signal(signal.SIGKILL)

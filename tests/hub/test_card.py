@@ -1,0 +1,222 @@
+"""The card: metadata, every figure from a file, the user's text, the licence."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from hub_upload import user_text
+from hub_upload.build import BuildOptions, CardOptions, write_card
+from hub_upload.card import snippets, spans
+from hub_upload.client import ConflictError
+from hub_upload.facts import read_facts
+from hub_upload.licences import Part, derive_licence, known_licence
+from hub_upload.user_text import UserText, digest, extract, merge, wrap
+from trainers.errors import UserError
+
+
+@pytest.fixture
+def card(model_folder: Path) -> ModelCard:
+    return ModelCard.load(write_card(model_folder, BuildOptions(measure=False), CardOptions("acme/tiny")))
+
+
+def test_metadata(card: ModelCard) -> None:
+    data = card.data.to_dict()
+    assert data["library_name"] == "transformers"
+    assert data["pipeline_tag"] == "automatic-speech-recognition"
+    assert data["language"] == ["da", "nl"]
+    assert data["license"] == "cc-by-4.0"
+    assert data["datasets"] == ["fsicoli/common_voice_22_0", "google/fleurs"]
+    assert data["metrics"] == ["wer", "cer"]
+    assert "custom_code" in data["tags"]
+    assert "base_model" not in data, "the tests' bases are not on the Hub"
+
+
+def test_base_models_are_named_with_their_relation(model_folder: Path) -> None:
+    path = model_folder / "config.json"
+    config = json.loads(path.read_text())
+    config |= {"audio_model_id": "openai/whisper-tiny", "audio_model_revision": "a" * 40}
+    config |= {"text_model_id": "HuggingFaceTB/SmolLM2-135M", "text_model_revision": "b" * 40}
+    path.write_text(json.dumps(config))
+    card = ModelCard.load(write_card(model_folder, BuildOptions(measure=False), CardOptions("acme/tiny")))
+    assert card.data.base_model == ["openai/whisper-tiny", "HuggingFaceTB/SmolLM2-135M"]
+    assert card.data.to_dict()["base_model_relation"] == "finetune"
+    assert f"at `{'a' * 10}`" in card.text
+
+
+def test_every_result_is_that_of_the_file(card: ModelCard, model_folder: Path) -> None:
+    metrics = json.loads((model_folder / "evaluation" / "metrics.json").read_text())
+    index = card.data.eval_results
+    assert {(result.dataset_config, result.metric_type) for result in index} == {
+        (language, metric) for language in ("da", "nl") for metric in ("wer", "cer")
+    }
+    for result in index:
+        assert result.metric_value == metrics["by_language"][result.dataset_config][result.metric_type]
+    for figures in (metrics, *metrics["by_language"].values()):
+        low, high = (f"{100 * bound:.2f}" for bound in figures["wer_ci"])
+        assert f"{100 * figures['wer']:.2f} % [{low}, {high}]" in card.text
+        counts = " | ".join(str(figures[name]) for name in ("substitutions", "deletions", "insertions"))
+        assert f"| {counts} |" in card.text
+    assert "evaluation/metrics.json" in card.text
+    study = json.loads((model_folder / "results.json").read_text())
+    baseline = next(row for row in study if row["language"] == "all" and not row["lora"])
+    change = f"{100 * (metrics['wer'] / baseline['wer'] - 1):+.1f} %"
+    assert change in card.text
+
+
+def test_every_number_of_the_tables_is_in_a_file(card: ModelCard, model_folder: Path) -> None:
+    facts = read_facts(model_folder)
+    for part in ("encoder", "projector", "language_model", "lora", "total", "total_unpruned"):
+        assert f"{facts.parameters[part]:,}" in card.text
+    assert "1 of the base encoder's 2 blocks are kept: 0 (counted from 0). Pruned: 1." in card.text
+    assert "4.25 hours of speech" in card.text and "6.0 min, 700 steps" in card.text
+    assert "about 0.002 kWh, estimated" in card.text
+    assert "2 cores of a x86_64 CPU" in card.text
+    assert "0.5" not in re.findall(r"\b0\.5\b", card.text), "the training run's own error rate is no result"
+    assert (model_folder / "wer_vs_depth.png").read_bytes().startswith(b"\x89PNG") and "wer_vs_depth.png" in card.text
+    for name, sha256 in facts.code.items():
+        assert f"[{name}]({name}) | `{sha256}`" in card.text
+    assert facts.fingerprint in card.text
+
+
+def test_the_same_folder_gives_the_same_card(model_folder: Path) -> None:
+    options = BuildOptions(measure=False), CardOptions("acme/tiny")
+    first = write_card(model_folder, *options).read_bytes()
+    plot = (model_folder / "wer_vs_depth.png").read_bytes()
+    (model_folder / "wer_vs_depth.png").unlink()
+    assert write_card(model_folder, *options).read_bytes() == first
+    assert (model_folder / "wer_vs_depth.png").read_bytes() == plot
+
+
+def test_without_results_the_card_says_so(model_folder: Path) -> None:
+    for path in (*model_folder.glob("evaluation/*"), *model_folder.glob("*.json")):
+        if path.name in ("metrics.json", "predictions.jsonl", "results.json"):
+            path.unlink()
+    (model_folder / "recipe.yaml").unlink()
+    text = ModelCard.load(write_card(model_folder, BuildOptions(measure=False), CardOptions("acme/tiny"))).text
+    assert "Not evaluated" in text and "not recorded" in text and "not measured" in text
+
+
+def test_limits_are_measured_on_these_weights_and_used_for_no_others(model_folder: Path) -> None:
+    text = write_card(model_folder, BuildOptions(), CardOptions("acme/tiny")).read_text()
+    limits = json.loads((model_folder / "limits.json").read_text())
+    assert limits["model_fingerprint"] == read_facts(model_folder).fingerprint
+    assert f"{limits['batch']['same_transcripts']} had the same transcript" in text
+    (model_folder / "limits.json").write_text(json.dumps({**limits, "model_fingerprint": "0" * 64}))
+    assert read_facts(model_folder).limits == {}
+
+
+def test_snippets_are_found(card: ModelCard) -> None:
+    found = snippets(str(card))
+    assert len(found) == 2 and all(
+        '"acme/tiny"' in snippet and "trust_remote_code=True" in snippet for snippet in found
+    )
+    with pytest.raises(UserError, match="no Python snippet"):
+        snippets("# nothing")
+
+
+def test_the_users_text_and_foreign_metadata_survive(model_folder: Path) -> None:
+    options = BuildOptions(measure=False), CardOptions("acme/tiny")
+    path = write_card(model_folder, *options)
+    text = path.read_text().replace(
+        "(as of none) -->\n", "(as of none) -->\nMade for the *library* {{ not a template }}.\n", 1
+    )
+    path.write_text(
+        text.replace("---\n", "---\nthumbnail: me.png\n", 1).replace("- whisper", "- whisper\n- bird-songs")
+    )
+    again = ModelCard.load(write_card(model_folder, *options))
+    assert "Made for the *library* {{ not a template }}." in again.text
+    assert again.data.to_dict()["thumbnail"] == "me.png" and "bird-songs" in again.data.tags
+
+
+def test_bad_folders(tmp_path: Path) -> None:
+    for folder, said in ((tmp_path / "missing", "is no folder"), (tmp_path, "no config.json")):
+        with pytest.raises(UserError, match=said):
+            write_card(folder, BuildOptions(), CardOptions("acme/tiny"))
+    (tmp_path / "config.json").write_text('{"model_type": "whisper"}')
+    with pytest.raises(UserError, match="'whisper'"):
+        write_card(tmp_path, BuildOptions(), CardOptions("acme/tiny"))
+
+
+def test_spans() -> None:
+    assert spans([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
+
+
+# ---------------------------------------------------------------- user text
+
+
+def section(text: str, as_of: str | None = None) -> UserText:
+    return UserText(text, as_of)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "expected"),
+    [
+        (section(""), section(""), ""),
+        (section("mine"), section(""), "mine"),
+        (section(""), section("theirs", "none"), "theirs"),
+        (section("newer"), section("old", digest("old")), "newer"),
+        (section("old"), section("edited on the Hub", digest("old")), "edited on the Hub"),
+    ],
+)
+def test_merging_user_text(here: UserText, there: UserText, expected: str) -> None:
+    assert merge({"notes": here}, {"notes": there})["notes"] == expected
+
+
+def test_text_edited_on_both_sides_is_a_conflict_until_the_user_decides() -> None:
+    here, there = {"notes": section("mine")}, {"notes": section("theirs", digest("old"))}
+    with pytest.raises(ConflictError, match="--user-text"):
+        merge(here, there)
+    assert merge(here, there, "local")["notes"] == "mine"
+    assert merge(here, there, "hub")["notes"] == "theirs"
+
+
+def test_wrap_and_extract_are_inverse_and_damage_is_noticed() -> None:
+    card = f"---\nlicense: mit\n---\n\n# T\n\n{wrap('introduction', 'a --- b')}\n\n{wrap('notes', '')}\n"
+    found = extract(card, "the card")
+    assert found["introduction"] == UserText("a --- b", digest("a --- b")) and found["notes"].text == ""
+    assert not found["introduction"].edited
+    with pytest.raises(ConflictError, match="damaged"):
+        extract(card.replace("<!-- end of user text -->", "", 1), "the card")
+
+
+def test_a_card_written_by_hand_is_kept_and_the_trainers_is_not() -> None:
+    assert "My own words" in extract("---\nlicense: mit\n---\n# Model\n\nMy own words\n", "it")["notes"].text
+    trainers = "<!-- This model card has been generated automatically according to the information the Trainer had access to. -->"
+    assert extract(f"{trainers}\n# tiny\n", "it") == {}
+    assert user_text.SECTIONS == ("introduction", "notes")
+
+
+# ---------------------------------------------------------------- licence
+
+
+@pytest.mark.parametrize(
+    ("licences", "expected"),
+    [
+        (["apache-2.0", "apache-2.0", "cc0-1.0"], "apache-2.0"),
+        (["mit", "apache-2.0", "cc-by-4.0"], "cc-by-4.0"),
+        (["apache-2.0", "cc-by-nc-4.0"], "cc-by-nc-4.0"),
+        (["apache-2.0", "llama3.2", "cc0-1.0"], "llama3.2"),
+        (["apache-2.0", "cc-by-sa-4.0"], "cc-by-sa-4.0"),
+        (["apache-2.0", "llama3.2", "gemma"], "other"),
+        (["cc-by-nc-4.0", "cc-by-sa-4.0"], "other"),
+        (["apache-2.0", "unknown"], "other"),
+        (["other"], "other"),
+        ([], "other"),
+    ],
+)
+def test_licence_is_the_strictest_or_other_with_its_parts(licences: list[str], expected: str) -> None:
+    derived = derive_licence([Part("data", f"part{index}", licence) for index, licence in enumerate(licences)])
+    assert derived.identifier == expected
+    assert (derived.name is not None) == (expected == "other")
+    assert [part.licence for part in derived.parts] == licences
+
+
+def test_known_licences() -> None:
+    assert known_licence("openai/whisper-small") == "apache-2.0"
+    assert known_licence("Qwen/Qwen2.5-3B") == "qwen-research"
+    assert known_licence("Qwen/Qwen2.5-0.5B-Instruct") == "apache-2.0"
+    assert known_licence("embedded") == known_licence("embedded-lm") == "apache-2.0"
+    assert known_licence("somebody/something") == "unknown"
