@@ -56,7 +56,7 @@ def load_audio(source: Any, sampling_rate: int = 16_000, source_rate: int | None
     if isinstance(source, list | tuple):
         source = _array(source, name)
     if isinstance(source, np.ndarray):
-        samples, rate = source, source_rate or sampling_rate
+        samples, rate = source, sampling_rate if source_rate is None else source_rate
     elif isinstance(source, str | os.PathLike | bytes):
         samples, rate = _decode(source, name)
     else:
@@ -67,7 +67,7 @@ def load_audio(source: Any, sampling_rate: int = 16_000, source_rate: int | None
     if samples.size == 0:
         raise ValueError(f"{name} is empty: it holds no samples. Leave it out or record it again.")
     _refuse_non_finite(samples, name)
-    return _resample(samples, int(rate), sampling_rate, name)
+    return _resample(samples, rate, sampling_rate, name)
 
 
 def read_blocks(source: Any, sampling_rate: int = 16_000) -> tuple[Iterator[np.ndarray], float]:
@@ -264,11 +264,11 @@ def _to_mono(samples: np.ndarray, name: str) -> np.ndarray:
     return samples
 
 
-def _resample(samples: np.ndarray, rate: int, wanted: int, name: str) -> np.ndarray:
+def _resample(samples: np.ndarray, rate: Any, wanted: int, name: str) -> np.ndarray:
+    if not isinstance(rate, int | float | np.number) or not 0 < rate < 1e7:
+        raise ValueError(f"{name} has the sampling rate {rate!r}, which is not possible. Give it in Hz, as 16000.")
     if rate == wanted:
         return np.ascontiguousarray(samples)
-    if rate <= 0:
-        raise ValueError(f"{name} has the sampling rate {rate} Hz, which is not possible.")
     if soxr is None:
         raise ValueError(f"{name} has {rate} Hz and the model reads {wanted} Hz. `pip install soxr` to resample.")
     return soxr.resample(samples, rate, wanted).astype(np.float32, copy=False)

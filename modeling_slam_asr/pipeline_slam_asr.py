@@ -95,6 +95,8 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
             first.setdefault("window_seconds", chunk_length_s)
         if stride_length_s is not None:
             first.setdefault("overlap_seconds", stride_length_s)
+        longest = self.feature_extractor.n_samples / self.feature_extractor.sampling_rate
+        _window_sizes(first.get("window_seconds"), first.get("overlap_seconds"), longest)
         check_vad(first.get("vad"))
         if first.get("on_error", "raise") not in ("raise", "return"):
             raise ValueError(f"on_error={first['on_error']!r} is unknown. Choose 'raise' or 'return'.")
@@ -154,11 +156,8 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
     def _windows(
         self, inputs: Any, window_seconds: float | None, overlap_seconds: float | None, progress: bool | None
     ) -> Iterator[Window]:
-        longest = self.processor.max_seconds
-        size = WINDOW_SECONDS if window_seconds is None else float(window_seconds)
-        if not 1 <= size <= longest:
-            raise ValueError(f"window_seconds must lie between 1 and {longest:.0f}, the encoder's limit; got {size:g}.")
-        overlap = min(OVERLAP_SECONDS, size / 4) if overlap_seconds is None else float(overlap_seconds)
+        size, overlap = _window_sizes(window_seconds, overlap_seconds, self.processor.max_seconds)
+        whole = self.processor.max_seconds if window_seconds is None else None
         rate = self.processor.sampling_rate
         blocks, seconds = read_blocks(inputs, rate)
         shown = progress if progress is not None else sys.stderr.isatty()
@@ -166,7 +165,7 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
             total=round(seconds), unit="s", disable=not (shown and seconds >= LONG_SECONDS), leave=False,
             desc=describe(inputs).removeprefix("The recording ").strip("'"),
         )  # fmt: skip
-        for window in cut_windows(blocks, rate, size, overlap, longest if window_seconds is None else None):
+        for window in cut_windows(blocks, rate, size, overlap, whole):
             if window.last:
                 bar.close()  # nobody asks for more after the last
             yield window
@@ -330,3 +329,14 @@ def _batches(windows: _Windows, batch_size: int, num_workers: int) -> Iterable[l
         return DataLoader(windows, num_workers=1, batch_size=batch_size, collate_fn=list)
     source = iter(windows)
     return iter(lambda: list(islice(source, batch_size)), [])
+
+
+def _window_sizes(window: float | None, overlap: float | None, longest: float) -> tuple[float, float]:
+    """Both in seconds, checked, with their defaults."""
+    size = WINDOW_SECONDS if window is None else float(window)
+    if not 1 <= size <= longest:
+        raise ValueError(f"window_seconds must lie between 1 and {longest:.0f}, the encoder's limit; got {size:g}.")
+    shared = min(OVERLAP_SECONDS, size / 4) if overlap is None else float(overlap)
+    if not 0 <= shared <= size / 2:
+        raise ValueError(f"overlap_seconds must lie between 0 and half of window_seconds ({size:g}), got {shared:g}.")
+    return size, shared

@@ -48,10 +48,10 @@ def cues(words: Iterable[dict[str, Any]]) -> list[Cue]:
         end = finish
     if held:
         done.append(Cue(start, end, _lines(held)))
-    for cue, following in zip(done, [*done[1:], None], strict=True):
+    for index, cue in enumerate(done):
         # A cue of no length is not shown at all; but none may overlap the next.
-        latest = max(following.start, cue.start) if following is not None else float("inf")
-        cue.end = max(min(max(cue.end, cue.start + SHORTEST_SECONDS), latest), cue.start)
+        latest = max(done[index + 1].start, cue.start) if index + 1 < len(done) else float("inf")
+        cue.end = min(max(cue.end, cue.start + SHORTEST_SECONDS), latest)
     return done
 
 

@@ -72,7 +72,7 @@ def test_sources(source: Any) -> None:
     samples = load_audio(source)
     assert samples.dtype == np.float32
     assert samples.shape == TALK.shape
-    assert np.abs(samples - TALK).max() < 0.01
+    assert np.abs(samples - TALK).max() < 0.02
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000])
@@ -108,8 +108,8 @@ def test_lossy_files(form: str, tmp_path: Path) -> None:
         (encoded(np.array([0.0, np.nan], dtype=np.float32), subtype="FLOAT"), "has 1 NaN"),
         ({"array": TALK}, "no 'sampling_rate'"),
         ({"sampling_rate": RATE}, "has none of the keys"),
-        ({"array": TALK, "sampling_rate": 0}, "sampling rate 0 Hz"),
-        ({"array": TALK, "sampling_rate": "16k"}, "sampling rate"),
+        ({"array": TALK, "sampling_rate": 0}, "sampling rate 0,"),
+        ({"array": TALK, "sampling_rate": "16k"}, "sampling rate '16k'"),
         (np.zeros((2, 3, 4)), "has 3 dimensions"),
         (np.array(["a"]), "holds values of type"),
         (np.array([True]), "holds values of type"),
