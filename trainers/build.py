@@ -1,5 +1,7 @@
 """The model and processor that a recipe describes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ def build_model(recipe: Recipe) -> SlamAsrForConditionalGeneration:
     """The recipe's model with a fresh projector (and LoRA), seeded; base parts frozen, trainable parts in float32."""
     set_seed(recipe.seed)
     options: dict[str, Any] = {} if recipe.prompt is None else {"prompt": recipe.prompt}
-    try:
+    with reading_base_models(recipe):
         model = SlamAsrForConditionalGeneration.from_base_models(
             base_model(recipe.audio_model),
             base_model(recipe.text_model),
@@ -51,11 +53,6 @@ def build_model(recipe: Recipe) -> SlamAsrForConditionalGeneration:
             pad_to_30s=recipe.pad_to_30s,
             **options,
         )
-    except OSError as error:
-        raise UserError(
-            f"A base model cannot be read (audio_model={recipe.audio_model!r}, text_model={recipe.text_model!r}): "
-            f"{' '.join(str(error).split())}"
-        ) from error
     for parameter in model.parameters():
         if parameter.requires_grad:  # AdamW's small steps vanish in bfloat16 weights
             parameter.data = parameter.data.float()
@@ -66,16 +63,29 @@ def build_model(recipe: Recipe) -> SlamAsrForConditionalGeneration:
 def build_processor(recipe: Recipe) -> SlamAsrProcessor:
     """The processor that belongs to the recipe's model."""
     options: dict[str, Any] = {} if recipe.prompt is None else {"prompt": recipe.prompt}
-    return SlamAsrProcessor.from_base_models(
-        base_model(recipe.audio_model),
-        base_model(recipe.text_model),
-        audio_revision=recipe.audio_revision,
-        text_revision=recipe.text_revision,
-        projector_type=recipe.projector.type,
-        projector_downsample_rate=recipe.projector.downsample_rate,
-        pad_to_30s=recipe.pad_to_30s,
-        **options,
-    )
+    with reading_base_models(recipe):
+        return SlamAsrProcessor.from_base_models(
+            base_model(recipe.audio_model),
+            base_model(recipe.text_model),
+            audio_revision=recipe.audio_revision,
+            text_revision=recipe.text_revision,
+            projector_type=recipe.projector.type,
+            projector_downsample_rate=recipe.projector.downsample_rate,
+            pad_to_30s=recipe.pad_to_30s,
+            **options,
+        )
+
+
+@contextmanager
+def reading_base_models(recipe: Recipe) -> Iterator[None]:
+    """Turns the library's errors about models that cannot be found or downloaded into one that names the recipe's keys."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"A base model cannot be read (audio_model={recipe.audio_model!r}, text_model={recipe.text_model!r}): "
+            f"{' '.join(str(error).split())}"
+        ) from error
 
 
 def set_decoding(model: SlamAsrForConditionalGeneration, decoding: DecodingSpec) -> None:

@@ -10,7 +10,7 @@ from transformers import AutoConfig
 
 from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
 from trainers.arguments import make_sampler, planned_steps, uses_autocast
-from trainers.build import base_model, build_processor
+from trainers.build import base_model, build_processor, reading_base_models
 from trainers.data.common_voice import transcripts_only
 from trainers.data.prepare import prepare
 from trainers.data.sources import detect_format
@@ -45,8 +45,9 @@ def plan_run(recipe: Recipe, world_size: int = 1) -> dict[str, Any]:
         if specs:
             data[role], dataset = _plan_role(recipe, specs, role)
             train_set = dataset if role == "train" else train_set
-    processor = _or_user_error(recipe, build_processor)
-    model = _or_user_error(recipe, _skeleton)
+    processor = build_processor(recipe)
+    with reading_base_models(recipe):
+        model = _skeleton(recipe)
     steps, each_epoch = _steps(recipe, train_set, data["train"], processor, world_size)
     return {
         "recipe": recipe.name,
@@ -169,13 +170,3 @@ def _skeleton(recipe: Recipe) -> SlamAsrForConditionalGeneration:
     )
     with torch.device("meta"):
         return SlamAsrForConditionalGeneration(config)
-
-
-def _or_user_error(recipe: Recipe, build: Any) -> Any:
-    try:
-        return build(recipe)
-    except OSError as error:
-        raise UserError(
-            f"A base model cannot be read (audio_model={recipe.audio_model!r}, text_model={recipe.text_model!r}): "
-            f"{' '.join(str(error).split())}"
-        ) from error

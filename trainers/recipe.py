@@ -281,6 +281,6 @@ def _assign(target: Any, path: list[str], value: Any, key: str) -> None:
     if len(path) == 1:
         target[path[0]] = value
         return
-    if target.get(path[0]) is None:
+    if target.get(path[0]) is None or target[path[0]] is True:  # absent, or a bare `lora: true`
         target[path[0]] = {}
     _assign(target[path[0]], path[1:], value, key)
