@@ -185,7 +185,7 @@ def _train(
             for batch in sampler.plan(epoch)[skip:]:
                 loss = _loss(encoder, inputs, targets, batch, count)
                 if not torch.isfinite(loss):
-                    raise UserError(f"The healing loss is {float(loss)} in step {step + 1}: lower heal.learning_rate.")
+                    raise UserError(f"The healing loss is {loss.item()} in step {step + 1}: lower heal.learning_rate.")
                 loss.backward()
                 nn.utils.clip_grad_norm_(trained.values(), 1.0)
                 optimizer.step()
@@ -193,7 +193,7 @@ def _train(
                 optimizer.zero_grad()
                 step += 1
                 bar.update()
-                bar.set_postfix(loss=f"{float(loss):.4f}")
+                bar.set_postfix(loss=f"{loss.item():.4f}")
                 if step % spec.save_steps == 0 and step < spec.steps:
                     _checkpoint(checkpoint, trained, optimizer, schedule, step)
                 if step == spec.steps:
