@@ -1,0 +1,171 @@
+"""Bootstrap and tests on small cases worked out by hand or by another formula."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from trainers.evaluation.alignment import align_words
+from trainers.evaluation.bootstrap import (
+    BootstrapSettings,
+    block_sums,
+    expanded_tail,
+    make_blocks,
+    ratio_intervals,
+    ratio_standard_error,
+    resample_sums,
+)
+from trainers.evaluation.power import minimum_detectable_difference
+from trainers.evaluation.significance import holm, matched_pairs, mcnemar, paired_bootstrap, segment_errors
+
+SETTINGS = BootstrapSettings(resamples=4000, seed=3)
+
+
+def test_interval_is_the_normal_one_for_many_utterances() -> None:
+    rng = np.random.default_rng(1)
+    words = rng.integers(5, 25, 2000)
+    errors = rng.binomial(words, 0.15)
+    blocks = make_blocks(2000)
+    (bounds,) = ratio_intervals(errors[:, None], words[:, None], blocks, SETTINGS)
+    error = ratio_standard_error(errors, words, blocks)
+    rate = errors.sum() / words.sum()
+    assert bounds == pytest.approx([rate - 1.96 * error, rate + 1.96 * error], rel=0.01)
+
+
+def test_speakers_are_resampled_whole() -> None:
+    speakers = ["a", "a", "b", None, "b", None]
+    blocks = make_blocks(6, speakers)
+    assert (blocks.unit, blocks.count) == ("speaker", 4)
+    sums = block_sums(np.arange(6)[:, None], blocks)
+    assert sums[:, 0].tolist() == [1, 6, 3, 5]
+    totals = set(resample_sums(sums, BootstrapSettings(300))[:, 0])
+    assert totals <= {a + b + c + d for a in sums[:, 0] for b in sums[:, 0] for c in sums[:, 0] for d in sums[:, 0]}
+    assert make_blocks(6, ["a"] * 6).unit == "utterance"
+
+
+def test_speaker_blocks_widen_the_interval_when_speakers_differ() -> None:
+    rng = np.random.default_rng(0)
+    speaker = np.repeat(np.arange(20), 30)
+    words = np.full(600, 10)
+    errors = rng.binomial(words, 0.05 + 0.3 * rng.random(20)[speaker])
+    (plain,) = ratio_intervals(errors[:, None], words[:, None], make_blocks(600), SETTINGS)
+    (by_speaker,) = ratio_intervals(
+        errors[:, None], words[:, None], make_blocks(600, list(speaker.astype(str))), SETTINGS
+    )
+    assert plain is not None and by_speaker is not None
+    assert by_speaker[1] - by_speaker[0] > 2 * (plain[1] - plain[0])
+
+
+@given(tail=st.floats(0.001, 0.499), blocks=st.integers(5, 500))
+def test_expanded_tail_inverts(tail: float, blocks: int) -> None:
+    assert expanded_tail(expanded_tail(tail, blocks), blocks, inverse=True) == pytest.approx(tail, rel=1e-6)
+    assert expanded_tail(tail, blocks) <= tail + 1e-12
+
+
+def test_paired_bootstrap_sees_what_unpaired_cannot() -> None:
+    rng = np.random.default_rng(2)
+    words = rng.integers(5, 20, 500)
+    errors_a = rng.binomial(words, 0.2)
+    errors_b = errors_a - (rng.random(500) < 0.1) * (errors_a > 0)
+    result = paired_bootstrap(errors_a, errors_b, words, make_blocks(500), SETTINGS)
+    assert result["difference"] == pytest.approx((errors_b.sum() - errors_a.sum()) / words.sum())
+    assert result["difference_ci"][1] < 0
+    assert result["p_value"] < 0.01 and result["probability_of_improvement"] == 1
+    assert result["relative_difference"] == pytest.approx(errors_b.sum() / errors_a.sum() - 1)
+    single = ratio_standard_error(errors_a, words, make_blocks(500))
+    assert result["standard_error"] < single / 2
+
+
+def test_p_value_and_interval_say_the_same() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(40):
+        words = rng.integers(5, 15, 60)
+        a, b = rng.binomial(words, 0.3), rng.binomial(words, 0.24)
+        result = paired_bootstrap(a, b, words, make_blocks(60), BootstrapSettings(500))
+        low, high = result["difference_ci"]
+        clear = min(abs(low), abs(high)) > 0.005  # on the very edge quantiles interpolate
+        assert not clear or (result["p_value"] < 0.05) == (low > 0 or high < 0)
+
+
+def test_equal_systems() -> None:
+    result = paired_bootstrap([1, 0, 2], [1, 0, 2], [5, 5, 5], make_blocks(3), SETTINGS)
+    assert result["difference"] == 0 and result["p_value"] == 1 and result["probability_of_improvement"] == 0.5
+    assert result["difference_ci"] == [0, 0]
+
+
+def test_segments_end_at_two_words_right_in_both() -> None:
+    reference = "a b c d e f g h i j"
+    (first,) = align_words([reference], ["a X c d e f g h Y j"])
+    (second,) = align_words([reference], ["a b c Z e f g h i j k"])
+    # b wrong in A, d wrong in B with one good word between: one segment. i and the inserted k: one good word, one segment.
+    assert segment_errors(first, second) == [(1, 1), (1, 1)]
+    (third,) = align_words([reference], ["a b c d e f g h i j"])
+    assert segment_errors(first, third) == [(1, 0), (1, 0)]
+    assert segment_errors(third, third) == []
+
+
+def test_segments_with_insertions_and_empty_references() -> None:
+    (first,) = align_words(["a b c d"], ["x a b c d"])
+    (second,) = align_words(["a b c d"], ["a b y z c d"])
+    assert segment_errors(first, second) == [(1, 0), (0, 2)]
+    (silent,) = align_words([""], ["x y"])
+    (right,) = align_words([""], [""])
+    assert segment_errors(silent, right) == [(2, 0)]
+    with pytest.raises(ValueError, match="references differ"):
+        segment_errors(first, silent)
+
+
+def test_matched_pairs_is_the_t_test_of_segment_differences() -> None:
+    references = ["a b c d e f"] * 6
+    first = align_words(
+        references, ["x b c d e f", "a b c d e f", "x y c d e f", "a b c d x f", "a b x d e f", "x b c d e f"]
+    )
+    second = align_words(
+        references, ["a b c d e f", "x b c d e f", "x b c d e f", "a b c d e f", "a b c d e f", "x b c d e f"]
+    )
+    differences = [-1, 1, -1, -1, -1, 0]
+    result = matched_pairs(first, second)
+    assert (result["segments"], result["mean_difference"]) == (6, pytest.approx(-0.5))
+    assert result["p_value"] == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
+
+
+def test_matched_pairs_without_spread() -> None:
+    first = align_words(["a b"] * 5, ["x b"] * 5)
+    right = align_words(["a b"] * 5, ["a b"] * 5)
+    assert matched_pairs(right, right) == {"segments": 0, "mean_difference": 0.0, "statistic": 0.0, "p_value": 1.0}
+    assert matched_pairs(first, right)["p_value"] == pytest.approx(2 * 0.5**5)
+    assert matched_pairs(first, first)["p_value"] == 1
+
+
+def test_holm() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, None, 0.7]) == [1.0, None, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_keeps_order_and_never_lowers(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    assert all(q is not None and p <= q <= 1 for p, q in zip(p_values, adjusted, strict=True))
+    ranked = [q for _, q in sorted(zip(p_values, adjusted, strict=True), key=lambda pair: pair[0])]
+    assert ranked == sorted(ranked)
+
+
+def test_mcnemar() -> None:
+    assert mcnemar(0, 0) == 1
+    assert mcnemar(5, 0) == pytest.approx(2 * 0.5**5)
+    assert mcnemar(7, 7) == 1
+
+
+def test_minimum_detectable_difference() -> None:
+    assert minimum_detectable_difference(0.01) == pytest.approx(0.01 * (1.959964 + 0.841621), rel=1e-5)
+    assert minimum_detectable_difference(0.01, power=0.5) == pytest.approx(0.01 * 1.959964, rel=1e-5)
+
+
+def test_bad_settings() -> None:
+    with pytest.raises(ValueError, match="at least 1 resample, got 0"):
+        BootstrapSettings(0)
+    assert math.isclose(BootstrapSettings().confidence, 0.95)
