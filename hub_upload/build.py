@@ -28,7 +28,8 @@ class BuildOptions:
 
     form: `adapter` or `standalone`; None keeps the folder's own. merge: add LoRA into the weights (standalone only).
     evaluations: further `metrics.json` files, or folders with one. study: a `results.json` or `results.jsonl`.
-    licences: by name of base model or data set. measure: measure the limits if `limits.json` is not there.
+    licences: by name of base model or data set. measure: measure the limits if `limits.json` is not there. links: repositories
+    of a study's systems by name, for the study's table.
     """
 
     form: str | None = None
@@ -37,6 +38,7 @@ class BuildOptions:
     study: Path | None = None
     licences: dict[str, str] = field(default_factory=dict)
     measure: bool = True
+    links: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def add_evidence(target: Path, options: BuildOptions) -> None:
         if not path.is_file():
             raise UserError(f"{given} is no metrics.json and no folder with one. Name what `slam-asr evaluate` wrote.")
         name = path.parent.resolve().name
-        place = target / "evaluations" / name / "metrics.json"
+        place = target / ("evaluation" if name == "evaluation" else f"evaluations/{name}") / "metrics.json"
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
     if options.study is not None:
@@ -190,7 +192,12 @@ def complete_with_card(
         plot_depth(facts.depth_rows, target / DEPTH_PLOT)
     facts = read_facts(target, build.licences)
     made = card.make_card(
-        facts, options.repo_id, revision=options.revision, texts=options.texts, extra_metadata=options.extra_metadata
+        facts,
+        options.repo_id,
+        revision=options.revision,
+        texts=options.texts,
+        extra_metadata=options.extra_metadata,
+        links=build.links,
     )
     made.save(output or target / "README.md")
     return facts

@@ -26,7 +26,7 @@ OWN_METADATA = {
 
 def make_card(
     facts: ModelFacts, repo_id: str, *, revision: str = "main", texts: dict[str, str] | None = None,
-    extra_metadata: dict[str, Any] | None = None,
+    extra_metadata: dict[str, Any] | None = None, links: dict[str, str] | None = None,
 ) -> ModelCard:  # fmt: skip
     """
     The card of a model.
@@ -36,6 +36,7 @@ def make_card(
         revision: branch or tag in the snippets.
         texts: the user's sections by name.
         extra_metadata: metadata that a card on the Hub has beside ours; `tags` are added to ours.
+        links: repositories of the study's systems by name.
     """
     texts = texts or {}
     sections = {name: user_text.wrap(name, texts.get(name, "")) for name in {*user_text.SECTIONS, *texts}}
@@ -68,7 +69,7 @@ def make_card(
         ),
         depth_plot=DEPTH_PLOT if DEPTH_PLOT in facts.plots else None,
         depth_path=facts.depth_path,
-        study=study_rows(facts.depth_rows),
+        study=study_rows(facts.depth_rows, links or {}),
         training=training_lines(facts),
         decoding=decoding_lines(facts),
         limits=limit_lines(facts),
@@ -180,11 +181,17 @@ def _baseline_of(facts: ModelFacts, language: str, figures: dict[str, Any]) -> d
     return next(same, {})
 
 
-def study_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of the study's table, as text."""
+def study_rows(rows: list[dict[str, Any]], links: dict[str, str]) -> list[dict[str, Any]]:
+    """The rows of the study's table, as text; systems that are on the Hub are linked."""
+
+    def name(row: dict[str, Any]) -> str:
+        shown = _cell(row.get("name", ""))
+        repo_id = links.get(str(row.get("name")))
+        return f"[{shown}](https://huggingface.co/{repo_id})" if repo_id else shown
+
     return [
         {
-            "name": _cell(row.get("name", "")),
+            "name": name(row),
             "language": LANGUAGE_NAMES.get(row.get("language", ""), row.get("language", "")),
             "blocks": row.get("encoder_layers", ""),
             "lora": "yes" if row.get("lora") else "no",

@@ -7,15 +7,16 @@ from typing import Any
 from trainers.errors import UserError
 
 
-def add_build_arguments(parser: argparse.ArgumentParser) -> None:
+def add_build_arguments(parser: argparse.ArgumentParser, study: bool = True) -> None:
     """Options that decide what a card is made from."""
     parser.add_argument(
         "--evaluation", type=Path, action="append", default=[], metavar="PATH",
         help="a metrics.json of `slam-asr evaluate`, or its folder, beside those in DIR; may be given again",
     )  # fmt: skip
-    parser.add_argument(
-        "--study", type=Path, metavar="FILE", help="results.json or results.jsonl with runs at other depths"
-    )
+    if study:
+        parser.add_argument(
+            "--study", type=Path, metavar="FILE", help="results.json or results.jsonl with runs at other depths"
+        )
     parser.add_argument(
         "--licence", action="append", default=[], metavar="NAME=ID",
         help="licence of a base model or data set, for example nst=cc0-1.0; may be given again",
@@ -59,7 +60,7 @@ def build_options(args: argparse.Namespace, **more: Any) -> Any:
 
     return BuildOptions(
         evaluations=tuple(args.evaluation),
-        study=args.study,
+        study=getattr(args, "study", None),
         licences=read_licences(args.licence),
         measure=not args.no_limits,
         **more,

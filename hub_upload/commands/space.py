@@ -1,0 +1,31 @@
+"""`slam-asr space REPO_ID`"""
+
+import argparse
+
+from .arguments import add_hub_arguments
+
+HELP = """Publish a demo of a model as a Gradio Space, or run the same app here with --local.
+
+The app takes the microphone or a file of any length, shows the text while it is generated, and times if wanted. The Space loads
+the model at the commit that it has now."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="REPO_ID", help="the published model; with --local also a model folder")
+    parser.add_argument("--local", action="store_true", help="run the app on this machine and publish nothing")
+    parser.add_argument("--port", type=int, help="with --local: port to listen on")
+    parser.add_argument("--space-id", metavar="SPACE_ID", help="NAMESPACE/NAME of the Space (REPO_ID-demo)")
+    parser.add_argument("--revision", help="branch, tag or commit of the model (main)")
+    add_hub_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from hub_upload.client_environment import prepare_environment
+
+    prepare_environment()
+    from hub_upload.space import SpaceOptions, push_space, run_local
+
+    if args.local:
+        return run_local(args.model, args.revision, args.port, args.timeout)
+    push_space(SpaceOptions(args.model, args.space_id, args.revision, args.private, args.timeout))
+    return 0

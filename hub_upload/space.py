@@ -1,0 +1,147 @@
+"""A demo of a model as a Gradio app: the same files run here and as a Space on the Hub."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, SpaceCard, SpaceCardData, get_token
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+from trainers.errors import UserError
+from trainers.files import write_json, write_text
+
+from . import checks
+from .client import DEFAULT_TIMEOUT, PublishError, call, connect
+from .facts import LANGUAGE_NAMES, read_json, read_recipe, recipe_data
+from .remote import commit_folder
+from .rights import check_repo_id, check_rights, open_repo
+
+APP = Path(__file__).with_name("templates") / "app.py"
+GRADIO_VERSION = "6.31.0"
+REQUIREMENTS = ("torch", "transformers>=5.20", "soundfile", "soxr")
+
+
+@dataclass(frozen=True)
+class SpaceOptions:
+    """`model` is a repository or a folder; `space_id` the Space's own name, `MODEL-demo` by default."""
+
+    model: str
+    space_id: str | None = None
+    revision: str | None = None
+    private: bool = False
+    timeout: float = DEFAULT_TIMEOUT
+
+
+def write_space(folder: Path, model: str, revision: str | None, config: dict[str, Any], languages: list[str]) -> Path:
+    """
+    Write the app, its settings, requirements and card.
+
+    Args:
+        model: repository, or absolute path of a folder.
+        revision: the commit to load; None for a folder.
+        config: the model's `config.json`.
+        languages: ISO codes to offer.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    title = f"{Path(model).name}: speech to text"
+    names = [LANGUAGE_NAMES.get(code, code) for code in languages]
+    settings = {
+        "model": model,
+        "revision": revision,
+        "title": title,
+        "description": f"Transcribes {', '.join(names)} speech." if names else "Transcribes speech.",
+        "languages": languages,
+    }
+    shutil.copyfile(APP, folder / "app.py")
+    write_json(folder / "space.json", settings)
+    adapters = config.get("lora") or config.get("encoder_lora")
+    write_text(folder / "requirements.txt", "\n".join([*REQUIREMENTS, *(["peft"] if adapters else [])]) + "\n")
+    data = SpaceCardData(
+        title=title[:60], sdk="gradio", sdk_version=GRADIO_VERSION, python_version="3.11", app_file="app.py",
+        models=[model] if revision else None, tags=["slam-asr", "automatic-speech-recognition"],
+    )  # fmt: skip
+    text = f"A demo of [{model}](https://huggingface.co/{model}) at the commit `{revision}`." if revision else "A demo."
+    SpaceCard(f"---\n{data.to_yaml()}\n---\n\n# {title}\n\n{text}\n").save(folder / "README.md")
+    return folder
+
+
+def push_space(options: SpaceOptions, report: Callable[[str], None] = print) -> str:
+    """
+    Publish the demo of a published model; its address.
+
+    The app loads the commit that the model's revision names now, so that later code does not run there unread.
+    """
+    space_id = options.space_id or f"{options.model}-demo"
+    check_repo_id(options.model)
+    check_repo_id(space_id)
+    api = connect(options.timeout)
+    check_rights(api, space_id, repo_type="space")
+    with tempfile.TemporaryDirectory(prefix="slam-asr-space-") as scratch:
+        folder = Path(scratch)
+        commit, config, languages = model_on_hub(api, options)
+        write_space(folder, options.model, commit, config, languages)
+        checks.refuse_unfit(folder, get_token())
+        state = open_repo(api, space_id, private=options.private, repo_type="space", space_sdk="gradio")
+        done = commit_folder(api, space_id, folder, state, title=f"Demo of {options.model}", repo_type="space")
+    url = f"{api.endpoint}/spaces/{space_id}"
+    report(f"{'published' if done.made else 'unchanged:'} {url} ({done.oid})")
+    return url
+
+
+def model_on_hub(api: HfApi, options: SpaceOptions) -> tuple[str, dict[str, Any], list[str]]:
+    """Commit, configuration and languages of a published model."""
+    step = f"reading {options.model}"
+    try:
+        info = call(step, lambda: api.model_info(options.model, revision=options.revision, timeout=options.timeout))
+        with tempfile.TemporaryDirectory() as cache:
+            path = call(
+                step,
+                lambda: api.hf_hub_download(options.model, "config.json", revision=info.sha, cache_dir=cache),
+            )
+            config = read_json(Path(path))
+    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
+        raise PublishError(
+            f"{options.model} is not on the Hub, or has no config.json at {options.revision or 'main'}. Publish it first: "
+            f"`slam-asr push DIR {options.model}`. A folder is shown with --local."
+        ) from error
+    if config.get("model_type") != "slam_asr":
+        raise PublishError(f"{options.model} holds a model of type {config.get('model_type')!r}, not 'slam_asr'.")
+    languages = info.card_data.to_dict().get("language", []) if info.card_data else []
+    return str(info.sha), config, [languages] if isinstance(languages, str) else list(languages)
+
+
+def run_local(
+    model: str, revision: str | None = None, port: int | None = None, timeout: float = DEFAULT_TIMEOUT
+) -> int:
+    """
+    Run the app here, until it is stopped; its exit code.
+
+    Args:
+        model: repository or folder.
+    """
+    if importlib.util.find_spec("gradio") is None:
+        raise UserError(
+            "The app needs Gradio, which is not installed: `pip install 'slam-asr[space]'` or `pip install gradio`."
+        )
+    with tempfile.TemporaryDirectory(prefix="slam-asr-space-") as scratch:
+        folder = Path(scratch)
+        if Path(model).is_dir():
+            source = Path(model).resolve()
+            config = read_json(source / "config.json", required=True)
+            codes = {entry.get("language") for entry in recipe_data(read_recipe(source), "train")}
+            languages = sorted(code for code in codes if code and code != "all")
+            write_space(folder, str(source), None, config, languages)
+        else:
+            check_repo_id(model)
+            commit, config, languages = model_on_hub(connect(timeout), SpaceOptions(model, revision=revision))
+            write_space(folder, model, commit, config, languages)
+        environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False"}
+        command = [sys.executable, str(folder / "app.py"), *([str(port)] if port else [])]
+        return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
