@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 
 from hub_upload import user_text
 from hub_upload.build import BuildOptions, CardOptions, write_card
@@ -48,7 +48,9 @@ def test_base_models_are_named_with_their_relation(model_folder: Path) -> None:
 
 def test_every_result_is_that_of_the_file(card: ModelCard, model_folder: Path) -> None:
     metrics = json.loads((model_folder / "evaluation" / "metrics.json").read_text())
-    index = card.data.eval_results
+    data = card.data
+    assert isinstance(data, ModelCardData) and data.eval_results is not None
+    index = data.eval_results
     assert {(result.dataset_config, result.metric_type) for result in index} == {
         (language, metric) for language in ("da", "nl") for metric in ("wer", "cer")
     }

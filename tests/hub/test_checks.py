@@ -238,12 +238,13 @@ def test_tampered_and_foreign_results_are_refused(model_folder: Path, change_met
     from hub_upload.facts import read_facts
     from trainers.errors import UserError
 
-    for said, changes in {
+    cases: dict[str, dict[str, Any]] = {
         "not produced by": {"produced_by": None},
         "other weights": {"model_fingerprint": "0" * 64},
         "does not add up": {"wer": 0.01},
         "lies outside": {"wer_ci": [0.9, 0.95]},
-    }.items():
+    }
+    for said, changes in cases.items():
         restore = (model_folder / "evaluation" / "metrics.json").read_text()
         change_metrics(model_folder, **changes)
         with pytest.raises(UserError, match=said):

@@ -89,7 +89,8 @@ def test_publish_after_a_kill_then_again_then_use(
     config = hub.store.read("acme/tiny", "config.json").decode()
     assert str(tmp_path) not in config and '"audio_model_id": "tiny-whisper-encoder"' in config
     card = ModelCard(hub.store.read("acme/tiny", "README.md").decode())
-    assert 'revision="v1"' in card.text and card.data.model_name == "tiny"
+    assert 'revision="v1"' in card.text
+    assert card.data.to_dict()["model-index"][0]["name"] == "tiny"
 
     # Somebody writes into the card on the Hub; the same model pushed again keeps it, and is one commit at the most.
     text = str(card).replace("(as of none) -->\n", "(as of none) -->\nWritten on the Hub.\n", 1)
