@@ -232,21 +232,18 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
         tokens = tokens[:: len(tokens) // len(windows)].tolist()  # the first of several sequences
         seconds = mask.sum(-1) / 100
         limits = token_limits(seconds, self.model.config.max_tokens_per_second).tolist()
-        given = options.get("max_new_tokens") or self.model.generation_config.max_new_tokens
-        ends, pad = self._end_tokens(options)
+        config = options.get("generation_config") or self.model.generation_config
+        given = options.get("max_new_tokens") or config.max_new_tokens
+        ends = options.get("eos_token_id", config.eos_token_id)
+        ends = set(ends) if isinstance(ends, list | tuple) else {ends}
         transcripts = [
-            read_transcript(row, ends, pad, given or limit, trim_loops)
+            read_transcript(row, ends, config.pad_token_id, given or limit, trim_loops)
             for row, limit in zip(tokens, limits, strict=True)
         ]
         if not look:
             return transcripts, [None] * len(windows)
         finished = [t.tokens + ([] if t.end is None else [t.end]) for t in transcripts]
         return transcripts, list(look_again(self.model, finished, **request, attentions=attentions, **audio))
-
-    def _end_tokens(self, options: dict[str, Any]) -> tuple[set[int], int | None]:
-        config = options.get("generation_config") or self.model.generation_config
-        ends = options.get("eos_token_id", config.eos_token_id)
-        return set(ends) if isinstance(ends, list | tuple) else {ends}, config.pad_token_id
 
     def _fill(self, piece: Piece, transcript: Transcript, look: SecondLook | None) -> None:
         piece.text = self.processor.decode(transcript.tokens, skip_special_tokens=True)

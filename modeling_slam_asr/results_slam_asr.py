@@ -119,10 +119,13 @@ def _join(left: _Segment, right: _Segment, start: float, end: float) -> None:
     slack = 1.0 + (0.25 * (end - start) if left.piece.words is None else 0.0)
     left.words, right.words = merge_overlap(left.words, right.words, start, end, slack)
     left.text, right.text = join_words(left.words), join_words(right.words)
-    seam = (start + end) / 2
-    if left.words:
-        seam = min(max(left.words[-1].end, start), end)
-    left.end, right.start = seam, seam
+    if left.words and right.words:
+        seam = min(max((left.words[-1].end + right.words[0].start) / 2, start), end)
+    else:
+        seam = (start + end) / 2
+    left.words = [Word(word.text, min(word.start, seam), min(word.end, seam)) for word in left.words]
+    right.words = [Word(word.text, max(word.start, seam), max(word.end, seam)) for word in right.words]
+    left.end, right.start = min(left.end, seam), max(right.start, seam)
 
 
 def _chunk(segment: _Segment, return_confidence: bool | str) -> dict[str, Any]:

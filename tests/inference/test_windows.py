@@ -1,5 +1,6 @@
 """Cutting long recordings: nothing lost, nothing twice, no window too long, cuts where it is quiet."""
 
+import tracemalloc
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modeling_slam_asr.audio_slam_asr import read_blocks
 from modeling_slam_asr.windows_slam_asr import FLOOR_DB, Window, cut_windows, find_pause, frame_levels
 from tests.inference.conftest import SHARED_SPEECH, talk
 
@@ -90,6 +92,27 @@ def test_memory_is_bounded() -> None:
     assert asked <= 12
     next(windows)
     assert asked <= 22
+
+
+def test_an_hour_needs_no_more_memory_than_minutes(tmp_path: Path) -> None:
+    """Reading, resampling and cutting a long file: the peak is a few blocks, not the file."""
+    import soundfile
+
+    path = tmp_path / "hour.wav"
+    minute = np.concatenate([talk(15.0, seed=i)[::2] for i in range(4)])
+    with soundfile.SoundFile(path, "w", 8_000, 1) as file:
+        for _ in range(60):
+            file.write(minute)
+    tracemalloc.start()
+    try:
+        blocks, seconds = read_blocks(path)
+        count = sum(1 for _ in cut_windows(blocks, RATE, 25.0))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert seconds == pytest.approx(3_600)
+    assert count >= 3_600 / 25
+    assert peak < 40e6  # the hour is 230 MB of samples
 
 
 def test_levels() -> None:
