@@ -207,3 +207,20 @@ def test_without_a_cache_it_is_the_same(make_study: Any, tmp_path: Path) -> None
     assert direct[0]["key"] != cached[0]["key"]
     for name in ("wer", "substitutions", "deletions", "insertions", "total_params", "trainable_params"):
         assert direct[0][name] == cached[0][name]
+
+
+@pytest.mark.slow
+def test_jobs_share_a_study(make_study: Any, tmp_path: Path) -> None:
+    assert run_command("study", [str(make_study(run={"max_steps": 2})), "--jobs", "2", "--quiet"]) == 0
+    assert len((tmp_path / "study" / "results.jsonl").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize(("name", "count"), [("miniature_study", 12), ("real_speech_study", 56), ("paper_study", 90)])
+def test_studies_of_the_project(name: str, count: int) -> None:
+    runs = plan_runs(load_study(name))
+    assert len(runs) == count
+    if name == "paper_study":
+        epochs = {(run.point["audio_model"][15:], run.point["lora"]): run.recipe.num_epochs for run in runs}
+        assert epochs[("small", False)] == 8 and epochs[("large-v2", True)] == 10 and len(epochs) == 6
+        assert {run.recipe.train[0].max_hours for run in runs if run.point["language"] == "nl"} == {50}
+        assert all(run.recipe.test[0].language == run.point["language"] for run in runs)

@@ -205,16 +205,21 @@ class _Builder:
             reached, frame_mask = states_at(self.encoder, features.to(device), mask.to(device), self.named.values())
             lengths = frame_mask.sum(-1).tolist()
             for name, kept in self.named.items():
+                if not torch.isfinite(reached[kept].sum(dtype=torch.float32)):
+                    self._refuse(batch, reached[kept], name)
                 hidden = reached[kept].to(self.dtype).cpu()
                 for position, index in enumerate(batch):
                     states[name][index] = hidden[position, : lengths[position]]
-                    if not torch.isfinite(states[name][index]).all():
-                        raise UserError(
-                            f"The encoder gives NaN or infinite states for {self.rows[index].get('id', index)!r} at depth "
-                            f"{name}. Use bfloat16 or float32 weights, or leave this recording out."
-                        )
             bar.update(len(batch))
         return {name: [found[index] for index in indices] for name, found in states.items()}
+
+    def _refuse(self, batch: Sequence[int], hidden: torch.Tensor, name: str) -> None:
+        bad = [index for index, own in zip(batch, hidden, strict=True) if not torch.isfinite(own).all()]
+        listed = ", ".join(str(self.rows[index].get("id", index)) for index in bad)
+        raise UserError(
+            f"The encoder gives NaN or infinite states at depth {name} for: {listed or 'the whole batch'}. "
+            "Use bfloat16 or float32 weights, or leave these recordings out."
+        )
 
     def _batches(self, indices: list[int], pool: ThreadPoolExecutor) -> Iterator[tuple[list[int], list[np.ndarray]]]:
         """Rows of similar length with their spectrograms, read by the pool a little ahead of the encoder."""
