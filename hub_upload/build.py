@@ -208,7 +208,7 @@ def write_card(folder: Path, build: BuildOptions, options: CardOptions, output: 
     Write the card of a model folder, with the evidence and measurements that it rests on; its path.
 
     Args:
-        output: in place of `README.md` in the folder.
+        output: in place of `README.md` in the folder; the plot is put beside it.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder. Name the one that `slam-asr train` or save_pretrained wrote.")
@@ -218,6 +218,8 @@ def write_card(folder: Path, build: BuildOptions, options: CardOptions, output: 
     existing = folder / "README.md"
     keep = card.foreign_metadata(existing.read_text(encoding="utf-8") if existing.is_file() else None, str(existing))
     complete_with_card(folder, build, replace(options, texts=texts, extra_metadata=keep), output)
+    if output is not None and (folder / DEPTH_PLOT).is_file():
+        shutil.copyfile(folder / DEPTH_PLOT, output.with_name(DEPTH_PLOT))
     return output or folder / "README.md"
 
 

@@ -141,7 +141,11 @@ def check_file(path: Path, name: str, own_token: str | None, allow_local_bases: 
 
 def _leak(name: str, leak: Leak) -> Finding:
     where = f"{name}:{leak.line}" if leak.line else name
-    return Finding(where, f"holds {leak.kind}, {leak.shown}", "Take it out; if it is a credential, revoke it too.")
+    remedies = {
+        "an absolute path": "Write a name or a relative path in its place.",
+        "an e-mail address": "Take it out.",
+    }
+    return Finding(where, f"holds {leak.kind}, {leak.shown}", remedies.get(leak.kind, "Take it out, and revoke it."))
 
 
 def read_text(path: Path) -> str | None:

@@ -24,8 +24,8 @@ from .client_environment import is_real_hub
 T = TypeVar("T")
 
 RETRIED_STATUS = (408, 429, 500, 502, 503, 504)
-DEFAULT_TIMEOUT = 60.0
-DEFAULT_ATTEMPTS = 4
+DEFAULT_TIMEOUT = 30.0
+DEFAULT_ATTEMPTS = 3
 
 
 class PublishError(UserError):
@@ -59,6 +59,11 @@ def connect(timeout: float = DEFAULT_TIMEOUT) -> HfApi:
     client_class, hooks = type(standard), standard.event_hooks
     set_client_factory(lambda: client_class(event_hooks=hooks, follow_redirects=True, timeout=timeout))
     return HfApi()
+
+
+def request_timeout() -> float | None:
+    """Seconds of silence after which requests give up, for the calls of `HfApi` that would set their own limit or none."""
+    return get_session().timeout.read
 
 
 def is_transient(error: BaseException) -> bool:

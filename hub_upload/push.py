@@ -14,7 +14,7 @@ from trainers.errors import UserError
 from . import checks, user_text
 from .build import BuildOptions, CardOptions, build_folder, complete_with_card, existing_texts
 from .card import foreign_metadata, snippets
-from .client import DEFAULT_TIMEOUT, ConflictError, PublishError, call, connect
+from .client import DEFAULT_TIMEOUT, ConflictError, PublishError, call, connect, request_timeout
 from .facts import is_hub_id, licence_parts, read_json, read_recipe
 from .licences import UNKNOWN
 from .remote import Commit, RepoState, commit_folder, compare, local_tree, read_repo, tag_commit, tagged_commit
@@ -82,7 +82,7 @@ def push_model(options: PushOptions, report: Callable[[str], None] = print) -> P
     if not options.dry_run:
         name = check_rights(api, options.repo_id, create_pr=options.create_pr)
         report(f"{name} may write to {options.repo_id}")
-    state = read_repo(api, options.repo_id, options.revision, timeout=options.timeout)
+    state = read_repo(api, options.repo_id, options.revision)
     if options.create_pr and state.head is None:
         raise PublishError(f"{options.repo_id} has no branch {options.revision!r} that a pull request could change.")
     with tempfile.TemporaryDirectory(prefix="slam-asr-push-") as scratch:
@@ -149,15 +149,15 @@ def hub_licences(api: HfApi, options: PushOptions) -> dict[str, str]:
     for part in licence_parts(config, read_recipe(options.folder), options.build.licences):
         if part.licence == UNKNOWN and is_hub_id(part.name):
             repo_type = "dataset" if part.role == "data" else "model"
-            licence = _card_licence(api, part.name, repo_type, options.timeout)
+            licence = _card_licence(api, part.name, repo_type)
             if licence:
                 found[part.name] = licence
     return found
 
 
-def _card_licence(api: HfApi, name: str, repo_type: str, timeout: float) -> str | None:
+def _card_licence(api: HfApi, name: str, repo_type: str) -> str | None:
     try:
-        info = call(f"reading {name}", lambda: api.repo_info(name, repo_type=repo_type, timeout=timeout))
+        info = call(f"reading {name}", lambda: api.repo_info(name, repo_type=repo_type, timeout=request_timeout()))
     except (RepositoryNotFoundError, RevisionNotFoundError):
         return None
     licence = (getattr(info, "card_data", None) or {}).get("license")
@@ -221,7 +221,7 @@ def verify_published(api: HfApi, options: PushOptions, target: Path, commit: Com
         PublishError: when it does not load or differs; the message says what stands on the Hub.
     """
     stands = f"The commit {commit.oid} stands in {options.repo_id}, but it was not verified"
-    private = read_repo(api, options.repo_id, commit.oid, timeout=options.timeout).private
+    private = read_repo(api, options.repo_id, commit.oid).private
     adapter = read_json(target / "config.json").get("checkpoint_form") == "adapter"
     revision = options.tag or MAIN
     card = (target / "README.md").read_text(encoding="utf-8")

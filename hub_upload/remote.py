@@ -11,7 +11,17 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
-from .client import ConflictError, PublishError, TransientError, call, is_transient, reason, refusal, sentence
+from .client import (
+    ConflictError,
+    PublishError,
+    TransientError,
+    call,
+    is_transient,
+    reason,
+    refusal,
+    request_timeout,
+    sentence,
+)
 
 # What decides how a repository loads, and what its card rests on. A file of this kind that the new content lacks would
 # be taken for a part of it, so it is deleted; other files (pictures, notes) stay.
@@ -109,11 +119,11 @@ def remote_tree(api: HfApi, repo_id: str, revision: str, repo_type: str = "model
     }
 
 
-def read_repo(api: HfApi, repo_id: str, revision: str, repo_type: str = "model", timeout: float = 60.0) -> RepoState:
+def read_repo(api: HfApi, repo_id: str, revision: str, repo_type: str = "model") -> RepoState:
     """The state of a repository at a branch; a repository or branch that is not there is a state, not an error."""
 
     def info(wanted: str | None) -> object:
-        return api.repo_info(repo_id, revision=wanted, repo_type=repo_type, timeout=timeout)
+        return api.repo_info(repo_id, revision=wanted, repo_type=repo_type, timeout=request_timeout())
 
     step = f"reading {repo_id}"
     try:

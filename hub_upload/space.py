@@ -18,7 +18,7 @@ from trainers.errors import UserError
 from trainers.files import write_json, write_text
 
 from . import checks
-from .client import DEFAULT_TIMEOUT, PublishError, call, connect
+from .client import DEFAULT_TIMEOUT, PublishError, call, connect, request_timeout
 from .facts import LANGUAGE_NAMES, read_json, read_recipe, recipe_data
 from .remote import commit_folder
 from .rights import check_repo_id, check_rights, open_repo
@@ -99,7 +99,7 @@ def model_on_hub(api: HfApi, options: SpaceOptions) -> tuple[str, dict[str, Any]
     """Commit, configuration and languages of a published model."""
     step = f"reading {options.model}"
     try:
-        info = call(step, lambda: api.model_info(options.model, revision=options.revision, timeout=options.timeout))
+        info = call(step, lambda: api.model_info(options.model, revision=options.revision, timeout=request_timeout()))
         with tempfile.TemporaryDirectory() as cache:
             path = call(
                 step,

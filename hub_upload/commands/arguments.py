@@ -32,9 +32,9 @@ def add_hub_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout",
         type=positive,
-        default=60.0,
+        default=30.0,
         metavar="SECONDS",
-        help="give up on a Hub that is silent for so long (60)",
+        help="give up on a Hub that is silent for so long (30)",
     )
 
 
