@@ -25,7 +25,7 @@ def row(
         "encoder_layers": 12 - prune, "lora": lora, "wer": wer, "wer_ci": [0.99 * wer, 1.01 * wer], "reference_words": 10_000,
         "substitutions": errors[0], "deletions": errors[1], "insertions": errors[2], "hits": 10_000 - errors[0] - errors[1],
         "total_params": 1000 - 50 * prune + 5 * lora, "trainable_params": 20 + 5 * lora, "encoder_params": 500 - 50 * prune,
-        "eval_rtf": 0.1 - 0.01 * prune, "peak_memory_gib": 1.0,
+        "eval_rtf": 0.1 - 0.01 * prune, "memory_gib": 1.0,
         **more,
     }  # fmt: skip
 

@@ -148,7 +148,11 @@ def run_key(study: StudyRecipe, point: Mapping[str, Any], recipe: Recipe, depths
             point["selection"],
             study.profile_samples if point["selection"] not in ("last", "listed") else None,
         ],
-        "healing": [point["healing"], depths, vars(study.heal) if point["healing"] in ("encoder", "lora") else None],
+        "healing": [
+            point["healing"],
+            depths,
+            _heal_content(study) if point["healing"] in ("encoder", "lora") else None,
+        ],
         "features": study.cache.dtype if study.cache.enabled else None,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=vars).encode()).hexdigest()
@@ -205,6 +209,12 @@ def parse_shard(text: str) -> tuple[int, int]:
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise UserError(f"--shard {text!r}: give which of how many machines, such as 1/4, 2/4, 3/4 and 4/4.")
     return int(match[1]), int(match[2])
+
+
+def _heal_content(study: StudyRecipe) -> list[Any]:
+    assert study.heal is not None
+    settings = {name: value for name, value in vars(study.heal).items() if name not in ("speech", "save_steps")}
+    return [settings, [folder_mark(name) or name for name in study.heal.speech]]
 
 
 def _frozen(value: Any) -> Any:

@@ -18,7 +18,7 @@ COSTS = {
     "total_params": ("parameters, millions", 1e-6),
     "encoder_params": ("encoder parameters, millions", 1e-6),
     "eval_rtf": ("real-time factor (seconds of computing a second of speech)", 1.0),
-    "peak_memory_gib": ("peak memory while transcribing, GiB", 1.0),
+    "memory_gib": ("memory, GiB (of the GPU at its peak, or of the weights)", 1.0),
 }
 
 
@@ -46,7 +46,7 @@ def plot_wer_by_depth(rows: Iterable[Row], path: str | Path) -> Path:
 
 
 def plot_pareto(rows: Iterable[Row], cost: str, path: str | Path) -> Path:
-    """WER against a cost (`total_params`, `encoder_params`, `eval_rtf`, `peak_memory_gib`), a panel a language.
+    """WER against a cost (`total_params`, `encoder_params`, `eval_rtf`, `memory_gib`), a panel a language.
 
     The line joins the systems that no other beats in both.
     """
