@@ -94,7 +94,7 @@ def read_encoder(files: Iterable[str], kept: list[int], num_layers: int) -> dict
                 name = key.removeprefix("model.").removeprefix("encoder.")
                 if key.startswith(("decoder.", "model.decoder.")) or name == "proj_out.weight":
                     continue
-                new_name = _renumbered(name, list(range(num_layers)), kept)
+                new_name = renumbered(name, list(range(num_layers)), kept)
                 if new_name is not None:
                     tensors[new_name] = file.get_tensor(key)
     return tensors
@@ -113,14 +113,14 @@ def read_pruned(files: Iterable[str], stored: list[int], kept: list[int]) -> dic
             for key in file.keys():  # noqa: SIM118
                 name: str | None = key
                 if key.startswith(prefix):
-                    inner = _renumbered(key.removeprefix(prefix), stored, kept)
+                    inner = renumbered(key.removeprefix(prefix), stored, kept)
                     name = None if inner is None else prefix + inner
                 if name is not None:
                     tensors[name] = file.get_tensor(key)
     return tensors
 
 
-def _renumbered(name: str, stored: list[int], kept: list[int]) -> str | None:
+def renumbered(name: str, stored: list[int], kept: list[int]) -> str | None:
     """The name of an encoder's tensor when of the blocks `stored` only `kept` are left; None in a block that is not."""
     block = ENCODER_LAYER.match(name)
     if block is None or int(block[1]) >= len(stored):

@@ -132,6 +132,9 @@ class SlamAsrConfig(PreTrainedConfig):
         output["kept_encoder_layers"] = self.kept_encoder_layers
         output["auto_map"] = dict(AUTO_MAP)
         output["custom_pipelines"] = CUSTOM_PIPELINES
+        for written in (output, output["text_config"]):
+            # Checkpoints hold whole weights or none of the LLM's; whether to quantize is asked for at each load.
+            written.pop("quantization_config", None)
         return output
 
     @classmethod

@@ -66,7 +66,16 @@ class LoraMixin:
         """Take LoRA away without merging it, in place: LLM and encoder compute as the base models do."""
         self._remove_lora(merge=False)
 
+    def has_quantized_llm(self) -> bool:
+        """Whether the LLM's weights are quantized."""
+        return bool(getattr(self.language_model, "is_quantized", False))
+
     def _remove_lora(self, merge: bool) -> None:
+        if merge and self.has_quantized_llm():
+            raise ValueError(
+                "LoRA cannot be added into quantized weights without loss. Load the checkpoint without quantization_config, "
+                "merge it there, and quantize the merged checkpoint."
+            )
         for part, field in LORA_FIELDS.items():
             if has_lora(getattr(self, part)):
                 remove_lora(getattr(self, part), merge)

@@ -54,6 +54,7 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
             if settings is not None and config.checkpoint_form == "standalone":
                 add_lora(getattr(self, part), settings)
         self.freeze()
+        self.train(self.training)
 
     def _init_weights(self, module: nn.Module) -> None:
         # The projector keeps torch's own initial weights, which it has already, as in the reference code.

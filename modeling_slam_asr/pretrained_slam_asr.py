@@ -1,6 +1,7 @@
 """Making a SLAM-ASR model from its base models, and loading and saving its two checkpoint forms."""
 
 import copy
+import difflib
 import os
 import shutil
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from .checkpoint_slam_asr import (
     read_pruned,
     refuse_non_finite,
     refuse_problems,
+    renumbered,
     repository_commit,
     repository_file,
 )
@@ -217,6 +219,10 @@ class SlamAsrPreTrainedModel(LoraMixin, PreTrainedModel):  # type: ignore[misc] 
             config = SlamAsrConfig.from_pretrained(config or path, **hub)
         for name, value in fields.items():
             setattr(config, name, value)
+        known = [*SlamAsrConfig.field_names(), *_PART_OPTIONS, *HUB_ARGUMENTS]
+        for name in kwargs.keys() - set(known):
+            if difflib.get_close_matches(name, known, n=1, cutoff=0.85):
+                raise ValueError(unknown_key("option of from_pretrained", name, known))
         lost = set(config.kept_encoder_layers) - set(stored.kept_encoder_layers)
         if lost:
             raise ValueError(
@@ -226,7 +232,7 @@ class SlamAsrPreTrainedModel(LoraMixin, PreTrainedModel):  # type: ignore[misc] 
             )
         config.checkpoint_form = stored.checkpoint_form
         if stored.checkpoint_form == "adapter":
-            model = cls._from_adapter(path, config, hub, kwargs)
+            model = cls._from_adapter(path, config, stored, hub, kwargs)
             info: dict[str, Any] = {}
         else:
             model, info = cls._from_standalone(path, config, stored, hub, args, kwargs)
@@ -264,13 +270,17 @@ class SlamAsrPreTrainedModel(LoraMixin, PreTrainedModel):  # type: ignore[misc] 
         refuse_problems(os.fspath(path), info["missing_keys"], info["unexpected_keys"], _shapes(info))
         for name, parameter in model.named_parameters():
             refuse_non_finite(os.fspath(path), name, parameter)
+        _hand_quantizer_to_llm(model)
         return model, info
 
     @classmethod
-    def _from_adapter(cls, path: Any, config: SlamAsrConfig, hub: dict[str, Any], kwargs: dict[str, Any]) -> Any:
+    def _from_adapter(
+        cls, path: Any, config: SlamAsrConfig, stored: SlamAsrConfig, hub: dict[str, Any], kwargs: dict[str, Any]
+    ) -> Any:
         for name in kwargs:
             if name not in (*_PART_OPTIONS, *_WITHOUT_EFFECT, *HUB_ARGUMENTS) and not name.startswith("_"):
-                raise ValueError(unknown_key("option of from_pretrained", name, [*_PART_OPTIONS, *HUB_ARGUMENTS]))
+                known = [*SlamAsrConfig.field_names(), *_PART_OPTIONS, *HUB_ARGUMENTS]
+                raise ValueError(unknown_key("option of from_pretrained", name, known))
         base_hub = {name: value for name, value in hub.items() if name not in ("revision", "subfolder")}
         model = cls._assemble(config, base_hub, **{name: kwargs[name] for name in _PART_OPTIONS if name in kwargs})
         load_projector(model.projector, path, hub)
@@ -278,6 +288,10 @@ class SlamAsrPreTrainedModel(LoraMixin, PreTrainedModel):  # type: ignore[misc] 
             if settings is not None:
                 add_lora(getattr(model, part), settings)
                 tensors = read_lora(path, LORA_FOLDERS[part], hub)
+                if part == "audio_encoder":
+                    blocks = stored.kept_encoder_layers, config.kept_encoder_layers
+                    names = {name: renumbered(name, *blocks) for name in tensors}
+                    tensors = {new: tensors[name] for name, new in names.items() if new is not None}
                 set_lora(getattr(model, part), tensors, f"{os.fspath(path)} ({LORA_FOLDERS[part]})")
         model.generation_config = _stored_generation_config(path, hub) or model.generation_config
         model.name_or_path = os.fspath(path)
@@ -345,7 +359,7 @@ class SlamAsrPreTrainedModel(LoraMixin, PreTrainedModel):  # type: ignore[misc] 
             raise ValueError(
                 "The adapter form needs audio_model_id and text_model_id in the configuration. Save the standalone form."
             )
-        if checkpoint_form == "standalone" and getattr(self.language_model, "is_quantized", False):
+        if checkpoint_form == "standalone" and self.has_quantized_llm():
             raise ValueError(
                 "The LLM is quantized; its weights cannot be saved in full. Save with checkpoint_form='adapter': the LLM is "
                 "then fetched from its own repository, and may be quantized again."
@@ -414,13 +428,28 @@ def _resolve_dtype(dtype: torch.dtype | str | None, config: SlamAsrConfig) -> to
 
 
 def _for_llm_only(quantization_config: Any) -> Any:
-    """The quantization configuration with the encoder and the projector left out of it."""
+    """The quantization configuration with encoder, projector and LoRA left out of it."""
     quantization_config = copy.deepcopy(quantization_config)
     for name in ("llm_int8_skip_modules", "modules_to_not_convert"):
         if hasattr(quantization_config, name):
             skipped = list(getattr(quantization_config, name) or ["lm_head"])
-            setattr(quantization_config, name, [*skipped, "audio_encoder", "projector"])
+            setattr(
+                quantization_config, name, [*skipped, "audio_encoder", "projector", "lora_A.default", "lora_B.default"]
+            )
     return quantization_config
+
+
+def _hand_quantizer_to_llm(model: Any) -> None:
+    """Mark the LLM as quantized in place of the whole, as when it comes from its own repository: only it is."""
+    marks = ("hf_quantizer", "is_quantized", "quantization_method", "is_loaded_in_4bit", "is_loaded_in_8bit",
+             "is_4bit_serializable", "is_8bit_serializable")  # fmt: skip
+    for owner, receiver, names in (
+        (model, model.language_model, marks),
+        (model.config, model.language_model.config, ("quantization_config",)),
+    ):
+        for name in names:
+            if name in vars(owner):
+                setattr(receiver, name, vars(owner).pop(name))
 
 
 def _end_token(text_model: str | os.PathLike[str], hub: dict[str, Any]) -> int | None:

@@ -136,20 +136,44 @@ def test_settings_that_are_refused(settings: dict[str, Any], message: str, make_
         make_tiny_model(lora=settings)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="4-bit weights of bitsandbytes are tested on a GPU")
-def test_qlora(make_tiny_model: Callable[..., Any], batch: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bits", [4, 8])
+def test_quantized_llm(bits: int, tiny_whisper_encoder_dir: Path, batch: Any, tmp_path: Path) -> None:
+    """QLoRA: LoRA is trained on a quantized LLM; encoder and projector stay as they are."""
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
-    from transformers import BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
-    quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)
-    model = make_tiny_model(lora=LORA, quantization_config=quantization, device_map="cuda", dtype=torch.bfloat16)
-    inputs = batch.to("cuda")
+    torch.manual_seed(51)
+    llama = LlamaConfig(
+        vocab_size=320, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4
+    )
+    LlamaForCausalLM(llama).save_pretrained(tmp_path / "llm")
+    quantization = BitsAndBytesConfig(load_in_4bit=bits == 4, load_in_8bit=bits == 8)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    options: dict[str, Any] = {"quantization_config": quantization, "device_map": device}
+    model = Model.from_base_models(tiny_whisper_encoder_dir, tmp_path / "llm", lora=LORA, **options)
+    stir_lora(model)
+    inputs = batch.to(device)
     model.train()
     model(**inputs).loss.backward()
-    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
     model.eval()
-    model.save_pretrained(tmp_path, checkpoint_form="adapter")
-    loaded = Model.from_pretrained(tmp_path, quantization_config=quantization, device_map="cuda")
-    assert torch.allclose(logits(loaded, inputs), logits(model, inputs), atol=1e-2)
-    with pytest.raises(ValueError, match="is quantized"):
-        model.save_pretrained(tmp_path / "full")
+    expected = logits(model, inputs)
+    model.save_pretrained(tmp_path / "adapter", checkpoint_form="adapter")
+    plain = Model.from_pretrained(tmp_path / "adapter").to(device)
+    plain.save_pretrained(tmp_path / "standalone")
+    assert not torch.equal(logits(plain, inputs), expected)
+    for form in ("adapter", "standalone"):
+        loaded = Model.from_pretrained(tmp_path / form, **options)
+        assert loaded.has_quantized_llm()
+        parts = (loaded.projector.linear1, loaded.audio_encoder.layers[0].fc1)
+        assert all(type(part) is torch.nn.Linear for part in parts)
+        assert type(loaded.language_model.model.layers[0].mlp.up_proj) is not torch.nn.Linear
+        assert torch.allclose(logits(loaded, inputs), expected, atol=1e-2), form
+        with pytest.raises(ValueError, match="is quantized"):
+            loaded.save_pretrained(tmp_path / "full")
+        with pytest.raises(ValueError, match="without quantization_config"):
+            loaded.merge_lora()
+        loaded.save_pretrained(tmp_path / "again", checkpoint_form="adapter")
+        assert torch.allclose(
+            logits(Model.from_pretrained(tmp_path / "again"), inputs.to("cpu")), logits(plain, inputs).cpu(), atol=1e-4
+        )

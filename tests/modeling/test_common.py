@@ -69,7 +69,7 @@ def test_static_cache(tiny_model: Any, tiny_processor: Any) -> None:
     assert torch.equal(tiny_model.generate(**inputs, max_new_tokens=6, cache_implementation="static"), expected)
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("backend", ["eager", pytest.param("aot_eager", marks=pytest.mark.slow)])
 def test_compile(backend: str, make_tiny_model: Callable[..., Any], batch: Any) -> None:
     model = make_tiny_model(lora=LORA)
     stir_lora(model)
@@ -178,6 +178,8 @@ def test_copies(make_tiny_model: Callable[..., Any], batch: Any) -> None:
 def test_from_configuration(make_tiny_model: Callable[..., Any], batch: Any, tmp_path: Path) -> None:
     config = make_tiny_model(lora=LORA).config
     fresh = Model(config)
+    assert not fresh.audio_encoder.training and fresh.projector.training
+    fresh.eval()
     assert forward(fresh, batch).isfinite().all()
     assert {n for n, p in fresh.named_parameters() if p.requires_grad} == {
         n for n, _ in fresh.named_parameters() if n.startswith("projector.") or "lora_" in n

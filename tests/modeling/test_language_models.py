@@ -100,7 +100,7 @@ def test_family(lora: Any, family: tuple[str, Path], tiny_whisper_encoder_dir: P
     batch = processor(waves, text=texts)
     frozen = {n: p.detach().clone() for n, p in model.named_parameters() if not p.requires_grad}
     losses = train(model, batch)
-    assert losses[-1] < 0.9 * losses[0], losses
+    assert losses[-1] < losses[0] - 0.03 and max(losses[1:]) < losses[0], losses
     assert all(torch.equal(frozen[n], p) for n, p in model.named_parameters() if n in frozen)
 
     # A batch, padded at either side, computes as each utterance alone does.
