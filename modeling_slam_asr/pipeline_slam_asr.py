@@ -258,7 +258,7 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
             piece.words = []
             if transcript.tokens:
                 matrix = alignment_matrix(look.attentions, look.audio)
-                piece.words = attention_words(pieces, matrix, length, piece.start, piece.end)
+                piece.words = attention_words(pieces, matrix, length, piece.start, piece.sound_range())
 
     def postprocess(  # type: ignore[override]
         self,

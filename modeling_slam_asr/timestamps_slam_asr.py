@@ -41,7 +41,7 @@ def estimate_words(text: str, active: np.ndarray, start: float, end: float) -> l
 
 
 def attention_words(
-    pieces: Sequence[str], attention: np.ndarray, seconds_per_position: float, start: float, end: float
+    pieces: Sequence[str], attention: np.ndarray, seconds_per_position: float, start: float, sound: tuple[float, float]
 ) -> list[Word]:
     """
     The words of a transcript with times from dynamic time warping over attention.
@@ -50,11 +50,12 @@ def attention_words(
         pieces: the text that each token brings, in order; joined they are the transcript.
         attention: `(tokens, audio_positions)` as [`alignment_matrix`] gives it.
         seconds_per_position: length of an audio embedding.
-        start, end: the window's place in the recording in seconds.
+        start: the window's place in the recording in seconds.
+        sound: between which seconds of the recording the window is not quiet; all words lie between them.
     """
     words = split_words("".join(pieces))
     firsts = warp(-attention)
-    edges = np.append(firsts, attention.shape[1]) * seconds_per_position + start
+    edges = np.clip(np.append(firsts, attention.shape[1]) * seconds_per_position + start, *sound)
     bounds = np.cumsum([0] + [len(word) for word in words])
     begins = np.cumsum([0] + [len(piece) for piece in pieces])
     # A token belongs to the word that holds its last character: tokens often begin with the space between words. One
@@ -70,8 +71,8 @@ def attention_words(
         if len(tokens):
             begin, finish = float(edges[tokens[0]]), float(edges[tokens[-1] + 1])
         else:  # the word shares its only token with a neighbour
-            begin = finish = timed[-1].end if timed else start
-        timed.append(Word(word, min(begin, end), min(max(begin, finish), end)))
+            begin = finish = timed[-1].end if timed else sound[0]
+        timed.append(Word(word, begin, finish))
     return timed
 
 
@@ -122,15 +123,17 @@ def warp(cost: np.ndarray) -> np.ndarray:
     """
     Dynamic time warping: the first column of each row on the cheapest path through `cost` `(rows, columns)`.
 
-    The path begins in the first cell, ends in the last, and takes steps of one row, one column or both.
+    The path begins in the first cell, ends in the last, and takes steps of one column or of one row and column; of one row
+    only where columns are scarce: two tokens in one audio embedding are rare in speech.
     """
     rows, columns = cost.shape
+    crowded = columns < 2 * rows
     total = np.full((rows + 1, columns + 1), np.inf)
     total[0, 0] = 0.0
     step = np.zeros((rows + 1, columns + 1), dtype=np.int8)
     for i in range(1, rows + 1):
         for j in range(1, columns + 1):
-            choices = (total[i - 1, j - 1], total[i, j - 1], total[i - 1, j])
+            choices = (total[i - 1, j - 1], total[i, j - 1], total[i - 1, j] if crowded else np.inf)
             step[i, j] = int(np.argmin(choices))
             total[i, j] = cost[i - 1, j - 1] + choices[step[i, j]]
     firsts = np.zeros(rows, dtype=np.int64)

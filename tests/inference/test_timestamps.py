@@ -41,7 +41,7 @@ def test_warping_finds_the_path(lengths: list[int]) -> None:
 
 def test_words_of_a_steady_walk() -> None:
     pieces = ["en", " to", " tr", "e", ""]  # the last is the end token
-    words = attention_words(pieces, diagonal(5, 50), 0.1, start=10.0, end=15.0)
+    words = attention_words(pieces, diagonal(5, 50), 0.1, start=10.0, sound=(10.0, 15.0))
     assert [word.text for word in words] == ["en", " to", " tre"]
     assert [(word.start, word.end) for word in words] == [
         pytest.approx(times, abs=0.15) for times in ((10.0, 11.0), (11.0, 12.0), (12.0, 14.0))
@@ -49,11 +49,11 @@ def test_words_of_a_steady_walk() -> None:
 
 
 def test_words_that_share_a_token_and_tokens_without_text() -> None:
-    words = attention_words(["", "a b", " c"], diagonal(3, 30), 0.1, 0.0, 3.0)
+    words = attention_words(["", "a b", " c"], diagonal(3, 30), 0.1, 0.0, (0.2, 2.9))
     assert [word.text for word in words] == ["a", " b", " c"]
-    assert all(0 <= word.start <= word.end <= 3.0 for word in words)
+    assert all(0.2 <= word.start <= word.end <= 2.9 for word in words)
     assert [word.start for word in words] == sorted(word.start for word in words)
-    assert attention_words([""], diagonal(1, 5), 0.1, 0.0, 1.0) == []
+    assert attention_words([""], diagonal(1, 5), 0.1, 0.0, (0.0, 0.5)) == []
 
 
 def test_the_heads_that_walk_are_chosen() -> None:
