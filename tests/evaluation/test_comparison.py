@@ -72,6 +72,24 @@ def test_a_clear_difference_is_found_and_said(tmp_path: Any) -> None:
     assert "lora is better" in text and "| base → lora |" in text and "MAPSSWE" in text
 
 
+def test_changes_by_kind_of_word_add_up() -> None:
+    comparison = compare(
+        {"a": system(1, 0.3), "b": system(2, 0.1)},
+        normalizer="none",
+        bootstrap=100,
+        word_counts={"kat": 3, "boom": 500},
+    )
+    (pair,) = comparison["comparisons"]
+    for rows in pair["word_changes"].values():
+        assert sum(row["a"] for row in rows) == sum(pair["error_types"][k]["a"] for k in ("substitutions", "deletions"))
+        assert sum(row["words"] for row in rows) == 1200
+    frequency = {row["bin"]: row for row in pair["word_changes"]["by_frequency"]}
+    assert set(frequency) == {"0", "2-4", "100 or more"}
+    rare = frequency["2-4"]
+    assert rare["change"] == pytest.approx((rare["b"] - rare["a"]) / rare["words"])
+    assert rare["change_ci"][0] < rare["change"] < rare["change_ci"][1]
+
+
 def test_no_difference_names_what_could_be_found() -> None:
     comparison = compare({"a": system(1, 0.2), "b": system(2, 0.2)}, normalizer="none", bootstrap=500)
     (pair,) = comparison["comparisons"]

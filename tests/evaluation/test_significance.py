@@ -31,6 +31,7 @@ def test_interval_is_the_normal_one_for_many_utterances() -> None:
     blocks = make_blocks(2000)
     (bounds,) = ratio_intervals(errors[:, None], words[:, None], blocks, SETTINGS)
     error = ratio_standard_error(errors, words, blocks)
+    assert error is not None
     rate = errors.sum() / words.sum()
     assert bounds == pytest.approx([rate - 1.96 * error, rate + 1.96 * error], rel=0.01)
 
@@ -76,7 +77,7 @@ def test_paired_bootstrap_sees_what_unpaired_cannot() -> None:
     assert result["p_value"] < 0.01 and result["probability_of_improvement"] == 1
     assert result["relative_difference"] == pytest.approx(errors_b.sum() / errors_a.sum() - 1)
     single = ratio_standard_error(errors_a, words, make_blocks(500))
-    assert result["standard_error"] < single / 2
+    assert single is not None and result["standard_error"] < single / 2
 
 
 def test_p_value_and_interval_say_the_same() -> None:
@@ -150,7 +151,7 @@ def test_holm() -> None:
 def test_holm_keeps_order_and_never_lowers(p_values: list[float]) -> None:
     adjusted = holm(p_values)
     assert all(q is not None and p <= q <= 1 for p, q in zip(p_values, adjusted, strict=True))
-    ranked = [q for _, q in sorted(zip(p_values, adjusted, strict=True), key=lambda pair: pair[0])]
+    ranked = [q or 0.0 for _, q in sorted(zip(p_values, adjusted, strict=True), key=lambda pair: pair[0])]
     assert ranked == sorted(ranked)
 
 

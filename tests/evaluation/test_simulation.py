@@ -52,7 +52,8 @@ def population(difference: float) -> Population:
             texts.append(" ".join(_heard(word, draw, p) for word, draw in zip(words, draws, strict=True)))
         systems.append(align_words([" ".join(words) for words in references], texts))
     errors = np.array([[a.errors for a in system] for system in systems]).T
-    return Population(*systems, np.array([len(words) for words in references]), errors, speaker)
+    lengths = np.array([len(words) for words in references])
+    return Population(systems[0], systems[1], lengths, errors, speaker)
 
 
 def _heard(word: str, draw: float, p: float) -> str:
@@ -121,7 +122,9 @@ def test_a_known_difference_is_covered_and_found_as_often_as_predicted(by_speake
     for trial in range(TRIALS):
         rows, blocks = draw_test_set(rng, by_speaker)
         settings = BootstrapSettings(RESAMPLES, seed=trial)
-        result = paired_bootstrap(*everyone.errors[rows].T, everyone.words[rows], blocks, settings)
+        result = paired_bootstrap(
+            everyone.errors[rows, 0], everyone.errors[rows, 1], everyone.words[rows], blocks, settings
+        )
         covered += result["difference_ci"][0] <= truth <= result["difference_ci"][1]
         by_bootstrap += result["p_value"] < 0.05
         standard_errors.append(result["standard_error"])

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from trainers.commands.score import add_scoring_arguments
+from trainers.commands.score import add_scoring_arguments, add_training_text_argument, training_word_counts
 from trainers.errors import UserError
 
 HELP = "Compare prediction files of the same utterances: do the systems differ, and in what?"
@@ -33,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--names", nargs="+", help="names of the systems, one for each file (default: from the paths)")
     add_scoring_arguments(parser)
+    add_training_text_argument(parser)
     parser.add_argument(
         "--language-model",
         metavar="MODEL",
@@ -73,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         bootstrap=args.bootstrap,
         confidence=args.confidence,
         seed=args.seed,
+        word_counts=training_word_counts(args, systems[names[0]]),
         text_scorer=scorer,
         most_prior_errors=args.prior_errors,
     )

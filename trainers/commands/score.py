@@ -1,6 +1,7 @@
 """`slam-asr score`: score a prediction file of any recogniser."""
 
 import argparse
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("file", type=Path, metavar="FILE.jsonl", help="the prediction file")
     add_scoring_arguments(parser)
-    parser.add_argument(
-        "--training-text",
-        type=Path,
-        action="append",
-        metavar="FILE",
-        help="a text that the system was trained on, one sentence a line: word errors are then binned by how often it "
-        "has the word (may be given again)",
-    )
+    add_training_text_argument(parser)
     parser.add_argument("--title", help="title of the reports (default: the file's name)")
     parser.add_argument(
         "--protocol",
@@ -71,17 +65,35 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=42, help="seed of the resampling (default: %(default)s)")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Score the file, print the figures, write the reports."""
-    from trainers.evaluation import evaluate_rows, get_normalizer, normalizer_for_language, read_predictions
-    from trainers.evaluation.format import percent_with_interval
+def add_training_text_argument(parser: argparse.ArgumentParser) -> None:
+    """The argument for errors by word frequency."""
+    parser.add_argument(
+        "--training-text",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="a text that the system was trained on, one sentence a line: word errors are then binned by how often it "
+        "has the word (may be given again)",
+    )
+
+
+def training_word_counts(args: argparse.Namespace, rows: list[dict[str, Any]]) -> Counter[str] | None:
+    """Word counts of the --training-text files, normalised as the rows are; `None` without such files."""
+    if not args.training_text:
+        return None
+    from trainers.evaluation import get_normalizer, normalizer_for_language
     from trainers.evaluation.word_counts import count_words
 
+    language = args.language or rows[0].get("language")
+    return count_words(args.training_text, get_normalizer(args.normalizer or normalizer_for_language(language)))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score the file, print the figures, write the reports."""
+    from trainers.evaluation import evaluate_rows, read_predictions
+    from trainers.evaluation.format import percent_with_interval
+
     rows = with_local_audio(read_predictions(args.file), args.file.parent)
-    counts = None
-    if args.training_text:
-        language = args.language or rows[0].get("language")
-        counts = count_words(args.training_text, get_normalizer(args.normalizer or normalizer_for_language(language)))
     extra: dict[str, Any] = {}
     if args.protocol == "open-asr-leaderboard":
         from trainers.evaluation.leaderboard import leaderboard_score, write_manifest
@@ -95,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         normalizer=args.normalizer,
         language=args.language,
         title=args.title or args.file.name,
-        word_counts=counts,
+        word_counts=training_word_counts(args, rows),
         extra=extra,
         bootstrap=args.bootstrap,
         confidence=args.confidence,

@@ -14,12 +14,14 @@ from trainers.evaluation.normalizers import Normalizer
 from trainers.evaluation.predictions import Row, column, pair_predictions, texts
 from trainers.evaluation.scoring import ScoredUtterances, normalize_and_align, row_languages, summarize
 from trainers.evaluation.significance import holm, matched_pairs, paired_bootstrap
+from trainers.evaluation.tables import Bins, change_table
 from trainers.evaluation.transitions import (
     changed_examples,
     error_type_changes,
     utterance_transitions,
     word_transitions,
 )
+from trainers.evaluation.word_tokens import Labels, WordTokens, names_in, wrong_words
 
 
 def compare(
@@ -30,11 +32,13 @@ def compare(
     bootstrap: int = DEFAULT_RESAMPLES,
     confidence: float = 0.95,
     seed: int = 42,
+    word_counts: Mapping[str, int] | None = None,
     text_scorer: TextScorer | None = None,
     most_prior_errors: int | None = None,
 ) -> dict[str, Any]:
     """Compare two or more systems, every pair of them, on rows as `read_predictions` gives them.
 
+    word_counts: counts of normalised words in the training texts, for the changes by word frequency.
     text_scorer: log-probabilities of texts under a language model alone; with it, each pair gets a `language_prior`,
     made from `most_prior_errors` errors at most.
 
@@ -58,8 +62,12 @@ def compare(
         for name, s in scored.items()
     }
     ids = [row["id"] for row in first]
+    some = next(iter(scored.values()))
+    tokens = WordTokens(some.alignments)
+    labels = tokens.labels(languages=languages, names=names_in(some, texts(first)[0]), word_counts=word_counts)
     pairs = [
         _compare_pair(names, scored[names[0]], scored[names[1]], ids, blocks, settings)
+        | {"word_changes": _word_changes(tokens, labels, scored[names[0]], scored[names[1]], blocks, settings)}
         for names in itertools.combinations(scored, 2)
     ]
     if text_scorer is not None:
@@ -80,12 +88,12 @@ def compare(
     for pair in pairs:
         p_values = [pair[test]["p_value_holm"] for test in ("paired_bootstrap", "matched_pairs")]
         pair["differs"] = all(p is not None and p < alpha for p in p_values)
-    some = next(iter(metrics.values()))
+    shared = next(iter(metrics.values()))
     return {
         "systems": metrics,
         "utterances": len(first),
-        "normalizer": some["normalizer"],
-        "language": some["language"],
+        "normalizer": shared["normalizer"],
+        "language": shared["language"],
         "alpha": alpha,
         "bootstrap": settings.describe(blocks),
         "comparisons": pairs,
@@ -119,6 +127,21 @@ def _compare_pair(
         "utterances": utterance_transitions(a.errors, b.errors),
         "words": word_transitions(a.alignments, b.alignments),
         "examples": changed_examples(a.alignments, b.alignments, ids),
+    }
+
+
+def _word_changes(
+    tokens: WordTokens,
+    labels: Mapping[str, Labels],
+    a: ScoredUtterances,
+    b: ScoredUtterances,
+    blocks: Blocks,
+    settings: BootstrapSettings,
+) -> dict[str, Bins]:
+    wrong_a, wrong_b = wrong_words(a.alignments), wrong_words(b.alignments)
+    return {
+        name: change_table(values, wrong_a, wrong_b, tokens.utterance, blocks, settings, order)
+        for name, (values, order) in labels.items()
     }
 
 

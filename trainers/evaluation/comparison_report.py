@@ -14,7 +14,7 @@ from trainers.evaluation.format import (
     points_with_interval,
     relative_with_interval,
 )
-from trainers.evaluation.sections import INSERTION_NAMES
+from trainers.evaluation.sections import BIN_TITLES, INSERTION_NAMES
 from trainers.files import write_json, write_text
 
 _STATES = ("right", "substituted", "deleted")
@@ -125,6 +125,7 @@ def _pair(pair: Mapping[str, Any]) -> list[str]:
         markdown_table(["Inserted words", pair["a"], pair["b"]], kinds),
         markdown_table([f"Reference words: {pair['a']} ↓ {pair['b']} →", *_STATES], words),
     ]
+    parts += _word_changes(pair)
     for name, rows in pair["examples"].items():
         if rows:
             parts.append(f"### Most {name}\n")
@@ -136,6 +137,24 @@ def _pair(pair: Mapping[str, Any]) -> list[str]:
     if pair.get("language_prior"):
         parts += _prior(pair["language_prior"])
     return parts
+
+
+def _word_changes(pair: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [
+            title,
+            row["bin"],
+            number(row["words"]),
+            number(row["a"]),
+            number(row["b"]),
+            points_with_interval(row["change"], row["change_ci"]),
+        ]
+        for (part, name), title in BIN_TITLES.items()
+        if part == "words"
+        for row in pair["word_changes"][name]
+    ]
+    header = ["Wrong words", "Bin", "Words", pair["a"], pair["b"], "change of the error rate"]
+    return [markdown_table(header, rows, numeric_from=2)]
 
 
 def _prior(prior: Mapping[str, Any]) -> list[str]:

@@ -11,15 +11,12 @@ from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, make_blocks
 from trainers.evaluation.insertions import KINDS, insertion_kinds, output_table
 from trainers.evaluation.scoring import ScoredUtterances
 from trainers.evaluation.tables import Bins, bin_labels, rate_table
-from trainers.evaluation.word_classes import compound_test, name_words, numeral_test
+from trainers.evaluation.word_tokens import WordTokens, names_in, wrong_words
 
 TOP = 30
-FREQUENCY_EDGES = (1, 2, 5, 20, 100)
-WORD_LENGTH_EDGES = (4, 7, 10, 14)
 UTTERANCE_LENGTH_EDGES = (1, 4, 8, 13, 21)
 DURATION_EDGES = (2, 5, 10, 20, 30)
 SPEECH_RATE_EDGES = (1, 2, 3, 4)
-POSITIONS = ("only word", "first word", "first half", "second half", "last word")
 ANALYSIS_RESAMPLES = 2_000
 
 
@@ -43,94 +40,24 @@ def analyze(
     """
     blocks = make_blocks(len(scored.alignments), speakers)
     kinds = [insertion_kinds(a) for a in scored.alignments]
-    words = WordTokens(scored.alignments, blocks, settings)
-    names = _names(scored, raw_references) if raw_references is not None else None
+    tokens, wrong = WordTokens(scored.alignments), wrong_words(scored.alignments)
+    names = names_in(scored, raw_references) if raw_references is not None else None
+    words = {
+        name: rate_table(labels, wrong, np.ones(len(wrong)), tokens.utterance, blocks, settings, order)
+        for name, (labels, order) in tokens.labels(languages=languages, names=names, word_counts=word_counts).items()
+    }
     return {
         "confusions": confusions(scored.alignments),
         "spacing_errors": spacing_errors(scored.alignments),
         "insertion_kinds": {kind: sum(row[kind] for row in kinds) for kind in KINDS},
         "outputs": output_table(scored.alignments, truncated),
         "words": {
-            "by_frequency": words.by_frequency(word_counts),
+            **words,
             "frequency_source": "training texts" if word_counts is not None else "the references themselves",
-            "by_length": words.by_number([len(word) for word in words.words], WORD_LENGTH_EDGES),
-            "by_position": words.by_label(words.positions(), POSITIONS),
-            "by_class": words.by_class(languages, names, word_counts),
             "names_known": names is not None,
         },
         "utterances": utterance_tables(scored, durations, blocks, settings),
     }
-
-
-class WordTokens:
-    """All reference words of a test set, flat, with whether each is wrong."""
-
-    def __init__(self, alignments: Sequence[Alignment], blocks: Blocks, settings: BootstrapSettings | None) -> None:
-        self.alignments, self.blocks, self.settings = alignments, blocks, settings
-        self.words = [word for a in alignments for word in a.reference]
-        self.utterance = np.repeat(np.arange(len(alignments)), [len(a.reference) for a in alignments])
-        wrong = [np.zeros(len(a.reference), dtype=bool) for a in alignments]
-        for flags, alignment in zip(wrong, alignments, strict=True):
-            for op in alignment.operations:
-                if op.kind in (SUBSTITUTE, DELETE):
-                    flags[op.ref_start : op.ref_end] = True
-        self.wrong = np.concatenate(wrong) if wrong else np.zeros(0, dtype=bool)
-
-    def by_label(self, labels: Sequence[str], order: Sequence[str] | None = None) -> Bins:
-        ones = np.ones(len(self.words))
-        return rate_table(labels, self.wrong, ones, self.utterance, self.blocks, self.settings, order)
-
-    def by_number(self, values: Sequence[float], edges: Sequence[float]) -> Bins:
-        labels, names = bin_labels(values, edges)
-        return self.by_label(labels, names)
-
-    def by_frequency(self, word_counts: Mapping[str, int] | None) -> Bins:
-        counts = Counter(self.words) if word_counts is None else word_counts
-        return self.by_number([counts.get(word, 0) for word in self.words], FREQUENCY_EDGES)
-
-    def positions(self) -> list[str]:
-        """Where in its utterance each word stands."""
-        labels = []
-        for alignment in self.alignments:
-            length = len(alignment.reference)
-            if length == 1:
-                labels.append("only word")
-                continue
-            for position in range(length):
-                if position in (0, length - 1):
-                    labels.append("last word" if position else "first word")
-                else:
-                    labels.append("first half" if position < length / 2 else "second half")
-        return labels
-
-    def by_class(
-        self, languages: Sequence[str | None] | None, names: set[str] | None, word_counts: Mapping[str, int] | None
-    ) -> Bins:
-        """Numerals, names, compounds and the rest; a word stands in the first class that it fits."""
-        vocabulary = set(self.words) | set(word_counts or ())
-        spoken = [None if languages is None else languages[i] for i in self.utterance.tolist()]
-        tests = {language: (numeral_test(language), compound_test(language, vocabulary)) for language in set(spoken)}
-        classes: dict[tuple[str | None, str], str] = {}
-        for language, word in set(zip(spoken, self.words, strict=True)):
-            is_numeral, is_compound = tests[language]
-            if is_numeral(word):
-                classes[language, word] = "numerals"
-            elif names and word in names:
-                classes[language, word] = "names"
-            else:
-                classes[language, word] = "compounds" if is_compound(word) else "other words"
-        labels = [classes[key] for key in zip(spoken, self.words, strict=True)]
-        return self.by_label(labels, ("numerals", "names", "compounds", "other words"))
-
-
-def _names(scored: ScoredUtterances, raw_references: Sequence[str]) -> set[str] | None:
-    """Names by their capitals, normalised as their utterances were; `None` where no reference has a capital."""
-    found: set[str] | None = None
-    for name, normalizer in scored.normalizers_used.items():
-        raw = [text for text, used in zip(raw_references, scored.normalizers, strict=True) if used == name]
-        names = name_words(raw, normalizer)
-        found = found if names is None else (found or set()) | names
-    return found
 
 
 def confusions(alignments: Sequence[Alignment], top: int = TOP) -> dict[str, list[dict[str, Any]]]:

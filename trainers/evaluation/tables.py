@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, block_sums, ratio_intervals
+from trainers.evaluation.bootstrap import (
+    Blocks,
+    BootstrapSettings,
+    block_sums,
+    interval,
+    ratio_intervals,
+    resample_ratios,
+)
 
 Bins = list[dict[str, Any]]
 
@@ -50,6 +57,44 @@ def rate_table(
             "ci": intervals[i],
         }
         for i, name in enumerate(names)
+    ]
+
+
+def change_table(
+    labels: Sequence[str],
+    errors_a: ArrayLike,
+    errors_b: ArrayLike,
+    utterance: ArrayLike,
+    blocks: Blocks,
+    settings: BootstrapSettings,
+    order: Sequence[str] | None = None,
+) -> Bins:
+    """One row per label of the words of two systems: errors of both and the change of the rate, B minus A, with interval.
+
+    labels, errors_a, errors_b, utterance: one entry per reference word.
+    """
+    before = rate_table(labels, errors_a, np.ones(len(labels)), utterance, blocks, None, order)
+    after = rate_table(labels, errors_b, np.ones(len(labels)), utterance, blocks, None, order)
+    names = [row["bin"] for row in before]
+    if not names:
+        return []
+    column = {name: index for index, name in enumerate(names)}
+    cells = (np.asarray(utterance, dtype=np.int64), np.array([column[label] for label in labels], dtype=np.int64))
+    shape = (len(blocks.index), len(names))
+    change = np.asarray(errors_b, dtype=np.float64) - np.asarray(errors_a, dtype=np.float64)
+    words = _spread(np.ones(len(labels)), cells, shape)
+    ratios = resample_ratios(_spread(change, cells, shape), words, blocks, settings)
+    known = (block_sums(words, blocks) > 0).sum(axis=0) > 1
+    return [
+        {
+            "bin": a["bin"],
+            "words": a["words"],
+            "a": a["errors"],
+            "b": b["errors"],
+            "change": b["rate"] - a["rate"],
+            "change_ci": interval(ratios[:, i], blocks.count, settings) if known[i] else None,
+        }
+        for i, (a, b) in enumerate(zip(before, after, strict=True))
     ]
 
 

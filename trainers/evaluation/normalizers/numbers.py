@@ -4,6 +4,7 @@
 spelling of hundreds and thousands follows the language's own rules, which num2words does not.
 """
 
+import functools
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -145,6 +146,7 @@ class NumberWords:
         return value or None
 
 
+@functools.lru_cache(maxsize=100_000)
 def fold(word: str) -> str:
     """Lower case without accents, so that "tweeëntwintig" and "tweeentwintig" are one."""
     return "".join(c for c in unicodedata.normalize("NFD", word.lower()) if c not in "\u0301\u0308\u0300")
