@@ -97,18 +97,20 @@ class ExampleMaker:
         ids = self.tokenizer.encode(sentence, add_special_tokens=False)
         return Example([self.bos, *ids, self.eos], 1, False)
 
-    def copy(self, sentence: str, rng: random.Random, *, noise: float = 0.08) -> Example:
-        """`noise` is the rate of each of the three kinds of spoilt characters."""
-        head = self.prefix(sentence, rng, noise=noise) + self.prompt
+    def copy(self, sentence: str, rng: random.Random, *, noise: float = 0.08, whole: float = 0.15) -> Example:
+        """A copy sequence; see [`prefix`]."""
+        head = self.prefix(sentence, rng, noise=noise, whole=whole) + self.prompt
         ids = self.tokenizer.encode(sentence, add_special_tokens=False)
         return Example([*head, *ids, self.eos], len(head), True)
 
-    def prefix(self, sentence: str, rng: random.Random, *, noise: float = 0.08) -> list[int]:
+    def prefix(self, sentence: str, rng: random.Random, *, noise: float = 0.08, whole: float = 0.15) -> list[int]:
+        """The spoilt sentence's ids. `noise`: the rate of each kind of spoilt characters. `whole`: how often, where the
+        pace varies, they are the tokenizer's own pieces and not characters."""
         characters = list(self._spoil(sentence, rng, noise))
-        pace = rng.random() if self.vary_pace else 0.7
-        if pace < 0.15:
+        if self.vary_pace and rng.random() < whole:
             return self.tokenizer.encode("".join(characters), add_special_tokens=False)
-        join = rng.uniform(0.4, 1.0) if pace < 0.65 else 0.0
+        pace = rng.random() if self.vary_pace else 0.7
+        join = rng.uniform(0.4, 1.0) if pace < 0.6 else 0.0
         repeat = rng.uniform(0.1, 0.4) if pace > 0.85 else 0.0
         pause = 0.2 if self.vary_pace and rng.random() < 0.4 else 0.0
         ids: list[int] = []
@@ -160,7 +162,7 @@ class ExamplePool:
     def batches(self, pool: int) -> list[list[Example]]:
         """The batches of pool number `pool`: the same for the same number and seed."""
         rng = random.Random(f"{self.seed}/{pool}")
-        noise = 0.08 * min(1.0, (pool + 1) / 4)  # copying is found sooner when little is spoilt at first
+        hardness = min(1.0, max(0.0, (pool - 8) / 8))  # copying is found sooner while nothing is spoilt
         weights = [LANGUAGE_WEIGHTS.get(language, 0.1) for language in self.corpus]
         examples = []
         for language in rng.choices(list(self.corpus), weights, k=self.POOL):
@@ -169,7 +171,11 @@ class ExamplePool:
             if rng.random() < 0.05 and len(sentence) + len(second) < MAX_CHARACTERS:
                 sentence = f"{sentence} {second}"
             copied = rng.random() < self.copy_share
-            examples.append(self.maker.copy(sentence, rng, noise=noise) if copied else self.maker.plain(sentence))
+            examples.append(
+                self.maker.copy(sentence, rng, noise=0.08 * hardness, whole=0.5 - 0.35 * hardness)
+                if copied
+                else self.maker.plain(sentence)
+            )
         examples.sort(key=lambda example: len(example.tokens))
         batches: list[list[Example]] = [[]]
         for example in examples:
