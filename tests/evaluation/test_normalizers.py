@@ -154,7 +154,7 @@ def test_example(name: str, text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=TEXT)
 def test_idempotent(name: str, text: str) -> None:
     normalize = get_normalizer(name)

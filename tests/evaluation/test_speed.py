@@ -34,6 +34,7 @@ def test_peak_memory_sees_a_large_allocation() -> None:
     block = torch.ones(64 * 2**20, dtype=torch.float32)  # 256 MiB
     del block
     after = meter.report()
+    assert before is not None and after.peak_memory_bytes is not None
     assert after.peak_memory_bytes - before > 200 * 2**20
     assert "resident memory" in after.peak_memory_kind
 
@@ -43,6 +44,7 @@ def test_a_second_meter_starts_its_own_peak() -> None:
     first = SpeedMeter().report()
     del block
     second = SpeedMeter().report()
+    assert first.peak_memory_bytes is not None and second.peak_memory_bytes is not None
     if "since the measuring began" in second.peak_memory_kind:
         assert second.peak_memory_bytes < first.peak_memory_bytes
 

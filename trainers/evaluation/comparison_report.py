@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.evaluation.format import (
+    escape_markdown,
     markdown_table,
     number,
     p_value,
@@ -45,7 +46,7 @@ def render_comparison(comparison: Mapping[str, Any]) -> str:
     """The comparison in Markdown."""
     bootstrap = comparison["bootstrap"]
     parts = ["# Comparison\n"]
-    parts += [f"- {verdict(pair, comparison['alpha'])}" for pair in comparison["comparisons"]]
+    parts += [f"- {escape_markdown(verdict(pair, comparison['alpha']))}" for pair in comparison["comparisons"]]
     parts.append(
         f"\n{number(comparison['utterances'])} utterances, normalizer {comparison['normalizer']}. In brackets: "
         f"{100 * bootstrap['confidence']:g} % intervals from {bootstrap['resamples']:,} paired resamples of "
@@ -56,7 +57,7 @@ def render_comparison(comparison: Mapping[str, Any]) -> str:
     parts.append("## Tests\n")
     parts.append(_tests(comparison))
     for pair in comparison["comparisons"]:
-        parts.append(f"## {pair['a']} → {pair['b']}\n")
+        parts.append(f"## {escape_markdown(pair['a'])} → {escape_markdown(pair['b'])}\n")
         parts += _pair(pair)
     return "\n".join(parts)
 

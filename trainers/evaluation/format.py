@@ -53,8 +53,13 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]], numeric
     return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines) + "\n"
 
 
-def _cell(value: Any) -> str:
-    text = " ".join(str(value).split())
+def escape_markdown(text: str) -> str:
+    """One line of `text` that Markdown shows as it is."""
+    text = " ".join(text.split())
     for character in "\\|`*_<[":
-        text = text.replace(character, "\\" + character) if text not in ("---", "---:") else text
-    return text or " "
+        text = text.replace(character, "\\" + character)
+    return text
+
+
+def _cell(value: Any) -> str:
+    return str(value) if value in ("---", "---:") else escape_markdown(str(value)) or " "

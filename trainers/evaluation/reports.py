@@ -8,7 +8,7 @@ from typing import Any
 from trainers.evaluation.alignment import DELETE, EQUAL, INSERT, SUBSTITUTE, Alignment
 from trainers.evaluation.bootstrap import DEFAULT_RESAMPLES, BootstrapSettings
 from trainers.evaluation.error_analysis import ANALYSIS_RESAMPLES, analyze
-from trainers.evaluation.format import markdown_table, percent_with_interval
+from trainers.evaluation.format import escape_markdown, markdown_table, percent_with_interval
 from trainers.evaluation.html_report import MOST_UTTERANCES, render_html
 from trainers.evaluation.normalizers import Normalizer
 from trainers.evaluation.predictions import Row, column, texts, write_predictions
@@ -87,7 +87,7 @@ def prediction_rows(rows: Sequence[Row], scored: ScoredUtterances) -> list[Row]:
 
 def render_markdown(title: str, metrics: Mapping[str, Any]) -> str:
     """The report in Markdown."""
-    parts = [f"# {title}\n", f"WER {percent_with_interval(metrics['wer'], metrics['wer_ci'])}.\n"]
+    parts = [f"# {escape_markdown(title)}\n", f"WER {percent_with_interval(metrics['wer'], metrics['wer_ci'])}.\n"]
     for section in score_sections(metrics):
         parts.append(f"## {section.title}\n")
         parts.append(markdown_table(section.header, section.rows, section.numeric_from))

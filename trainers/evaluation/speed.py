@@ -3,7 +3,6 @@
 import contextlib
 import os
 import platform
-import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ class SpeedReport:
     audio_seconds: float
     wall_seconds: float
     rtfx: float | None
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
     peak_memory_kind: str
     time_to_first_token_seconds: float | None
     parameters: int | None
@@ -131,7 +130,7 @@ class SpeedMeter:
             return False
         return True
 
-    def _peak_memory(self) -> tuple[int, str]:
+    def _peak_memory(self) -> tuple[int | None, str]:
         if self.device.type == "cuda":
             import torch
 
@@ -140,6 +139,10 @@ class SpeedMeter:
             for line in _PROC_STATUS.read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) * 1024, "resident memory of the process since the measuring began"
+        try:
+            import resource
+        except ImportError:  # not on Windows
+            return None, "not measured on this system"
         unit = 1 if platform.system() == "Darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         return peak, "resident memory of the process over its whole life"
