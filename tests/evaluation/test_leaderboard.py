@@ -52,7 +52,7 @@ def test_score_drops_empty_references_and_joins_compounds() -> None:
     assert result["rtfx"] == round(8.0 / 1.5, 2)
     assert leaderboard_score(ROWS)["rtfx"] is None
     with pytest.raises(UserError, match="Every reference is empty"):
-        leaderboard_score([{"reference": "...", "prediction": "a"}])
+        leaderboard_score([{"reference": "[noise]", "prediction": "a"}])
 
 
 @pytest.mark.parametrize(
