@@ -51,7 +51,8 @@ def test_any_text_comes_back_when_times_are_known(data: st.DataObject) -> None:
     durations = data.draw(st.lists(st.floats(0.05, 1.5), min_size=len(words), max_size=len(words)))
     text = timed(words, durations)
     overlap = data.draw(st.floats(0.5, 5.0))
-    cuts, clock = [], overlap
+    cuts: list[float] = []
+    clock = overlap
     while clock < text[-1].end - 0.1 and len(cuts) < 6:
         clock += data.draw(st.floats(overlap, 20.0))
         if clock < text[-1].end:

@@ -234,7 +234,7 @@ def test_overlapping_windows_are_merged(make_pipe: Callable[..., Any], monkeypat
 
     def listen(samples: np.ndarray) -> list[int]:
         """Which seconds a window holds for the most part, by the pitch of each."""
-        names = []
+        names: list[int] = []
         for start in range(0, len(samples) - RATE // 2, RATE // 4):
             spectrum = np.abs(np.fft.rfft(samples[start : start + RATE // 2]))
             pitch = round((np.argmax(spectrum) * 2 - 200) / 50)
@@ -276,7 +276,7 @@ def test_progress_goes_to_stderr_when_asked_for(pipe: Any, capsys: Any) -> None:
 
 def test_odds_and_ends(pipe: Any, recordings: list[np.ndarray], expected: list[dict[str, Any]]) -> None:
     assert pipe([]) == []
-    assert list(pipe(x for x in [])) == []
+    assert list(pipe(iter(()))) == []
     assert pipe(recordings[1].tolist(), **SHORT) == expected[1]
     assert pipe(torch.from_numpy(recordings[1]), **SHORT) == expected[1]
     assert pickle.loads(pickle.dumps(expected)) == expected
