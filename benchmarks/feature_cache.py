@@ -25,7 +25,7 @@ import torch
 from datasets import Dataset
 
 from modeling_slam_asr.processing_slam_asr import pad_features
-from trainers.build import build_processor
+from trainers.build import build_model, build_processor
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.encoder_loading import load_encoder
@@ -126,7 +126,7 @@ def study(arguments: argparse.Namespace) -> dict[str, Any]:
                         output_dir=f"{folder}/{source}-{count}-{lora}", max_steps=arguments.steps, save_steps=10**6,
                     )  # fmt: skip
                     train = caches[0].dataset(layers - count) if source == "cache" else rows
-                    trainer = TrainingRun(own, {"train": train}).make_trainer()
+                    trainer = TrainingRun(own, {"train": train}, build_model(own), processor).make_trainer()
                     spent = measure(trainer.train)
                     for clock, seconds in spent.items():
                         totals[source][clock] += seconds / arguments.steps
