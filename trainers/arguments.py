@@ -1,6 +1,7 @@
 """A recipe in the terms of `Seq2SeqTrainer`: its arguments and its batches."""
 
 import math
+import os
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ def training_arguments(
     """The trainer's arguments. Evaluating and saving are counted in steps, so that a checkpoint never stands before an
     evaluation of the same step."""
     refuse_data_parallel(recipe)
+    refuse_lone_process()
     total, each_epoch = planned_steps(recipe, sampler)
     schedule_options = {"min_lr_rate": recipe.min_lr_fraction} if recipe.schedule == "cosine_with_min_lr" else {}
     eval_steps = recipe.eval_steps or each_epoch
@@ -85,7 +87,7 @@ def make_sampler(
     if isinstance(dataset, IterableDataset):
         return None
     state = PartialState()
-    place = {
+    place: dict[str, Any] = {
         "rank": state.process_index if rank is None else rank,
         "world_size": state.num_processes if world_size is None else world_size,
     }
@@ -131,4 +133,15 @@ def refuse_data_parallel(recipe: Recipe) -> None:
         raise UserError(
             f"{visible} GPUs are visible to one process. Use all of them with `accelerate launch --num_processes {visible} "
             "-m trainers.train RECIPE.yaml`, or one with CUDA_VISIBLE_DEVICES=0."
+        )
+
+
+def refuse_lone_process() -> None:
+    """`accelerate launch --cpu --num_processes 2` starts one process without a word, which would train on half the batch."""
+    asked_for_more = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_ADDR" in os.environ
+    if asked_for_more and PartialState().num_processes == 1:
+        raise UserError(
+            "Several CPU processes were asked for, but `accelerate launch --cpu` has started one. Use "
+            "`accelerate launch --config_file accelerate_configs/cpu.yaml --num_processes 2 -m trainers.train ...` "
+            "or `torchrun --nproc_per_node 2 -m trainers.train ...`."
         )

@@ -106,9 +106,8 @@ class Progress(TrainerCallback):
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **kwargs: Any
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        logs = kwargs["logs"]
         if not state.is_world_process_zero or not ({"loss", "eval_wer", "eval_loss"} & logs.keys()):
             return
         for name, key, form in (("loss", "loss", ".3f"), ("val_loss", "eval_loss", ".3f"), ("wer", "eval_wer", ".3f")):

@@ -174,13 +174,22 @@ class Recipe:
 
 
 def from_dict(values: Mapping[str, Any]) -> Recipe:
-    """A recipe from plain values. `train`, `validation` and `test` may each be one source or a list; `lora` also true or false."""
+    """A recipe from plain values, with three conveniences.
+
+    `train`, `validation` and `test` may each be one source or a list; `lora` may be true (the paper's) or false; a
+    `language` at the top replaces that of every data set.
+    """
     values = dict(values)
+    language = values.pop("language", None)
     for role in DATA_ROLES:
         if isinstance(values.get(role), Mapping):
             values[role] = [values[role]]
         elif values.get(role, ...) is None:
             values[role] = []
+    if language is not None:
+        for role in DATA_ROLES:
+            sources = values.get(role) or []
+            values[role] = [{**one, "language": language} if isinstance(one, Mapping) else one for one in sources]
     if isinstance(values.get("lora"), bool):  # `lora=true` is the paper's LoRA
         values["lora"] = {} if values["lora"] else None
     return build(Recipe, values)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from safetensors.torch import load_file
@@ -18,7 +19,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from trainers.callbacks import is_best, wer_history
 from trainers.checkpoints import TRAINABLE, load_trainable, mark_complete, rotate, save_trainable, trainable_state
-from trainers.data.batching import EpochBatchSampler, EpochRows, evaluation_batches
+from trainers.data.batching import EpochBatchSampler, EpochRows, Key, evaluation_batches
 from trainers.data.collator import SpeechCollator
 from trainers.errors import UserError
 from trainers.evaluation import score_rows
@@ -113,7 +114,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
             for name, parameter in trained.named_parameters():
                 if parameter.requires_grad:
                     groups.setdefault(("lora_" in name, name in decayed), []).append(parameter)
-            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args)
             self.optimizer = optimizer_class(
                 [
                     {
@@ -143,7 +144,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         """
         batch = {name: value for name, value in inputs.items() if name not in _NOT_FOR_FORWARD}
         result = super().compute_loss(model, batch, return_outputs, num_items_in_batch)
-        loss = result[0] if return_outputs else result
+        loss = result[0] if isinstance(result, tuple) else result
         if model.training and not torch.isfinite(loss):
             ids = inputs.get("ids", [])
             more = f" and {len(ids) - _NAMED_IDS} more" if len(ids) > _NAMED_IDS else ""
@@ -167,7 +168,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
         **gen_kwargs: Any,
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    ) -> tuple[Any, torch.Tensor | None, torch.Tensor | None]:
         """Mean loss over the labels, and the tokens generated from audio and prompt alone: (batch, new tokens).
 
         The answer is never shown to `generate`; the decoder is the model's `generation_config`.
@@ -179,7 +180,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
             if prediction_loss_only:
                 return loss, None, None
             # Sharded processes gather each layer together, so all go on until the last one has ended.
-            together = {"synced_gpus": True} if self.is_sharded and self.args.world_size > 1 else {}
+            together: dict[str, Any] = {"synced_gpus": True} if self.is_sharded and self.args.world_size > 1 else {}
             generator = self.model if self.is_fsdp_enabled else self.accelerator.unwrap_model(model)
             tokens = generator.generate(
                 input_ids=inputs["prompt_input_ids"],
@@ -204,7 +205,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         )
         loader = DataLoader(
             dataset,
-            batch_sampler=[[(index, 0) for index in batch] for batch in batches],
+            batch_sampler=[[Key(index) for index in batch] for batch in batches],
             collate_fn=self.eval_collator,
             num_workers=self.args.dataloader_num_workers,
             generator=torch.Generator().manual_seed(self.args.seed),
@@ -245,7 +246,10 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         metrics = {f"{metric_key_prefix}_{name}": scores[name] for name in names if scores.get(name) is not None}
         metrics[f"{metric_key_prefix}_loss"] = loss
         return EvalLoopOutput(
-            predictions=[row["prediction"] for row in rows], label_ids=None, metrics=metrics, num_samples=len(rows)
+            predictions=np.array([row["prediction"] for row in rows]),
+            label_ids=None,
+            metrics=metrics,
+            num_samples=len(rows),
         )
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -257,7 +261,8 @@ class SlamAsrTrainer(Seq2SeqTrainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         """A plain carrier of the data set; `transcribe` makes the batches."""
-        return DataLoader(self.eval_dataset if eval_dataset is None else eval_dataset, collate_fn=self.eval_collator)
+        dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
+        return DataLoader(dataset, collate_fn=self.eval_collator)
 
     def _prediction(self, row: dict[str, Any], text: str, seconds: float) -> dict[str, Any]:
         names = ("language", "speaker_id", "source")
@@ -288,13 +293,13 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         """Write what is trained; the frozen parts are in no checkpoint of a run (FSDP and DeepSpeed add their own files)."""
         state = self.gathered_trainable_state()
         if self.args.should_save:
-            save_trainable(state, Path(output_dir or self.args.output_dir))
+            save_trainable(state, Path(output_dir or str(self.args.output_dir)))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            output_dir = Path(self.args.output_dir)
+            output_dir = Path(str(self.args.output_dir))
             mark_complete(
                 output_dir / f"checkpoint-{self.state.global_step}",
                 step=self.state.global_step,
@@ -313,7 +318,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         """Put the trained tensors of a checkpoint (or of `best_folder`) into the model; the optimiser's state is not read."""
         if self.is_fsdp_enabled:
             options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
-            state = load_file(folder / TRAINABLE) if self.is_world_process_zero() else {}
+            state: dict[str, Any] = load_file(folder / TRAINABLE) if self.is_world_process_zero() else {}
             set_model_state_dict(self.model, state, options=options)
         elif self.is_deepspeed_enabled:
             import deepspeed

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import socket
 import sys
 import time
 from multiprocessing.process import BaseProcess
@@ -14,13 +15,14 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["trainers.train"])
 
 
-def train(values: dict[str, Any], log: str) -> None:
+def train(values: dict[str, Any], log: str, environment: dict[str, str]) -> None:
     """Run the recipe with `--resume`; its output goes to the file `log`."""
     import torch
 
     from trainers.recipe import from_dict
     from trainers.train import run_training
 
+    os.environ.update(environment)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -29,11 +31,26 @@ def train(values: dict[str, Any], log: str) -> None:
     run_training(from_dict(values), resume=True)
 
 
-def start(values: dict[str, Any], log: Path) -> BaseProcess:
+def start(values: dict[str, Any], log: Path, **environment: str) -> BaseProcess:
     """A process that trains."""
-    process = CONTEXT.Process(target=train, args=(values, str(log)))
+    process = CONTEXT.Process(target=train, args=(values, str(log), environment))
     process.start()
     return process
+
+
+def start_together(values: dict[str, Any], folder: Path, count: int) -> list[BaseProcess]:
+    """`count` processes of one distributed run on this machine; process r logs to `folder`/log-r."""
+    place = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return [
+        start(values, folder / f"log-{rank}", RANK=str(rank), LOCAL_RANK=str(rank), **place) for rank in range(count)
+    ]
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def wait_for_step(process: BaseProcess, log: Path, step: int, seconds: float = 240) -> bool:

@@ -113,6 +113,19 @@ def test_labels_are_the_transcript_and_the_end_only(rows: list[dict[str, Any]], 
         assert tiny_processor.decode(kept[:-1]) == row["transcript"]
 
 
+def test_a_row_that_is_not_counted_has_no_loss(
+    rows: list[dict[str, Any]], make_tiny_model: Any, tiny_processor: Any
+) -> None:
+    batch = SpeechCollator(tiny_processor)([{**rows[0], "counted": False}])
+    assert (batch["labels"] == -100).all()
+    model = make_tiny_model().train()
+    names = ("input_features", "input_features_mask", "input_ids", "attention_mask", "labels")
+    loss = model(**{name: batch[name] for name in names}, num_items_in_batch=7).loss
+    loss.backward()
+    assert loss.item() == 0
+    assert all((p.grad == 0).all() for p in model.parameters() if p.requires_grad)
+
+
 def test_cached_states_give_the_loss_and_the_text_of_the_audio(
     rows: list[dict[str, Any]], tiny_model: Any, tiny_processor: Any
 ) -> None:

@@ -112,6 +112,14 @@ def test_base_is_merged(tmp_path: Path) -> None:
         load_recipe(tmp_path / "b.yaml")
 
 
+def test_a_language_at_the_top_is_every_data_sets(tmp_path: Path) -> None:
+    recipe = load_recipe("own_data", ["language=da"])
+    assert recipe.language == "da"
+    assert [spec.language for spec in (*recipe.train, *recipe.validation)] == ["da", "da"]
+    with pytest.raises(UserError, match="quote the text"):
+        load_recipe("own_data", ["language=no"])
+
+
 def test_missing_recipe_names_the_nearest() -> None:
     with pytest.raises(UserError, match="Did you mean 'miniature'"):
         load_recipe("minature")

@@ -1,6 +1,7 @@
 """`slam-asr train`: one run from a recipe."""
 
 import argparse
+import json
 
 HELP = """Train a projector, with LoRA if wanted, as a recipe says.
 
@@ -23,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in output_dir")
     parser.add_argument("--output-dir", help="the same as output_dir=...")
-    parser.add_argument("--language", help="language of all data sets")
+    parser.add_argument("--language", help="the same as language=...: of all data sets")
     parser.add_argument("--normalizer", help="the same as normalizer=...")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="the same as device=...")
     parser.add_argument("--seed", type=int, help="the same as seed=...")
@@ -31,17 +32,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load the recipe, then plan or train."""
-    from trainers.recipe import DATA_ROLES, load_recipe
+    from trainers.recipe import load_recipe
 
     overrides = list(args.overrides)
-    for key in ("output_dir", "normalizer", "device", "seed"):
+    for key in ("output_dir", "language", "normalizer", "device", "seed"):
         if getattr(args, key) is not None:
-            overrides.append(f"{key}={getattr(args, key)}")
+            overrides.append(f"{key}={json.dumps(getattr(args, key))}")
     recipe = load_recipe(args.recipe, overrides)
-    if args.language is not None:
-        for role in DATA_ROLES:
-            for spec in getattr(recipe, role):
-                spec.language = args.language
     if args.dry_run:
         from trainers.plan import describe, plan_run
 

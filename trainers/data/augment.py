@@ -67,7 +67,7 @@ def add_noise(samples: np.ndarray, spec: NoiseAugment, rng: np.random.Generator)
     power = float(np.mean(noise**2))
     if power == 0:
         return samples
-    snr_db = rng.uniform(*spec.snr_db)
+    snr_db = rng.uniform(spec.snr_db[0], spec.snr_db[1])
     level = np.sqrt(float(np.mean(samples**2)) / power / 10 ** (snr_db / 10))
     return (samples + level * noise).astype(np.float32)
 

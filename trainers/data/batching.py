@@ -2,25 +2,32 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-from trainers.errors import UserError
-
-Key = tuple[int, int]
 _BUCKET_RATIO = 1.15  # longest over shortest utterance of a bucket: at most 15 % of a batch is padding
 
 
+@dataclass(frozen=True)
+class Key:
+    """A row to read for an epoch. One that is not `counted` keeps an idle process busy and has no loss."""
+
+    index: int
+    epoch: int = 0
+    counted: bool = True
+
+
 class EpochBatchSampler(Sampler[list[Key]]):
-    """One process's micro-batches, as lists of (row index, epoch).
+    """One process's micro-batches.
 
     With `batch_size`, an epoch is a permutation of the rows cut into global batches of `batch_size * world_size`, each
     shared out evenly. With `costs` and `budget`, rows of similar cost share a bucket, and a micro-batch holds as many rows
     of one bucket as keep (rows x largest cost) within the budget; a row above the budget stands alone. The number of
-    micro-batches is the same in every epoch and process, and rows and order change with the epoch. Every row is there once
-    an epoch; batches of a single row, when their number does not divide among the processes, come up to W - 1 times twice.
+    micro-batches is the same in every epoch and process, rows and order change with the epoch, and every row is counted
+    once an epoch.
 
     A run on W processes sees the global batches of a run on one process with W times the batch size or, under a
     budget, W times the gradient accumulation.
@@ -32,9 +39,6 @@ class EpochBatchSampler(Sampler[list[Key]]):
         costs: what each row costs: seconds of audio, or tokens.
         budget: the most that a micro-batch may cost with its padding.
         rank, world_size: this process among how many.
-
-    Raises:
-        UserError: fewer rows than processes.
     """
 
     def __init__(
@@ -50,10 +54,6 @@ class EpochBatchSampler(Sampler[list[Key]]):
     ) -> None:
         if (batch_size is None) == (costs is None or budget is None):
             raise ValueError("Give either batch_size, or costs with budget.")
-        if rows < world_size:
-            raise UserError(
-                f"{rows} training utterances cannot be shared among {world_size} processes: use fewer processes."
-            )
         self.rows, self.seed, self.batch_size = rows, seed, batch_size
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
@@ -72,8 +72,11 @@ class EpochBatchSampler(Sampler[list[Key]]):
         return math.ceil(self.rows / (self.batch_size * self.world_size))
 
     def __iter__(self) -> Iterator[list[Key]]:
-        for batch in self.plan(self.epoch)[self.rank :: self.world_size]:
-            yield [(int(index), self.epoch) for index in batch]
+        plan = self.plan(self.epoch)
+        filler = [Key(plan[-1][0], self.epoch, counted=False)]
+        for place in range(self.rank, len(self) * self.world_size, self.world_size):
+            batch = plan[place] if place < len(plan) else []
+            yield [Key(index, self.epoch) for index in batch] or filler
 
     def plan(self, epoch: int) -> list[list[int]]:
         """All processes' micro-batches of an epoch: process r takes those at r, r + world_size, and so on."""
@@ -86,20 +89,14 @@ class EpochBatchSampler(Sampler[list[Key]]):
             for shuffled in [rng.permutation(rows)]
             for start in range(0, len(rows), size)
         ]
-        batches = [batches[index] for index in rng.permutation(len(batches))]
-        return split_to_multiple(batches, self.world_size)
+        return [batches[index] for index in rng.permutation(len(batches))]
 
     def _fixed(self, order: np.ndarray) -> list[list[int]]:
         assert self.batch_size is not None
         step = self.batch_size * self.world_size
         chunks = [order[start : start + step] for start in range(0, len(order), step)]
-        missing = self.world_size - len(chunks[-1])
-        if missing > 0 and self.batch_size > 1 and len(chunks) > 1:  # every process needs a row of the last batch
-            both = np.concatenate(chunks[-2:])
-            chunks[-2:] = [both[: -self.world_size], both[-self.world_size :]]
-        elif missing > 0:
-            chunks[-1] = np.concatenate([chunks[-1], order[:missing]])
-        return [part.tolist() for chunk in chunks for part in np.array_split(chunk, self.world_size)]
+        parts = [part.tolist() for chunk in chunks for part in np.array_split(chunk, self.world_size)]
+        return [part for part in parts if part]  # only the last chunk can be smaller than the number of processes
 
 
 def make_buckets(costs: np.ndarray, budget: float) -> list[tuple[np.ndarray, int]]:
@@ -120,25 +117,8 @@ def make_buckets(costs: np.ndarray, budget: float) -> list[tuple[np.ndarray, int
     return buckets
 
 
-def split_to_multiple(batches: list[list[int]], multiple: int) -> list[list[int]]:
-    """Batches whose number is a multiple of `multiple`: the largest are halved until it is.
-
-    Only when none is left to halve are the first ones repeated, fewer than `multiple` of them.
-    """
-    batches = list(batches)
-    while len(batches) % multiple:
-        index = max(range(len(batches)), key=lambda position: len(batches[position]))
-        batch = batches[index]
-        if len(batch) < 2:
-            return batches + batches[: -len(batches) % multiple]
-        half = len(batch) // 2
-        batches[index] = batch[:half]
-        batches.append(batch[half:])
-    return batches
-
-
 class EpochRows(Dataset[dict[str, Any]]):
-    """A data set indexed by the sampler's keys: its rows, each with its `index` and the `epoch` it is read for."""
+    """A data set indexed by the sampler's keys: its rows, each with its `index`, the `epoch` it is read for and whether it is `counted`."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -146,9 +126,8 @@ class EpochRows(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: Key | int) -> dict[str, Any]:
-        index, epoch = key if isinstance(key, tuple) else (key, 0)
-        return {**self.dataset[index], "index": index, "epoch": epoch}
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        return {**self.dataset[key.index], "index": key.index, "epoch": key.epoch, "counted": key.counted}
 
 
 def evaluation_batches(costs: Sequence[float], batch_size: int, rank: int = 0, world_size: int = 1) -> list[list[int]]:

@@ -18,7 +18,7 @@ class SpeechCollator:
     with `for_generation`, also `prompt_input_ids` and `prompt_attention_mask` (batch, prompt length): the sequence up to
     where the transcript begins.
 
-    Rows with `encoder_hidden_states` (frames, width), the states before the encoder's final LayerNorm, give
+    A row that is not `counted` has no labels. Rows with `encoder_hidden_states` (frames, width), the states before the encoder's final LayerNorm, give
     `encoder_hidden_states` (batch, frames, width) and `encoder_attention_mask` (batch, frames) in place of spectrograms.
     """
 
@@ -49,7 +49,11 @@ class SpeechCollator:
         targets = [self.processor.transcript_ids(row["transcript"]) for row in rows]
         pairs = list(zip(prompts, targets, strict=True))
         batch["input_ids"], batch["attention_mask"] = self._pad([prompt + target for prompt, target in pairs])
-        batch["labels"] = pad_rows([[-100] * len(prompt) + target for prompt, target in pairs], -100, "left")
+        labels = [
+            [-100] * len(prompt) + (target if row.get("counted", True) else [-100] * len(target))
+            for row, (prompt, target) in zip(rows, pairs, strict=True)
+        ]
+        batch["labels"] = pad_rows(labels, -100, "left")
         if self.for_generation:
             batch["prompt_input_ids"], batch["prompt_attention_mask"] = self._pad(prompts)
         batch["ids"] = [str(row["id"]) for row in rows]
