@@ -138,6 +138,10 @@ def run_local(
             codes = {entry.get("language") for entry in recipe_data(read_recipe(source), "train")}
             languages = sorted(code for code in codes if code and code != "all")
             write_space(folder, str(source), None, config, languages)
+        elif Path(model).is_absolute() or model.startswith("."):
+            raise UserError(
+                f"The folder {model!r} does not exist. Name a model folder, or a repository as NAMESPACE/NAME."
+            )
         else:
             check_repo_id(model)
             commit, config, languages = model_on_hub(connect(timeout), SpaceOptions(model, revision=revision))

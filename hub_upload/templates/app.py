@@ -84,7 +84,7 @@ def clock(seconds: float | None) -> str:
 
 with gr.Blocks(title=SETTINGS["title"]) as demo:
     gr.Markdown(f"# {SETTINGS['title']}\n\n{SETTINGS['description']}")
-    audio = gr.Audio(sources=["microphone", "upload"], type="filepath", label="Recording", elem_id="recording")
+    audio = gr.Audio(sources=["upload", "microphone"], type="filepath", label="Recording", elem_id="recording")
     with gr.Row():
         language_box = gr.Dropdown([AS_TRAINED, *SETTINGS["languages"]], value=AS_TRAINED, label="Language")
         times_box = gr.Radio(list(TIMES), value="none", label="Times")
