@@ -10,7 +10,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from trainers.errors import UserError
-from trainers.quickstart.report import readings
 from trainers.quickstart.run import run_quickstart
 
 LAYERS = 4
@@ -71,7 +70,7 @@ def test_results_have_the_promised_fields(finished: Path) -> None:
 def test_report_shows_table_plot_claims_and_proof(finished: Path) -> None:
     text = (finished / "report.md").read_text()
     assert "![Word error rate" in text and (finished / "wer.svg").stat().st_size > 1000
-    assert text.count("Found") == 3
+    assert text.count("Verdict:") >= 3
     assert "| `AutoModel` |" in text
 
 
@@ -116,18 +115,3 @@ def test_transcribe_command_reads_the_saved_model(finished: Path) -> None:
     assert done.returncode == 0, done.stderr
     proved = [line for line in (finished / "report.md").read_text().splitlines() if line.startswith("| `pipeline` |")]
     assert done.stdout.strip() in proved[0]
-
-
-def _row(wer: float, errors: tuple[int, int, int], params: int) -> dict[str, object]:
-    counts = dict(zip(("substitutions", "deletions", "insertions"), errors, strict=True))
-    return {"wer": wer, "wer_ci": [wer - 0.01, wer + 0.01], "total_params": params, **counts}
-
-
-def test_readings_say_what_was_found_whether_or_not_it_agrees() -> None:
-    full = {"all": _row(0.100, (50, 30, 20), 1000), "nl": _row(0.1, (50, 30, 20), 1000)}
-    pruned = {"all": _row(0.103, (52, 30, 21), 900), "nl": _row(0.103, (52, 30, 21), 900)}
-    lora = {"all": _row(0.110, (60, 25, 25), 910), "nl": _row(0.110, (60, 25, 25), 910)}
-    first, second, third = readings(full, pruned, lora)
-    assert "+3.0 %: in the paper's range" in first and "the intervals overlap" in first
-    assert "it does not" in second and "9.0 % fewer" in second
-    assert "Dutch +6.8 % (substitutions 52 to 60, deletions 30 to 25, insertions 21 to 25)" in third

@@ -5,64 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from trainers.files import write_bytes, write_text
+from trainers.study.claims import read_claims
 
 Row = dict[str, Any]
 LANGUAGES = {"all": "All", "da": "Danish", "nl": "Dutch", "en": "English"}
 
 
-def relative(new: float, old: float) -> str:
-    """The change from `old` to `new` as a signed percentage of `old`."""
-    return f"{100 * (new - old) / old:+.1f} %" if old else "n/a"
-
-
-def errors(row: Row) -> int:
-    """Word errors of a row."""
-    return int(row["substitutions"] + row["deletions"] + row["insertions"])
-
-
-def overlaps(first: Row, second: Row) -> bool:
-    """Whether the confidence intervals of two rows overlap."""
-    return bool(first["wer_ci"][0] <= second["wer_ci"][1] and second["wer_ci"][0] <= first["wer_ci"][1])
-
-
-def readings(full: dict[str, Row], pruned: dict[str, Row], lora: dict[str, Row]) -> list[str]:
-    """The paper's three claims, each with what the rows of the three systems (by language) say."""
-    a, b, c = full["all"], pruned["all"], lora["all"]
-    change = (b["wer"] - a["wer"]) / a["wer"] if a["wer"] else float("inf")
-    cost = (
-        "in the paper's range"
-        if 0.02 <= change <= 0.04
-        else "more than the paper's"
-        if change > 0.04
-        else "less than the paper's"
+def readings(rows: Sequence[Row]) -> str:
+    """The paper's claims as a Markdown list, each with what these rows say of it and whether they agree."""
+    return "\n".join(
+        f"{number}. **{claim.statement}** {claim.found} Verdict: {claim.verdict}."
+        for number, claim in enumerate(read_claims(rows), start=1)
     )
-    certain = "the intervals overlap" if overlaps(a, b) else "the intervals do not overlap"
-    first = (
-        f"**Dropping two layers costs 2-4 % WER (relative).** Found: {a['wer']:.4f} to {b['wer']:.4f}, "
-        f"{relative(b['wer'], a['wer'])}: {cost}; {certain}."
-    )
-    saved = 1 - c["total_params"] / a["total_params"]
-    beats = "it does" if c["wer"] < a["wer"] else "it does not"
-    certain = "the intervals overlap" if overlaps(a, c) else "the intervals do not overlap"
-    second = (
-        f"**Pruned with LoRA beats the unpruned projector-only system, with fewer parameters.** Found: {c['wer']:.4f} "
-        f"against {a['wer']:.4f} ({relative(c['wer'], a['wer'])}): {beats}; {certain}. It has {100 * saved:.1f} % fewer "
-        "parameters in total."
-    )
-    parts = []
-    for language, row in pruned.items():
-        if language == "all":
-            continue
-        other = lora[language]
-        kinds = ", ".join(
-            f"{kind} {row[kind]} to {other[kind]}" for kind in ("substitutions", "deletions", "insertions")
-        )
-        parts.append(f"{LANGUAGES.get(language, language)} {relative(errors(other), errors(row))} ({kinds})")
-    third = (
-        "**LoRA cuts the total of word errors by 11-21 % for Dutch and English, mostly substitutions and deletions, and by "
-        f"4-7 % for Danish, where insertions rise.** Found, against the same pruned encoder: {'; '.join(parts)}."
-    )
-    return [first, second, third]
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -114,11 +68,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 
 def write_report(folder: Path, rows: Sequence[Row], proof: dict[str, Any], facts: Sequence[str]) -> Path:
     """Write `wer.svg` and `report.md` into `folder`."""
-    by_system: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        by_system.setdefault(row["name"], {})[row["language"]] = row
     plot(rows, folder / "wer.svg")
-    claims = "\n".join(f"{number}. {text}" for number, text in enumerate(readings(*by_system.values()), start=1))
     text = f"""# SLAM-ASR on the embedded miniature
 
 Three systems with the same frozen Whisper-architecture encoder and frozen causal LM, trained on speech that was synthesised
@@ -131,7 +81,7 @@ that the method and the program work, not how large models do.
 
 ## The paper's claims, read here
 
-{claims}
+{readings(rows)}
 
 One run of each system with one seed: the intervals say how much another test set of the same kind would differ, not how much
 another training run would. `slam-asr study` repeats runs over seeds.
