@@ -51,13 +51,16 @@ def test_lm_loads_and_knows_where_sentences_end() -> None:
     for language in LANGUAGES:
         for text in generate_sentences(language, "test", 20):
             assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-    letters = [tokenizer(letter)["input_ids"][0] for letter in "yesterday anna bought a red bicycle"]
-    start = torch.tensor([[*letters, *tokenizer(PROMPT)["input_ids"]]])
-    said = model.generate(start, attention_mask=torch.ones_like(start), max_new_tokens=30, do_sample=False)[
-        0, start.shape[1] :
-    ]
-    assert said[-1] == tokenizer.eos_token_id
-    assert tokenizer.decode(said, skip_special_tokens=True) == "yesterday anna bought a red bicycle"
+    exact = 0
+    texts = [text for language in LANGUAGES for text in generate_sentences(language, "test", 8)]
+    for text in texts:
+        letters = [token for letter in text for token in tokenizer(letter)["input_ids"]]
+        start = torch.tensor([[*letters, *tokenizer(PROMPT)["input_ids"]]])
+        mask = torch.ones_like(start)
+        said = model.generate(start, attention_mask=mask, max_new_tokens=60, do_sample=False)[0, start.shape[1] :]
+        assert said[-1] == tokenizer.eos_token_id
+        exact += tokenizer.decode(said, skip_special_tokens=True) == text
+    assert exact > len(texts) / 2
 
 
 @pytest.mark.parametrize("base", ["encoder", "lm"])
