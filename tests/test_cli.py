@@ -10,7 +10,9 @@ from trainers import cli
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "trainers.cli", *arguments], capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "trainers.cli", *arguments], capture_output=True, text=True, timeout=120
+    )
 
 
 def test_help_lists_every_command() -> None:

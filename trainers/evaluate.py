@@ -92,7 +92,7 @@ def evaluate(
         seed=seed,
     )
     if Path(model).is_dir():
-        metrics = stamp(metrics, model, folder / "predictions.jsonl")
+        metrics = stamp(metrics, Path(model), folder / "predictions.jsonl")
         write_json(folder / "metrics.json", metrics)
     return metrics
 

@@ -20,7 +20,7 @@ normalize = get_normalizer("paper")
 
 def held_back_transcripts(roots: Iterable[Path]) -> set[str]:
     """The normalised transcripts of every split other than `train` in the AudioFolders below `roots`."""
-    transcripts = set()
+    transcripts: set[str] = set()
     for root in roots:
         tables = sorted(root.rglob("metadata.csv"))
         if not tables:
@@ -90,7 +90,7 @@ class ExampleMaker:
         self.prompt = tokenizer.encode(PROMPT, add_special_tokens=False)
         self.tokenizer = tokenizer
         self.characters: dict[str, list[int]] = {}
-        decoded = ((token, tokenizer.decode([token])) for token in range(len(tokenizer)))
+        decoded = ((token, str(tokenizer.decode([token]))) for token in range(len(tokenizer)))
         self.pieces = {text: token for token, text in decoded if 2 <= len(text) <= 3 and text.strip(" ").isalpha()}
 
     def plain(self, sentence: str) -> Example:
