@@ -53,7 +53,7 @@ def training_lines(facts: ModelFacts) -> list[str]:
     """Data, recipe, hardware, time and energy."""
     run, path = training_facts(facts)
     source = f" ([{path}]({path}))" if path else ""
-    names = [public_name(str(entry.get("dataset", ""))) for entry in recipe_data(facts.recipe, "train")]
+    names = [data_name(str(entry.get("dataset", ""))) for entry in recipe_data(facts.recipe, "train")]
     hours = ((run.get("data") or {}).get("train") or {}).get("hours") if isinstance(run.get("data"), dict) else None
     data = join(list(dict.fromkeys(names))) if names else "not recorded"
     amount = f"{hours:.2f} hours of speech{source}" if hours else "hours not recorded"
@@ -72,6 +72,13 @@ def training_lines(facts: ModelFacts) -> list[str]:
     else:
         lines.append("Hardware, time and energy: not recorded.")
     return lines
+
+
+def data_name(name: str) -> str:
+    """A data set's name; of the project's own corpus, that nobody spoke it."""
+    if name == "embedded":
+        return "the embedded corpus (sentences of the project's own grammar, spoken by eSpeak NG: synthetic speech)"
+    return public_name(name)
 
 
 def describe_hardware(machine: dict[str, Any]) -> str:
@@ -142,14 +149,7 @@ def limit_lines(facts: ModelFacts) -> list[str]:
         f"Length: one call takes {limits['max_seconds']:g} s at most {source}; the pipeline's way with longer audio is its own."
     )
     for kind in ("silence", "noise"):
-        rows = limits[kind]
-        wrong = [row for row in rows if row["text"]]
-        lengths = join([f"{row['seconds']:g} s" for row in rows])
-        verdict = (
-            "gave an empty transcript" if not wrong else f"gave invented text in {len(wrong)} of {len(rows)} cases"
-        )
-        example = f", for example `{printable(wrong[0]['text'][:60])}`" if wrong else ""
-        lines.append(f"{kind.capitalize()} of {lengths} {verdict}{example} {source}.")
+        lines.append(f"{kind.capitalize()} of {edge_line(limits[kind])} {source}.")
     batch = limits["batch"]
     same = batch["same_transcripts"]
     lines.append(
@@ -157,6 +157,19 @@ def limit_lines(facts: ModelFacts) -> list[str]:
         f"the logits differed by {batch['largest_logit_difference']:.1e} at most {source}."
     )
     return lines
+
+
+def edge_line(rows: list[dict[str, Any]]) -> str:
+    """What the pipeline answered where nobody speaks."""
+    lengths = join([f"{row['seconds']:g} s" for row in rows])
+    invented = [row for row in rows if row["text"] and not row["flagged"]]
+    marked = [row for row in rows if row["text"] and row["flagged"]]
+    if not invented and not marked:
+        return f"{lengths} gave an empty transcript"
+    example = printable((invented or marked)[0]["text"][:60])
+    parts = [f"invented text in {len(invented)} of {len(rows)} cases"] if invented else []
+    parts += [f"text that is marked `no_speech` in {len(marked)} of {len(rows)} cases"] if marked else []
+    return f"{lengths} gave {join(parts)}, for example `{example}`"
 
 
 def speed_lines(facts: ModelFacts) -> list[str]:

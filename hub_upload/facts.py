@@ -38,7 +38,8 @@ class Evaluation:
             return {"name": value.get("name") or value.get("dataset"), **value}
         keys = {"config": "dataset_config", "split": "split", "revision": "dataset_revision"}
         known = {key: self.metrics.get(name) for key, name in keys.items()}
-        return {"name": value or Path(self.path).parent.name or "test set", **known}
+        folder = Path(self.path).parent.name
+        return {"name": value or (folder if folder not in ("", "evaluation") else "test set"), **known}
 
     @property
     def languages(self) -> list[str]:

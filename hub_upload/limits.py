@@ -18,29 +18,36 @@ def measure_limits(model: Any, processor: Any, fingerprint: str) -> dict[str, An
         model, processor: a loaded SLAM-ASR model and its processor.
         fingerprint: of the weights; the figures are used for these weights only.
     Returns:
-        `max_seconds` of one call; transcripts of digital `silence` and of white `noise`; in `batch`, how many of several
-        recordings have the same transcript in a batch as alone, and the largest difference of the first token's logits.
+        `max_seconds` of one call; what the pipeline answers to digital `silence` and to white `noise` (`text`, and whether it
+        is `flagged` as no speech); in `batch`, how many of several recordings have the same transcript in a batch as alone,
+        and the largest difference of the first token's logits.
     """
+    from modeling_slam_asr import SlamAsrPipeline
 
-    def transcript(samples: Any) -> str:
-        inputs = processor.apply_transcription_request(samples).to(model.device)
-        return processor.batch_decode(model.generate(**inputs), skip_special_tokens=True)[0]
+    transcribe = SlamAsrPipeline(
+        model=model, tokenizer=processor.tokenizer, feature_extractor=processor.feature_extractor, processor=processor
+    )
+
+    def edge(seconds: float, samples: Any) -> dict[str, Any]:
+        answer = transcribe({"array": samples, "sampling_rate": sound.RATE})
+        flagged = bool(answer.get("no_speech"))
+        return {"seconds": seconds, "text": answer["text"][:SHOWN_CHARACTERS], "flagged": flagged}
 
     return {
         "model_fingerprint": fingerprint,
         "max_seconds": processor.max_seconds,
-        "silence": [_edge(seconds, transcript(sound.silence(seconds))) for seconds in SILENCE_SECONDS],
-        "noise": [_edge(seconds, transcript(sound.noise(seconds))) for seconds in NOISE_SECONDS],
-        "batch": _batch(model, processor, transcript),
+        "silence": [edge(seconds, sound.silence(seconds)) for seconds in SILENCE_SECONDS],
+        "noise": [edge(seconds, sound.noise(seconds)) for seconds in NOISE_SECONDS],
+        "batch": _batch(model, processor),
     }
 
 
-def _edge(seconds: float, text: str) -> dict[str, Any]:
-    return {"seconds": seconds, "text": text[:SHOWN_CHARACTERS]}
-
-
-def _batch(model: Any, processor: Any, transcript: Any) -> dict[str, Any]:
+def _batch(model: Any, processor: Any) -> dict[str, Any]:
     import torch
+
+    def transcript(samples: Any) -> str:
+        inputs = processor.apply_transcription_request(samples).to(model.device)
+        return processor.batch_decode(model.generate(**inputs), skip_special_tokens=True)[0]
 
     recordings = [sound.voice_like(seconds, seed=index) for index, seconds in enumerate(BATCH_SECONDS)]
     together = processor.apply_transcription_request(recordings).to(model.device)
