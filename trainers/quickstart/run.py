@@ -1,5 +1,6 @@
 """The quickstart from beginning to end."""
 
+import json
 import resource
 import shutil
 import sys
@@ -37,7 +38,7 @@ def run_quickstart(output_dir: Path, *, seed: int = 42, resume: bool = False, ov
         )
     recipe = load_recipe("miniature", [f"seed={seed}", *overrides])
     step(1, "speech, synthesised once and kept")
-    data = load_data(recipe, output_dir / "data")
+    data, reports = load_data(recipe, output_dir / "data")
     step(2, "encoder states of both depths, in one pass")
     features = encode_once(recipe, data, output_dir / "features")
     rows: list[dict[str, Any]] = []
@@ -48,13 +49,15 @@ def run_quickstart(output_dir: Path, *, seed: int = 42, resume: bool = False, ov
     step(6, "the best system saved for others, loaded by a fresh process, and asked to transcribe a file")
     best = min((row for row in rows if row["language"] == "all"), key=lambda row: (row["wer"], row["total_params"]))
     folder = next(system.folder for system in SYSTEMS if system.name == best["name"])
-    model = export(output_dir / "runs" / folder, output_dir / "model")
+    hours = {role: report.as_dict() for role, report in reports.items()}
+    model = export(output_dir / "runs" / folder, output_dir / "model", hours)
     evaluate(model, data["test"], model / "evaluation", batch_size=recipe.eval_batch_size, seed=seed, quiet=True)
     sample = data["test"][0]
     recording = output_dir / "sample.wav"
     shutil.copyfile(sample["audio"]["path"], recording)
     proof = {**prove(model, recording), "recording": recording.name, "spoken": sample["text"]}
-    write_json(output_dir / "results.json", rows)
+    for place in (output_dir, model):
+        write_json(place / "results.json", rows)
     report = write_report(output_dir, rows, proof, facts(recipe, data, best, time.monotonic() - started))
     print(f"\n{report.read_text(encoding='utf-8')}")
     print(f"Spoken:      {proof['spoken']}\nTranscribed: {proof['pipeline']}\n")
@@ -69,12 +72,14 @@ def run_quickstart(output_dir: Path, *, seed: int = 42, resume: bool = False, ov
     return report
 
 
-def export(run: Path, folder: Path) -> Path:
-    """The run's model as a standalone checkpoint with LoRA merged, so that it needs no PEFT."""
+def export(run: Path, folder: Path, data: dict[str, Any]) -> Path:
+    """The run's model as a standalone checkpoint with LoRA merged, so that it needs no PEFT, with what its card tells."""
     model = SlamAsrForConditionalGeneration.from_pretrained(run)
     model.save_pretrained(folder, merge_lora=True)
     SlamAsrProcessor.from_pretrained(run).save_pretrained(folder)
     shutil.copyfile(run / "recipe.yaml", folder / "recipe.yaml")
+    training = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    write_json(folder / "training.json", {**training, "data": data})
     return folder
 
 

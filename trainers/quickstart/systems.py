@@ -9,7 +9,7 @@ from typing import Any
 from datasets import Dataset
 
 from trainers.build import build_model, build_processor
-from trainers.data.prepare import prepare
+from trainers.data.prepare import DataReport, prepare
 from trainers.evaluate import evaluate
 from trainers.feature_cache import build_cache
 from trainers.recipe import Recipe
@@ -35,12 +35,13 @@ SYSTEMS = (
 )
 
 
-def load_data(recipe: Recipe, folder: Path) -> dict[str, Dataset]:
-    """The recipe's data sets by role, read and checked."""
-    return {
-        role: prepare(getattr(recipe, role), role, seed=recipe.seed, output_dir=folder)[0]
+def load_data(recipe: Recipe, folder: Path) -> tuple[dict[str, Dataset], dict[str, DataReport]]:
+    """The recipe's data sets by role, read and checked, and the reports of what they hold."""
+    prepared = {
+        role: prepare(getattr(recipe, role), role, seed=recipe.seed, output_dir=folder)
         for role in ("train", "validation", "test")
     }
+    return {role: rows for role, (rows, _) in prepared.items()}, {role: said for role, (_, said) in prepared.items()}
 
 
 def encode_once(recipe: Recipe, data: dict[str, Dataset], folder: Path) -> dict[str, dict[int, Any]]:
