@@ -147,7 +147,7 @@ def test_adapter_then_merged_from_pinned_bases(
     merged = cli("push", str(folder), "acme/model", "--merge", "--no-limits")
     assert merged.returncode == 0, merged.stderr
     names = set(hub.store.files("acme/model"))
-    assert not [name for name in names if "lora" in name], "files of the adapter form would be loaded by mistake"
+    assert not [name for name in names if "_lora/" in name], "files of the adapter form would be loaded by mistake"
     publication = json.loads(hub.store.read("acme/model", "publication.json"))
     assert publication["conversion"] == "adapter to standalone form, LoRA merged into the weights"
     outside = run_python("-I", "-c", FROM_OUTSIDE, "acme/model", str(write_recording(tmp_path / "a.wav")))

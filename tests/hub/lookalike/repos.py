@@ -257,7 +257,8 @@ def collections(handler: Handler, parts: list[str]) -> None:
             state |= {key: body[key] for key in ("title", "description", "private") if key in body}
         if method != "GET":
             store.save("collection", slug, state)
-    handler.reply(200, _collection_reply(state))
+    reply = _collection_reply(state)
+    handler.reply(200, {"success": True, "data": reply} if method == "PATCH" else reply)
 
 
 def _collection_reply(state: State) -> dict[str, Any]:
