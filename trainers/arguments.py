@@ -8,6 +8,7 @@ import torch
 from accelerate import PartialState
 from torch.utils.data import IterableDataset
 from transformers import Seq2SeqTrainingArguments
+from transformers.integrations import get_available_reporting_integrations
 
 from modeling_slam_asr import SlamAsrProcessor
 from modeling_slam_asr.configuration_slam_asr import audio_token_count
@@ -24,8 +25,6 @@ def training_arguments(
 ) -> Seq2SeqTrainingArguments:
     """The trainer's arguments. Evaluating and saving are counted in steps, so that a checkpoint never stands before an
     evaluation of the same step."""
-    refuse_data_parallel(recipe)
-    refuse_lone_process()
     total, each_epoch = planned_steps(recipe, sampler)
     schedule_options = {"min_lr_rate": recipe.min_lr_fraction} if recipe.schedule == "cosine_with_min_lr" else {}
     eval_steps = recipe.eval_steps or each_epoch
@@ -64,6 +63,23 @@ def training_arguments(
         use_cpu=recipe.device == "cpu",
         push_to_hub=False,  # `slam-asr train` publishes when the run is over
     )
+
+
+def check_environment(recipe: Recipe) -> None:
+    """Refuse, before anything is read, what this machine or launch cannot do.
+
+    Raises:
+        UserError: several GPUs in one process, one process where several were asked for, or a tracker that is not there.
+    """
+    refuse_data_parallel(recipe)
+    refuse_lone_process()
+    available = get_available_reporting_integrations()
+    for name in recipe.report_to:
+        if name not in available:
+            raise UserError(
+                f"report_to names {name!r}, which is not installed or not known. Those here: {', '.join(available) or 'none'}. "
+                f"`pip install {name}` adds a known one, such as tensorboard, trackio or wandb."
+            )
 
 
 def uses_autocast(recipe: Recipe) -> bool:

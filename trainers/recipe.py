@@ -15,6 +15,7 @@ from trainers.files import write_text
 from trainers.schema import build, nearest
 
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
+Schedule = Literal["cosine_with_min_lr", "cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt"]
 DATA_ROLES = ("train", "validation", "test")
 
 
@@ -101,7 +102,7 @@ class Recipe:
     lora_learning_rate: float | None = None
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    schedule: str = "cosine_with_min_lr"
+    schedule: Schedule = "cosine_with_min_lr"
     warmup_fraction: float = 0.05
     min_lr_fraction: float = 0.1
     bf16: bool | None = None

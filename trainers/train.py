@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset
 from transformers import PrinterCallback, TrainerState
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
-from trainers.arguments import make_sampler, training_arguments
+from trainers.arguments import check_environment, make_sampler, training_arguments
 from trainers.build import build_model, build_processor
 from trainers.callbacks import EXIT_TERMINATED, EarlyStopping, Progress, StopOnTermination, wer_history
 from trainers.checkpoints import last_checkpoint, list_checkpoints, read_marker, remove_incomplete
@@ -90,6 +90,7 @@ class TrainingRun:
     def run(self, resume: bool) -> dict[str, Any]:
         """All stages, in order."""
         state = PartialState(cpu=self.recipe.device == "cpu")
+        check_environment(self.recipe)
         with state.main_process_first():
             checkpoint, unchanged = self.open_folder(resume, state.is_main_process)
         finished = self.output_dir / "metrics.json"

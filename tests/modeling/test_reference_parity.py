@@ -84,7 +84,8 @@ def test_loss_and_gradients(kind: str, reference_encoder: tuple[Any, Path], tiny
 
         assert torch.allclose(loss, expected, atol=1e-5)
         for (name, mine), (_, other) in zip(ours.projector.named_parameters(), theirs.named_parameters(), strict=True):
-            assert mine.grad is not None and torch.allclose(mine.grad, other.grad, atol=1e-5), name
+            scale = max(1.0, other.grad.abs().max().item())  # float32 rounds in proportion to the greatest entries
+            assert mine.grad is not None and torch.allclose(mine.grad, other.grad, atol=1e-5 * scale), name
 
 
 @pytest.mark.parametrize("kind", OPTIONS)

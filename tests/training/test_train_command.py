@@ -75,3 +75,25 @@ def test_mistakes_give_one_paragraph(
     error = capsys.readouterr().err
     assert says in " ".join(error.split())
     assert "Traceback" not in error
+
+
+def test_an_unknown_tracker_and_schedule(recipe_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", recipe_file, "report_to=[nosuch]"]) == 2
+    assert "report_to names 'nosuch'" in capsys.readouterr().err
+    assert main(["train", recipe_file, "schedule=cosin"]) == 2
+    assert "Did you mean 'cosine'?" in " ".join(capsys.readouterr().err.split())
+
+
+def test_tensorboard_gets_the_curves(recipe_file: str, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    assert main(["train", recipe_file, "report_to=[tensorboard]", "max_steps=1", "validation=[]"]) == 0
+    assert list((tmp_path / "run").rglob("events.out.tfevents.*"))
+
+
+def test_one_process_where_several_were_asked_for(
+    recipe_file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("ACCELERATE_USE_CPU", "True"), ("MASTER_ADDR", "127.0.0.1")):
+        monkeypatch.setenv(name, value)  # as `accelerate launch --cpu --num_processes 2` does
+    assert main(["train", recipe_file]) == 2
+    assert "accelerate_configs/cpu.yaml" in capsys.readouterr().err
