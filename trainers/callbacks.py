@@ -74,6 +74,21 @@ class StopOnTermination(TrainerCallback):
     ) -> None:
         self.training = True
 
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        hold_sigterm(True)  # while the data loader starts its workers, which keep it so
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        hold_sigterm(False)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        hold_sigterm(False)
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if args.world_size > 1:
             flag = torch.tensor(int(self.requested), device=args.device)
@@ -87,6 +102,16 @@ class StopOnTermination(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.training = False
+
+
+def hold_sigterm(hold: bool) -> None:
+    """Hold SIGTERM back in this thread, or let it through; what came meanwhile is then delivered.
+
+    Processes started while it is held never see it. A scheduler signals every process of a job, and a data loader's worker
+    that died of it would take the checkpoint with it.
+    """
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows, where nobody sends it
+        signal.pthread_sigmask(signal.SIG_BLOCK if hold else signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 class Progress(TrainerCallback):

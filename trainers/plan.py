@@ -59,7 +59,7 @@ def plan_run(recipe: Recipe, world_size: int = 1) -> dict[str, Any]:
         "processes": world_size,
         "parameters": model.parameter_report(),
         "encoder_layers": len(model.config.kept_encoder_layers),
-        "memory_gib": estimate_memory(recipe, model),
+        "memory_gib": estimate_memory(recipe, model, max(train_set["seconds"]) if train_set is not None else None),
     }
 
 
@@ -86,8 +86,12 @@ def describe(plan: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def estimate_memory(recipe: Recipe, model: SlamAsrForConditionalGeneration) -> dict[str, float]:
+def estimate_memory(
+    recipe: Recipe, model: SlamAsrForConditionalGeneration, longest: float | None = None
+) -> dict[str, float]:
     """GiB that training takes on a device: weights, gradients with AdamW's two moments, activations, logits.
+
+    `longest` is the longest utterance in seconds; the recipe's limit when it is not known.
 
     Activations are those that the LLM keeps for the backward pass: about 17 hidden vectors a layer and position, and 3 of
     the feed-forward width; with gradient checkpointing one hidden vector a layer. The frozen encoder keeps none.
@@ -96,8 +100,7 @@ def estimate_memory(recipe: Recipe, model: SlamAsrForConditionalGeneration) -> d
     width = 2 if recipe.dtype == "bfloat16" else 4
     compute = 2 if uses_autocast(recipe) or width == 2 else 4
     text = model.config.text_config
-    longest = max(spec.max_duration for spec in recipe.train)
-    positions = _positions(recipe, longest)
+    positions = _positions(recipe, longest or max(spec.max_duration for spec in recipe.train))
     layers, hidden = text.num_hidden_layers, text.hidden_size
     inner = getattr(text, "intermediate_size", None) or 4 * hidden
     kept = hidden if recipe.gradient_checkpointing else 17 * hidden + 3 * inner

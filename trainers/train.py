@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from trainers.trainer import SlamAsrTrainer
 logger = logging.getLogger(__name__)
 
 BEST = "best"
+_PATIENCE = timedelta(hours=3)  # of the other processes, while the main one reads a large corpus
 # A changed value of these makes another model or another run of it: resuming would join two things that do not belong together.
 _FIXED_KEYS = (
     "audio_model", "audio_revision", "text_model", "text_revision", "prune_encoder_layers", "projector", "lora",
@@ -89,7 +91,7 @@ class TrainingRun:
 
     def run(self, resume: bool) -> dict[str, Any]:
         """All stages, in order."""
-        state = PartialState(cpu=self.recipe.device == "cpu")
+        state = PartialState(cpu=self.recipe.device == "cpu", timeout=_PATIENCE)
         check_environment(self.recipe)
         with state.main_process_first():
             checkpoint, unchanged = self.open_folder(resume, state.is_main_process)
@@ -166,7 +168,12 @@ class TrainingRun:
             if not specs:
                 continue
             if specs[0].streaming and role == "train":
-                self.datasets[role] = SpeechStream(specs[0], seed=recipe.seed, max_bad_fraction=recipe.max_bad_fraction)
+                self.datasets[role] = SpeechStream(
+                    specs[0],
+                    seed=recipe.seed,
+                    max_bad_fraction=recipe.max_bad_fraction,
+                    bad_file_list=self.output_dir / "bad_files.jsonl",
+                )
                 continue
             dataset, report = prepare(
                 specs,

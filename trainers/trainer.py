@@ -17,7 +17,7 @@ from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
-from trainers.callbacks import is_best, wer_history
+from trainers.callbacks import hold_sigterm, is_best, wer_history
 from trainers.checkpoints import TRAINABLE, load_trainable, mark_complete, rotate, save_trainable, trainable_state
 from trainers.data.batching import EpochBatchSampler, EpochRows, Key, evaluation_batches
 from trainers.data.collator import SpeechCollator
@@ -214,7 +214,12 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         model.eval()
         found: dict[int, tuple[str, float, int]] = {}
         quiet = True if not self.is_world_process_zero() else None
-        for batch in tqdm(loader, desc=description, unit="batch", disable=quiet, leave=False):
+        hold_sigterm(True)
+        batch_iterator = iter(loader)
+        hold_sigterm(False)
+        for batch in tqdm(
+            batch_iterator, total=len(batches), desc=description, unit="batch", disable=quiet, leave=False
+        ):
             loss, tokens, labels = self.prediction_step(model, batch, prediction_loss_only=False)
             texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
             count = int((labels != -100).sum()) if labels is not None else 0

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from processes import kill_at, start, wait_for_step
@@ -81,10 +82,12 @@ def test_killed_at_random_moments(tiny_recipe_values: dict[str, Any], uninterrup
 def test_sigterm_saves_and_leaves_with_143(
     tiny_recipe_values: dict[str, Any], uninterrupted: Path, tmp_path: Path
 ) -> None:
-    values = values_for(tiny_recipe_values, tmp_path / "run")
+    values = {**values_for(tiny_recipe_values, tmp_path / "run"), "num_workers": 1}
     log = tmp_path / "log"
     process = start(values, log)
     assert wait_for_step(process, log, 5)
+    for child in psutil.Process(process.pid).children():  # a scheduler tells the data loader's workers too
+        child.terminate()
     process.terminate()
     process.join(240)
     assert process.exitcode == 143

@@ -1,6 +1,8 @@
 """Training on a data set of the Hub while it is being downloaded."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch.utils.data
@@ -20,11 +22,14 @@ class SpeechStream(torch.utils.data.IterableDataset[dict[str, Any]]):
     """An endless stream of rows as `prepare` makes them, reshuffled within a buffer on each pass over the data set.
 
     Rows are dealt out to processes and workers in turn. Damaged recordings and those that the filters reject are left
-    out and counted in `report`; the share of damaged ones is watched once 200 rows have been seen.
+    out and counted in `report` (of this process or worker), damaged ones also listed in `bad_file_list`; the share of damaged ones is watched once 200 rows have been seen.
     A resumed run reads the stream again from its start up to where it stopped.
     """
 
-    def __init__(self, spec: DataSpec, *, seed: int, max_bad_fraction: float) -> None:
+    def __init__(
+        self, spec: DataSpec, *, seed: int, max_bad_fraction: float, bad_file_list: Path | None = None
+    ) -> None:
+        self.bad_file_list = bad_file_list
         self.spec, self.seed, self.max_bad_fraction = spec, seed, max_bad_fraction
         self.report = DataReport("train")
         self.stream, self.audio_column, self.text_column = stream_hub(spec)
@@ -56,6 +61,11 @@ class SpeechStream(torch.utils.data.IterableDataset[dict[str, Any]]):
         except ValueError as error:
             report.drop("damaged")
             report.bad_files.append({"role": "train", "id": row["id"], "error": str(error)})
+            if self.bad_file_list is not None:
+                with self.bad_file_list.open(
+                    "a", encoding="utf-8"
+                ) as file:  # one short write: workers do not mix lines
+                    file.write(json.dumps(report.bad_files[-1], ensure_ascii=False) + "\n")
             bad = len(report.bad_files)
             if report.rows >= _LOOK_AT_LEAST and bad > self.max_bad_fraction * report.rows:
                 raise UserError(
