@@ -4,10 +4,13 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -16,7 +19,28 @@ from trainers.files import write_json
 
 MARKER = "complete.json"
 TRAINABLE = "trainable.safetensors"
+_FULL = 64 * 2**20
 _NAME = re.compile(r"checkpoint-(\d+)$")
+
+
+@contextmanager
+def room_to_write(folder: Path) -> Iterator[None]:
+    """Turns the libraries' many errors about a full disk into one that says so.
+
+    Raises:
+        UserError: writing failed and next to nothing is free where `folder` is.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError, SafetensorError) as error:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        free = shutil.disk_usage(there).free
+        if free > _FULL:
+            raise
+        raise UserError(
+            f"The disk of {folder} is full ({free / 2**20:.1f} MiB free): what was being written is not whole and will not be "
+            "used. Make room and go on with --resume."
+        ) from error
 
 
 def mark_complete(folder: Path, **facts: Any) -> None:

@@ -18,7 +18,15 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from trainers.callbacks import hold_sigterm, is_best, wer_history
-from trainers.checkpoints import TRAINABLE, load_trainable, mark_complete, rotate, save_trainable, trainable_state
+from trainers.checkpoints import (
+    TRAINABLE,
+    load_trainable,
+    mark_complete,
+    room_to_write,
+    rotate,
+    save_trainable,
+    trainable_state,
+)
 from trainers.data.batching import EpochBatchSampler, EpochRows, Key, evaluation_batches
 from trainers.data.collator import SpeechCollator
 from trainers.errors import UserError
@@ -297,11 +305,14 @@ class SlamAsrTrainer(Seq2SeqTrainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write what is trained; the frozen parts are in no checkpoint of a run (FSDP and DeepSpeed add their own files)."""
         state = self.gathered_trainable_state()
+        folder = Path(output_dir or str(self.args.output_dir))
         if self.args.should_save:
-            save_trainable(state, Path(output_dir or str(self.args.output_dir)))
+            with room_to_write(folder):
+                save_trainable(state, folder)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        with room_to_write(Path(str(self.args.output_dir))):
+            super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             output_dir = Path(str(self.args.output_dir))
@@ -348,8 +359,9 @@ class SlamAsrTrainer(Seq2SeqTrainer):
                 for name, parameter in model.named_parameters():
                     if name in state:
                         parameter.data.copy_(state[name])
-            model.save_pretrained(folder, checkpoint_form=checkpoint_form)
-            self.processor.save_pretrained(folder)
+            with room_to_write(folder):
+                model.save_pretrained(folder, checkpoint_form=checkpoint_form)
+                self.processor.save_pretrained(folder)
 
 
 def utterance_seconds(dataset: Any) -> list[float]:
