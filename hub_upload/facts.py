@@ -9,17 +9,13 @@ from typing import Any
 import yaml
 
 from trainers.errors import UserError
-from trainers.provenance import file_sha256, inconsistency, model_fingerprint, read_stamped
+from trainers.provenance import TRAINING_RECORD, file_sha256, inconsistency, model_fingerprint, read_stamped
 
 from .checks import is_hub_id, is_local_only
 from .licences import Licence, Part, derive_licence, known_licence
 
 LANGUAGE_NAMES = {"da": "Danish", "nl": "Dutch", "en": "English", "de": "German", "sv": "Swedish", "fr": "French"}
 PLOT_SUFFIXES = (".png", ".svg")
-# Of a training run's metrics.json; its error rates are left to `slam-asr evaluate`.
-TRAINING_KEYS = (
-    "name", "steps", "train_seconds", "data", "hardware", "total_params", "trainable_params", "encoder_params",
-)  # fmt: skip
 DEPTH_PLOT = "wer_vs_depth.png"
 
 
@@ -187,7 +183,7 @@ def read_training(folder: Path) -> dict[str, Any]:
         return read_json(folder / "training.json")
     path = folder / "metrics.json"
     if path.is_file() and is_training_record(path):
-        return {key: value for key, value in read_json(path).items() if key in TRAINING_KEYS}
+        return {key: value for key, value in read_json(path).items() if key in TRAINING_RECORD}
     return {}
 
 

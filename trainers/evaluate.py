@@ -1,6 +1,7 @@
 """Decode a data set with a model and score it: what `slam-asr evaluate` and the quickstart do."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def evaluate(
     resamples: int = 1000,
     seed: int = 42,
     quiet: bool = False,
+    dataset_name: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """
     Transcribe a prepared data set; write `metrics.json`, `predictions.jsonl`, `report.md` and `report.html` into `output_dir`.
@@ -71,6 +73,7 @@ def evaluate(
         language: of all rows; each row's own when None.
         normalizer: see `trainers.evaluation.get_normalizer`; the language's own when None.
         generate_kwargs: decoding settings; the model's own generation configuration when None.
+        dataset_name: what the result calls the data, as `DataSpec.published_name` gives it.
     Returns:
         The content of `metrics.json`.
     """
@@ -87,7 +90,12 @@ def evaluate(
         language=language,
         title=f"Evaluation of {Path(model).name if Path(model).is_dir() else model}",
         speed=decoded.speed,
-        extra=system_figures(pipe) | {"eval_rtfx": decoded.speed.rtfx, "audio_seconds": decoded.speed.audio_seconds},
+        extra={
+            **({"dataset": dict(dataset_name)} if dataset_name else {}),
+            **system_figures(pipe),
+            "eval_rtfx": decoded.speed.rtfx,
+            "audio_seconds": decoded.speed.audio_seconds,
+        },
         bootstrap=resamples,
         seed=seed,
     )

@@ -26,6 +26,7 @@ from trainers.data.streaming import SpeechStream
 from trainers.errors import UserError
 from trainers.evaluation import score_rows, write_predictions
 from trainers.files import write_json
+from trainers.provenance import hardware
 from trainers.recipe import Recipe, changed_keys
 from trainers.trainer import SlamAsrTrainer
 
@@ -279,6 +280,7 @@ class TrainingRun:
             "trainable_params": report["trainable"],
             "encoder_params": report["encoder"],
             "data": {item.role: item.as_dict() for item in self.reports},
+            "hardware": hardware(),
         }
         trainer.save_final(self.output_dir, recipe.checkpoint_form, lambda: build_model(recipe))
         if trainer.is_world_process_zero():

@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         args.model, dataset, folder, pipe=pipe, language=args.language, normalizer=args.normalizer,
         batch_size=args.batch_size, resamples=args.resamples, seed=args.seed,
         generate_kwargs={name: value for name, value in decoding.items() if value is not None} or None,
+        dataset_name=spec.published_name(),
     )  # fmt: skip
     low, high = metrics["wer_ci"]
     print(

@@ -1,6 +1,7 @@
 """What a recipe says about data: where utterances come from, which are kept, how they are varied."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from trainers.errors import UserError
@@ -52,6 +53,20 @@ class DataSpec:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UserError(f"{name}={value} leaves no utterance: give a number above 0, or null for no limit.")
+
+    def published_name(self) -> dict[str, str]:
+        """`name`, `split` and, where given, `config` and `revision`: what a published result calls the data.
+
+        Data on this machine go by their file's or folder's own name, without the path.
+        """
+        local = Path(self.dataset).expanduser()
+        known = {
+            "name": local.resolve().name if local.exists() else self.dataset,
+            "config": self.config,
+            "split": self.split,
+            "revision": self.revision,
+        }
+        return {key: value for key, value in known.items() if value is not None}
 
 
 @dataclass

@@ -38,6 +38,10 @@ class EncoderSettings:
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
     dropout: float = 0.0
+    intermediate_layer: int = 5  # a second CTC loss after so many blocks (arXiv 2102.03216); 0 for none
+    intermediate_weight: float = 0.3  # of the second loss; the first has the rest
+    time_mask: int = 12  # SpecAugment's widest blank in mel frames, two an utterance; 0 for none
+    mel_mask: int = 12  # SpecAugment's widest blank in mel bins, one an utterance; 0 for none
     bf16: bool = False
     measured: int = 300  # utterances a split to measure on
     seed: int = 0
@@ -55,6 +59,14 @@ class CtcModel(nn.Module):
         """`(B, 80, T)` and `(B, T)` to log-probabilities `(B, T / 2, characters + 1)` and lengths `(B,)`."""
         output = self.encoder(features, mask)
         return self.head(output.last_hidden_state).float().log_softmax(-1), output.attention_mask.sum(1)
+
+    def at_depths(
+        self, features: torch.Tensor, mask: torch.Tensor, depths: Sequence[int]
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Log-probabilities as `forward` gives, read after each of some numbers of blocks, and the lengths."""
+        states, frame_mask = self.encoder.hidden_states_at(features, mask, depths)
+        normed = [self.encoder.layer_norm(states[depth]) for depth in depths]
+        return [self.head(state).float().log_softmax(-1) for state in normed], frame_mask.sum(1)
 
 
 def encoder_config(settings: EncoderSettings) -> WhisperConfig:
@@ -106,21 +118,30 @@ def pretrain_encoder(
     )
     batches = BatchPlan([array.shape[1] for _, array in examples], settings.batch_size, settings.seed)
     model.train()
+    weights = {settings.layers: 1.0}
+    if settings.intermediate_layer:
+        weights = {
+            settings.layers: 1.0 - settings.intermediate_weight,
+            settings.intermediate_layer: settings.intermediate_weight,
+        }
 
     def loss_of_step(step: int) -> torch.Tensor:
         torch.manual_seed(settings.seed * 1_000_003 + step)
         chosen = [examples[index] for index in batches[step]]
         features, mask = collate([array for _, array in chosen])
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
-            log_probabilities, lengths = model(spec_augment(features, mask, random.Random(step)), mask)
+            augmented = spec_augment(features, mask, random.Random(step), settings.time_mask, settings.mel_mask)
+            outputs, lengths = model.at_depths(augmented, mask, list(weights))
         targets = [torch.tensor(encode_text(item.text)) for item, _ in chosen]
-        return nn.functional.ctc_loss(
-            log_probabilities.transpose(0, 1),
-            torch.cat(targets),
-            lengths,
-            torch.tensor([len(target) for target in targets]),
-            zero_infinity=True,
-        )
+        target_lengths = torch.tensor([len(target) for target in targets])
+        losses = [
+            weight
+            * nn.functional.ctc_loss(
+                output.transpose(0, 1), torch.cat(targets), lengths, target_lengths, zero_infinity=True
+            )
+            for weight, output in zip(weights.values(), outputs, strict=True)
+        ]
+        return torch.stack(losses).sum()
 
     training.run(loss_of_step, "encoder")
     save_encoder(model.encoder, output)
@@ -177,15 +198,17 @@ def collate(arrays: Sequence[NDArray[np.float16]]) -> tuple[torch.Tensor, torch.
     return features, mask
 
 
-def spec_augment(features: torch.Tensor, mask: torch.Tensor, rng: random.Random) -> torch.Tensor:
+def spec_augment(
+    features: torch.Tensor, mask: torch.Tensor, rng: random.Random, time_mask: int = 12, mel_mask: int = 12
+) -> torch.Tensor:
     """Blank one band of mel bins and two stretches of time in each utterance (SpecAugment, arXiv 1904.08779)."""
     features = features.clone()
     for row, length in enumerate(mask.sum(1).tolist()):
         mean = float(features[row, :, :length].mean())
-        low, width = rng.randint(0, NUM_MEL_BINS - 13), rng.randint(0, 12)
+        low, width = rng.randint(0, NUM_MEL_BINS - 1 - mel_mask), rng.randint(0, mel_mask)
         features[row, low : low + width] = mean
         for _ in range(2):
-            start, width = rng.randint(0, length - 1), rng.randint(0, 12)
+            start, width = rng.randint(0, length - 1), rng.randint(0, time_mask)
             features[row, :, start : start + width] = mean
     return features
 

@@ -14,6 +14,7 @@ from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from trainers.errors import UserError
 from trainers.evaluate import evaluate
 from trainers.files import write_json
+from trainers.provenance import TRAINING_RECORD
 from trainers.quickstart.proof import prove
 from trainers.quickstart.report import write_report
 from trainers.quickstart.systems import SYSTEMS, encode_once, load_data, run_system
@@ -51,7 +52,10 @@ def run_quickstart(output_dir: Path, *, seed: int = 42, resume: bool = False, ov
     folder = next(system.folder for system in SYSTEMS if system.name == best["name"])
     hours = {role: report.as_dict() for role, report in reports.items()}
     model = export(output_dir / "runs" / folder, output_dir / "model", hours)
-    evaluate(model, data["test"], model / "evaluation", batch_size=recipe.eval_batch_size, seed=seed, quiet=True)
+    evaluate(
+        model, data["test"], model / "evaluation", batch_size=recipe.eval_batch_size, seed=seed, quiet=True,
+        dataset_name=recipe.test[0].published_name(),
+    )  # fmt: skip
     sample = data["test"][0]
     recording = output_dir / "sample.wav"
     shutil.copyfile(sample["audio"]["path"], recording)
@@ -79,7 +83,8 @@ def export(run: Path, folder: Path, data: dict[str, Any]) -> Path:
     SlamAsrProcessor.from_pretrained(run).save_pretrained(folder)
     shutil.copyfile(run / "recipe.yaml", folder / "recipe.yaml")
     training = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    write_json(folder / "training.json", {**training, "data": data})
+    record = {name: training[name] for name in TRAINING_RECORD if name in training}
+    write_json(folder / "training.json", {**record, "data": data})
     return folder
 
 
