@@ -97,6 +97,8 @@ class SlamAsrEncoder(WhisperPreTrainedModel):
     def forward(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None) -> SlamAsrEncoderOutput:
         """Encode; shapes as in [`embed`] and [`SlamAsrEncoderOutput`]."""
         hidden_states, frame_mask = self.embed(input_features, attention_mask)
+        if self.gradient_checkpointing and torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
+            hidden_states.requires_grad_()  # reentrant checkpoints lose LoRA's gradients where no input asks for one
         block_mask = self.block_mask(hidden_states, frame_mask)
         for layer in self.layers:
             hidden_states = layer(hidden_states, block_mask)

@@ -69,9 +69,9 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
                 continue
             part.eval()
             for name, module in part.named_modules():
-                # Gradient checkpointing asks a block, not its contents, whether it is in training mode.
-                checkpointed = isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing
-                if checkpointed or is_adapter_tensor(name) or is_lora_layer(module):
+                if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
+                    _checkpoint_frozen(module, mode)
+                elif is_adapter_tensor(name) or is_lora_layer(module):
                     module.training = mode
         return self
 
@@ -323,6 +323,36 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
             if mask is not None:
                 return mask.sum(-1) / rate / self.config.projector_num_queries
         return 30 / self.config.projector_num_queries
+
+
+def _checkpoint_frozen(block: Any, mode: bool) -> None:
+    """
+    Let a frozen block be checkpointed without its dropout.
+
+    Gradient checkpointing asks the block itself whether it is in training mode, and so do those dropouts that are no
+    modules of their own, as in Whisper and OPT. The block's mode is therefore training outside the checkpoint only.
+    """
+    block.training = mode
+    if not isinstance(block._gradient_checkpointing_func, _EvalCheckpoint):
+        block._gradient_checkpointing_func = _EvalCheckpoint(block, block._gradient_checkpointing_func)
+
+
+@dataclass
+class _EvalCheckpoint:
+    """`checkpoint` with `block` in evaluation mode in both the first and the repeated forward pass."""
+
+    block: nn.Module
+    checkpoint: Any
+
+    def __call__(self, function: Any, *args: Any) -> Any:
+        def in_eval(*inputs: Any) -> Any:
+            self.block.training = False
+            try:
+                return function(*inputs)
+            finally:
+                self.block.training = True
+
+        return self.checkpoint(in_eval, *args)
 
 
 def _pad_left(embeddings: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

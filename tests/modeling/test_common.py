@@ -2,7 +2,9 @@
 
 import copy
 import inspect
+import json
 import pickle
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -126,19 +128,57 @@ def test_gradient_checkpointing(reentrant: bool, order: str, make_tiny_model: Ca
     assert plain.keys() == saved.keys() and all(torch.allclose(plain[name], saved[name], atol=1e-6) for name in plain)
 
 
-def test_gradient_checkpointing_wakes_no_dropout(
-    tiny_llama_dir: Path, make_tiny_model: Callable[..., Any], batch: Any
+@pytest.fixture(scope="module")
+def dropout_bases(
+    tiny_whisper_encoder_dir: Path, tiny_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """A Whisper encoder and an OPT whose configurations ask for dropout 0.5 wherever they can."""
+    from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
+
+    encoder, llm = (tmp_path_factory.mktemp("dropout") / name for name in ("whisper", "opt"))
+    shutil.copytree(tiny_whisper_encoder_dir, encoder)
+    rates = {"dropout": 0.5, "attention_dropout": 0.5, "activation_dropout": 0.5}
+    config = json.loads((encoder / "config.json").read_text(encoding="utf-8"))
+    (encoder / "config.json").write_text(json.dumps({**config, **rates}), encoding="utf-8")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_llama_dir)
+    tokenizer.save_pretrained(llm)
+    OPTForCausalLM(
+        OPTConfig(
+            vocab_size=len(tokenizer), hidden_size=32, ffn_dim=64, word_embed_proj_dim=32, num_hidden_layers=2,
+            num_attention_heads=4, dropout=0.5, attention_dropout=0.5, activation_function="relu",
+        )
+    ).save_pretrained(llm)  # fmt: skip
+    return encoder, llm
+
+
+@pytest.mark.parametrize("encoder_lora", [None, LORA], ids=["frozen", "encoder LoRA"])
+@pytest.mark.parametrize("checkpointing", ["off", "on", "of the LLM", "reentrant", "on and off"])
+def test_frozen_parts_never_apply_dropout(
+    checkpointing: str, encoder_lora: Any, dropout_bases: Any, batch: Any
 ) -> None:
-    model = make_tiny_model(projector_dropout=0.0)
-    model.audio_encoder.config.dropout = 0.5
-    for layer in model.audio_encoder.layers:
-        layer.dropout = 0.5
-    expected = model(**batch).loss
-    model.gradient_checkpointing_enable()
+    """Nor when the backward pass repeats a block: the gradients are those of evaluation mode."""
+    model = Model.from_base_models(
+        *dropout_bases, projector_hidden_size=32, projector_dropout=0.0, lora=LORA, encoder_lora=encoder_lora
+    )
+    stir_lora(model)
+    model(**batch).loss.backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    loss = model(**batch).loss
+    model.zero_grad()
     model.train()
-    model.gradient_checkpointing_disable()
-    model.train()
-    assert torch.equal(model(**batch).loss, expected)
+    if checkpointing == "of the LLM":
+        model.language_model.activation_checkpointing_enable()
+        model.train()
+    elif checkpointing != "off":
+        model.activation_checkpointing_enable({"use_reentrant": checkpointing == "reentrant"})
+    if checkpointing == "on and off":
+        model.activation_checkpointing_disable()
+        model.train()
+    for _ in range(2):
+        assert torch.equal(model(**batch).loss, loss)
+    model(**batch).loss.backward()
+    for name, gradient in expected.items():
+        assert torch.allclose(model.get_parameter(name).grad, gradient, atol=1e-6), name
 
 
 def test_input_require_grads(make_tiny_model: Callable[..., Any], batch: Any) -> None:
