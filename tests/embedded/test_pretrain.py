@@ -12,9 +12,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, WhisperConfig, Whi
 
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from trainers.embedded import pretrain, pretrain_encoder, pretrain_lm
-from trainers.embedded.pretrain_common import Training, schedule
+from trainers.embedded.pretrain_common import Muon32, Training, schedule
 from trainers.embedded.pretrain_features import feature_extractor, log_mel, utterance_features
 from trainers.embedded.sentences import LANGUAGES, generate_sentences
+from trainers.errors import UserError
 
 ENCODER = [
     "--d-model",
@@ -25,6 +26,8 @@ ENCODER = [
     "2",
     "--ffn-dim",
     "64",
+    "--intermediate-layer",
+    "1",
     "--utterances",
     "12",
     "--batch-size",
@@ -152,6 +155,44 @@ def test_encoder_pretraining_learns_and_saves(tmp_path: Path) -> None:
         {name.removeprefix("model.encoder."): value for name, value in tensors.items()}, strict=True
     )
     assert json.loads((folder / "pretraining.json").read_text(encoding="utf-8"))["settings"]["steps"] == 30
+
+
+def test_encoder_pretraining_goes_on_from_a_saved_encoder(tmp_path: Path) -> None:
+    scratch = ["--scratch", str(tmp_path / "scratch"), "--threads", "1", "--measured", "6", *ENCODER]
+    first, second = tmp_path / "a", tmp_path / "b"
+    pretrain.main(["encoder", "--output", str(first), "--steps", "3", *scratch])
+    pretrain.main(
+        ["encoder", "--output", str(second), "--steps", "1", "--learning-rate", "0", "--start", str(first), *scratch]
+    )
+    before, after = (load_file(folder / "model.safetensors") for folder in (first, second))
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=0, atol=0)
+
+
+def test_a_second_loss_beyond_the_encoder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--intermediate-layer 2 must lie below --layers 2"):
+        pretrain.main(
+            ["encoder", "--output", str(tmp_path), "--scratch", str(tmp_path), *ENCODER, "--intermediate-layer", "2"]
+        )
+
+
+@pytest.mark.parametrize("shape", [(6, 10), (10, 6), (8, 8)])
+def test_muon_in_float32_follows_torch(shape: tuple[int, int]) -> None:
+    """PyTorch's iterates in bfloat16, so its steps differ by a bfloat16's rounding and no more."""
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(shape, generator=generator)
+    gradients = [torch.randn(shape, generator=generator) for _ in range(3)]
+    found = []
+    for kind, options in ((Muon32, {}), (torch.optim.Muon, {"adjust_lr_fn": "match_rms_adamw"})):
+        weight = torch.nn.Parameter(start.clone())
+        optimizer = kind([weight], lr=0.1, weight_decay=0.1, **options)
+        for gradient in gradients:
+            weight.grad = gradient.clone()
+            optimizer.step()
+        found.append(weight.detach() - start)
+    assert found[0].abs().max() > 0.05
+    torch.testing.assert_close(found[0], found[1], rtol=0.05, atol=0.01)
 
 
 def test_lm_pretraining_learns_and_saves(tmp_path: Path) -> None:

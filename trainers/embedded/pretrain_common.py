@@ -13,6 +13,39 @@ from torch import nn
 from tqdm import tqdm
 
 
+class Muon32(torch.optim.Muon):
+    """
+    Muon whose Newton-Schulz iteration runs in float32 with updates scaled as `adjust_lr_fn="match_rms_adamw"` does.
+
+    PyTorch's iterates in bfloat16, which takes thirty times as long on a processor without instructions for it.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            momentum = group["momentum"]
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                buffer = state.setdefault("momentum_buffer", torch.zeros_like(parameter))
+                buffer.lerp_(parameter.grad, 1 - momentum)
+                update = orthogonalized(parameter.grad.lerp(buffer, momentum), group["ns_coefficients"])
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(parameter.shape)))
+
+
+def orthogonalized(matrix: torch.Tensor, coefficients: tuple[float, float, float], steps: int = 5) -> torch.Tensor:
+    """Nearly the orthogonal factor of a 2-D `matrix`: its singular values brought to between 0.5 and 1.5 or so."""
+    a, b, c = coefficients
+    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    wide = wide / wide.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        gram = wide @ wide.T
+        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+    return wide.T if matrix.shape[0] > matrix.shape[1] else wide
+
+
 class Training:
     """
     Runs steps of a model with Muon for the matrices of its blocks and AdamW for the rest, and survives interruption.
@@ -43,7 +76,7 @@ class Training:
         taken = {id(value) for value in matrices}
         others = [value for _, value in named if id(value) not in taken]
         self.optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+            Muon32(matrices, lr=learning_rate, weight_decay=weight_decay),
             torch.optim.AdamW(others, lr=learning_rate, weight_decay=0.0, betas=(0.9, 0.98)),
         ]
         self.step = 0

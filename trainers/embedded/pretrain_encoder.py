@@ -10,6 +10,7 @@ import jiwer
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import nn
 from transformers import WhisperConfig
 
@@ -18,6 +19,7 @@ from trainers.embedded.corpus import Utterance
 from trainers.embedded.pretrain_common import Training, save_half, seconds_and_machine
 from trainers.embedded.pretrain_features import NUM_MEL_BINS, feature_extractor, utterance_features
 from trainers.embedded.sentences import LANGUAGES
+from trainers.errors import UserError
 from trainers.files import write_text
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyzæøåéë' "  # 0 is CTC's blank, so the first has id 1
@@ -40,8 +42,9 @@ class EncoderSettings:
     dropout: float = 0.0
     intermediate_layer: int = 5  # a second CTC loss after so many blocks (arXiv 2102.03216); 0 for none
     intermediate_weight: float = 0.3  # of the second loss; the first has the rest
-    time_mask: int = 12  # SpecAugment's widest blank in mel frames, two an utterance; 0 for none
-    mel_mask: int = 12  # SpecAugment's widest blank in mel bins, one an utterance; 0 for none
+    time_mask: int = 5  # SpecAugment's widest blank in mel frames, two an utterance; 0 for none
+    mel_mask: int = 8  # SpecAugment's widest blank in mel bins, one an utterance; 0 for none
+    start: str = ""  # folder of an encoder to go on from, as `save_encoder` writes it; the CTC layer starts anew
     bf16: bool = False
     measured: int = 300  # utterances a split to measure on
     seed: int = 0
@@ -104,9 +107,15 @@ def pretrain_encoder(
     Returns:
         character error rates on unseen voices and sentences for each language, losses and seconds.
     """
+    if not 0 <= settings.intermediate_layer < settings.layers:
+        raise UserError(
+            f"--intermediate-layer {settings.intermediate_layer} must lie below --layers {settings.layers}; 0 for no second loss."
+        )
     torch.manual_seed(settings.seed)
     examples = utterance_features(scratch, "pretrain", settings.utterances, settings.seed, processes=processes)
     model = CtcModel(encoder_config(settings))
+    if settings.start:
+        model.encoder.load_state_dict(load_encoder(Path(settings.start)))
     name = f"encoder-{settings.layers}x{settings.d_model}-{settings.steps}-{settings.seed}.pt"
     training = Training(
         model,
@@ -164,6 +173,12 @@ def save_encoder(encoder: SlamAsrEncoder, folder: Path) -> None:
     )
 
 
+def load_encoder(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights that `save_encoder` wrote, in float32, by the encoder's own names."""
+    prefix = "model.encoder."
+    return {name.removeprefix(prefix): value.float() for name, value in load_file(folder / "model.safetensors").items()}
+
+
 class BatchPlan:
     """Which examples each step sees: every pass in a new order, utterances of like length together."""
 
@@ -199,7 +214,7 @@ def collate(arrays: Sequence[NDArray[np.float16]]) -> tuple[torch.Tensor, torch.
 
 
 def spec_augment(
-    features: torch.Tensor, mask: torch.Tensor, rng: random.Random, time_mask: int = 12, mel_mask: int = 12
+    features: torch.Tensor, mask: torch.Tensor, rng: random.Random, time_mask: int = 5, mel_mask: int = 8
 ) -> torch.Tensor:
     """Blank one band of mel bins and two stretches of time in each utterance (SpecAugment, arXiv 1904.08779)."""
     features = features.clone()
