@@ -71,6 +71,23 @@ def open_tensors(path: str | os.PathLike[str]) -> Iterator[Any]:
         ) from error
 
 
+class StoredTensor:
+    """
+    A tensor that is read when it is indexed, as transformers' loader does, through a mapping of the file of its own.
+
+    The pages of a file count as memory for as long as it is mapped: whoever converts tensors to another dtype would
+    hold them twice.
+    """
+
+    def __init__(self, path: str, name: str) -> None:
+        self.path = path
+        self.name = name
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        with open_tensors(self.path) as file:
+            return file.get_tensor(self.name)[index]
+
+
 def repository_commit(model: str | os.PathLike[str], **hub: Any) -> str | None:
     """The 40-hex commit that a Hub repository's configuration was read at; None for a folder on disk."""
     if Path(model).is_dir():
@@ -80,12 +97,15 @@ def repository_commit(model: str | os.PathLike[str], **hub: Any) -> str | None:
     return match.group(1) if match else None
 
 
-def read_encoder(files: Iterable[str], kept: list[int], num_layers: int) -> dict[str, torch.Tensor]:
+def read_encoder(
+    files: Iterable[str], kept: list[int], num_layers: int, dtype: torch.dtype | None = None
+) -> dict[str, torch.Tensor]:
     """
     The encoder's tensors out of a Whisper checkpoint (whole or encoder only), with the kept blocks renumbered from 0.
 
     Args:
         kept: indices of the blocks to read, of `num_layers` in all; the others are not read.
+        dtype: what to convert floating-point tensors to; they stay as they are when None.
     """
     tensors = {}
     for path in files:
@@ -96,18 +116,24 @@ def read_encoder(files: Iterable[str], kept: list[int], num_layers: int) -> dict
                     continue
                 new_name = renumbered(name, list(range(num_layers)), kept)
                 if new_name is not None:
-                    tensors[new_name] = file.get_tensor(key)
+                    tensor = file.get_tensor(key)
+                    if dtype is not None and tensor.is_floating_point() and tensor.dtype != dtype:
+                        tensor = StoredTensor(path, key)[...].to(dtype)
+                    tensors[new_name] = tensor
     return tensors
 
 
-def read_pruned(files: Iterable[str], stored: list[int], kept: list[int]) -> dict[str, torch.Tensor]:
+def read_pruned(files: Iterable[str], stored: list[int], kept: list[int], *, apart: bool = False) -> dict[str, Any]:
     """
     The tensors of one of our own checkpoints without the encoder blocks that are in `stored` and not in `kept`.
 
     Blocks are renumbered from 0; the pruned ones are not read.
+
+    Args:
+        apart: each as a [`StoredTensor`].
     """
     prefix = "audio_encoder."
-    tensors = {}
+    tensors: dict[str, Any] = {}
     for path in files:
         with open_tensors(path) as file:
             for key in file.keys():  # noqa: SIM118
@@ -116,7 +142,7 @@ def read_pruned(files: Iterable[str], stored: list[int], kept: list[int]) -> dic
                     inner = renumbered(key.removeprefix(prefix), stored, kept)
                     name = None if inner is None else prefix + inner
                 if name is not None:
-                    tensors[name] = file.get_tensor(key)
+                    tensors[name] = StoredTensor(path, key) if apart else file.get_tensor(key)
     return tensors
 
 

@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from .adapters_slam_asr import add_lora, merged_state, read_lora, save_lora, set_lora
 from .checkpoint_slam_asr import (
@@ -175,9 +176,8 @@ class SlamAsrPreTrainedModel(LoraMixin, PreTrainedModel):  # type: ignore[misc] 
             model = cls._from_config(config, dtype=dtype, **options)
         load_strictly(
             model.audio_encoder,
-            read_encoder(files, config.kept_encoder_layers, config.audio_config.encoder_layers),
+            read_encoder(files, config.kept_encoder_layers, config.audio_config.encoder_layers, dtype),
             f"{config.audio_model_id} (encoder)",
-            dtype,
         )
         model.projector = build_projector(config).to(dtype)
         device = language_model.get_input_embeddings().weight.device
@@ -259,10 +259,11 @@ class SlamAsrPreTrainedModel(LoraMixin, PreTrainedModel):  # type: ignore[misc] 
         for file in files:
             with open_tensors(file):
                 pass  # a file that is cut off is refused here, by name
-        if config.kept_encoder_layers == stored.kept_encoder_layers:
+        converts = _converts(stored, kwargs)
+        if config.kept_encoder_layers == stored.kept_encoder_layers and not converts:
             model, info = load(path, *args, config=config, **kwargs)
         else:
-            tensors = read_pruned(files, stored.kept_encoder_layers, config.kept_encoder_layers)
+            tensors = read_pruned(files, stored.kept_encoder_layers, config.kept_encoder_layers, apart=converts)
             rest = {name: value for name, value in kwargs.items() if name not in hub}
             model, info = load(None, *args, config=config, state_dict=tensors, **rest)
             model.generation_config = _stored_generation_config(path, hub) or model.generation_config
@@ -425,6 +426,20 @@ def _resolve_dtype(dtype: torch.dtype | str | None, config: SlamAsrConfig) -> to
     if not isinstance(resolved, torch.dtype) or not resolved.is_floating_point:
         raise ValueError(f"dtype={dtype!r} is no floating-point type of torch. Choose float32, bfloat16 or float16.")
     return resolved
+
+
+def _converts(stored: SlamAsrConfig, kwargs: dict[str, Any]) -> bool:
+    """
+    Whether loading converts the weights in host memory, and may hold each file's pages for no longer than it needs.
+
+    DeepSpeed, and an `accelerate` that leaves weights on disk, need whole tensors or files.
+    """
+    if kwargs.get("device_map") is not None or kwargs.get("quantization_config") is not None:
+        return False
+    dtype = kwargs.get("dtype")
+    if dtype in (None, "auto") or isinstance(dtype, dict) or is_deepspeed_zero3_enabled():
+        return False
+    return str(dtype).removeprefix("torch.") != str(stored.dtype).removeprefix("torch.")
 
 
 def _for_llm_only(quantization_config: Any) -> Any:

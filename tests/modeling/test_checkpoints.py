@@ -202,12 +202,44 @@ def test_peak_memory_is_that_of_the_weights(
     for form in ("standalone", "adapter"):
         model.save_pretrained(folder / form, checkpoint_form=form)
     del model
-    for form, options in (("standalone", {}), ("standalone", {"prune_encoder_layers": 4}), ("adapter", {})):
+    converted = {"dtype": "bfloat16"}  # half the size on disk, where a second copy would show as 3
+    for form, options, bound in (
+        ("standalone", {}, 1.15),
+        ("standalone", {"prune_encoder_layers": 4}, 1.15),
+        ("standalone", converted, 1.4),
+        ("standalone", {"prune_encoder_layers": 4, **converted}, 1.4),
+        ("adapter", {}, 1.15),
+    ):
         done = subprocess.run(
             [sys.executable, "-c", MEASURE, folder / "tiny", folder / form, json.dumps(options)],
             cwd=REPOSITORY, capture_output=True, text=True, check=True,
         )  # fmt: skip
-        assert float(done.stdout) < 1.15, (form, options)
+        assert float(done.stdout) < bound, (form, options)
+
+
+@pytest.mark.parametrize("shard", ["1GB", "20KB"])
+@pytest.mark.parametrize("prune", [0, 1])
+def test_conversion_while_loading(
+    prune: int, shard: str, make_tiny_model: Callable[..., Any], batch: Any, tmp_path: Path
+) -> None:
+    """Loading in another dtype gives what converting the whole model gives, its generation settings included."""
+    model = make_tiny_model(lora=LORA)
+    stir_lora(model)
+    model.generation_config.max_new_tokens = 17
+    for form in ("standalone", "adapter"):
+        model.save_pretrained(tmp_path / form, checkpoint_form=form, max_shard_size=shard)
+    model.prune_encoder_layers(prune)
+    model.to(torch.bfloat16)
+    for form in ("standalone", "adapter"):
+        for dtype in ("bfloat16", torch.bfloat16):
+            loaded = Model.from_pretrained(tmp_path / form, dtype=dtype, prune_encoder_layers=prune)
+            assert loaded.dtype == loaded.config.dtype == torch.bfloat16
+            assert loaded.generation_config.max_new_tokens == 17
+            assert loaded.name_or_path == str(tmp_path / form) and not loaded.training
+            assert loaded.state_dict().keys() == model.state_dict().keys()
+            for name, tensor in loaded.state_dict().items():
+                if form == "standalone" or "lora_" not in name:
+                    assert torch.equal(tensor, model.get_parameter(name)), name
 
 
 def test_the_code_in_a_checkpoint_is_whole(make_tiny_model: Callable[..., Any], tmp_path: Path) -> None:
