@@ -290,6 +290,9 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
 
         Args:
             generation_config, kwargs: as of `GenerationMixin.generate`; the audio arguments are those of [`forward`].
+                `prompt_columns=True`, here or in the generation configuration, is for programs that cut the prompt off
+                themselves, `tokens[:, input_ids.shape[1]:]`: each row then begins with an audio placeholder for every
+                column of `input_ids`. The processor's `decode` leaves placeholders out, so it reads both forms alike.
         """
         if input_ids is None:
             raise ValueError("generate needs input_ids; `processor.apply_transcription_request(audio)` makes them.")
@@ -301,18 +304,28 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
         embeddings, attention_mask = _pad_left(embeddings, attention_mask.to(embeddings.device))
         config = copy.deepcopy(generation_config if generation_config is not None else self.generation_config)
         rest = config.update(**kwargs)
+        prompt_columns = rest.pop("prompt_columns", getattr(config, "prompt_columns", False))
         seconds = (input_ids == self.config.audio_token_id).sum(-1) * self._seconds_per_audio_token(
             input_features_mask, encoder_attention_mask
         )
         criteria = StoppingCriteriaList(rest.pop("stopping_criteria", None) or [])
         criteria.append(transcript_limit(config, seconds.to(embeddings.device), self.config.max_tokens_per_second))
-        return self.language_model.generate(
+        output = self.language_model.generate(
             inputs_embeds=embeddings,
             attention_mask=attention_mask,
             generation_config=config,
             stopping_criteria=criteria,
             **rest,
         )
+        if not prompt_columns:
+            return output
+        tokens = output if isinstance(output, torch.Tensor) else output.sequences
+        columns = tokens.new_full((tokens.shape[0], input_ids.shape[1]), self.config.audio_token_id)
+        tokens = torch.cat([columns, tokens], dim=1)
+        if isinstance(output, torch.Tensor):
+            return tokens
+        output.sequences = tokens
+        return output
 
     def _seconds_per_audio_token(
         self, input_features_mask: torch.Tensor | None, encoder_attention_mask: torch.Tensor | None

@@ -227,7 +227,7 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
             depth = len(self.model.audio_encoder.layers)
             states, frames = self.model.audio_encoder.hidden_states_at(features, mask, [depth])
             audio = {"encoder_hidden_states": states[depth], "encoder_attention_mask": frames}
-        generated = self.model.generate(**request, **audio, **options)
+        generated = self.model.generate(**request, **audio, **{**options, "prompt_columns": False})
         tokens = generated if isinstance(generated, torch.Tensor) else generated.sequences
         tokens = tokens[:: len(tokens) // len(windows)].tolist()  # the first of several sequences
         seconds = mask.sum(-1) / 100

@@ -1,6 +1,6 @@
 """From recordings (and transcripts) to a model's inputs, and from its tokens to text."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -227,16 +227,27 @@ class SlamAsrProcessor(ProcessorMixin):
         """Token ids of a transcript and the end token."""
         return [*self._encode(text), self.tokenizer.eos_token_id]
 
-    def batch_decode(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Texts of generated token ids `(batch, new_tokens)`, without white space at the ends."""
-        return [text.strip() for text in self.tokenizer.batch_decode(*args, **kwargs)]
+    def batch_decode(self, sequences: Any, *args: Any, **kwargs: Any) -> list[str]:
+        """Texts of generated token ids `(batch, tokens)`, without audio placeholders and white space at the ends."""
+        texts = self.tokenizer.batch_decode(self._without_audio(sequences), *args, **kwargs)
+        return [text.strip() for text in texts]
 
-    def decode(self, *args: Any, **kwargs: Any) -> str:
-        """Text of one row of generated token ids."""
-        return self.tokenizer.decode(*args, **kwargs).strip()
+    def decode(self, token_ids: Any, *args: Any, **kwargs: Any) -> str | list[str]:
+        """Text of one row of generated token ids; of a batch, a list as [`batch_decode`] gives it."""
+        text = self.tokenizer.decode(self._without_audio(token_ids), *args, **kwargs)
+        return text.strip() if isinstance(text, str) else [row.strip() for row in text]
 
     def to_dict(self) -> dict[str, Any]:
         return {**super().to_dict(), "auto_map": {"AutoProcessor": AUTO_MAP["AutoProcessor"]}}
+
+    def _without_audio(self, tokens: Any) -> Any:
+        if isinstance(tokens, torch.Tensor | np.ndarray):
+            tokens = tokens.tolist()
+        if not isinstance(tokens, list | tuple):
+            return tokens
+        return [
+            self._without_audio(token) for token in tokens if isinstance(token, Sized) or token != self.audio_token_id
+        ]
 
     def _around_audio(self, prompt: str) -> tuple[list[int], list[int]]:
         if not self.use_chat_template:

@@ -167,3 +167,25 @@ def test_sampling_follows_the_seed(tiny_model: Any, request_of: Callable[..., An
         torch.manual_seed(seed)
         results.append(tiny_model.generate(**inputs, **options).tolist())
     assert results[0] == results[1] != results[2]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"num_beams": 2, "num_return_sequences": 2}, {"return_dict_in_generate": True}]
+)
+def test_prompt_columns(
+    tiny_model: Any, tiny_processor: Any, request_of: Callable[..., Any], options: dict[str, Any]
+) -> None:
+    """For programs that cut `input_ids` off each row; decoding gives the same text with and without the cut."""
+    inputs, options = request_of([talk(1.0), talk(0.5)]), {"max_new_tokens": 6, **options}
+    width = inputs["input_ids"].shape[1]
+    plain, output = (tiny_model.generate(**inputs, **options, prompt_columns=asked) for asked in (False, True))
+    if "return_dict_in_generate" in options:
+        plain, output = plain.sequences, output.sequences
+    assert (output[:, :width] == tiny_model.config.audio_token_id).all()
+    assert torch.equal(output[:, width:], plain)
+    texts = tiny_processor.batch_decode(plain, skip_special_tokens=True)
+    for tokens in (output, output.tolist(), list(output), output.numpy(), plain):
+        assert tiny_processor.batch_decode(tokens, skip_special_tokens=True) == texts
+        assert tiny_processor.decode(tokens, skip_special_tokens=True) == texts
+    assert tiny_processor.decode(output[0], skip_special_tokens=True) == texts[0]
+    assert all(texts)
