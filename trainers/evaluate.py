@@ -13,6 +13,7 @@ from modeling_slam_asr import SlamAsrPipeline
 from trainers.decoding import transcribe_dataset
 from trainers.errors import UserError
 from trainers.evaluation import evaluate_rows
+from trainers.evaluation.leaderboard import leaderboard_score, scored_utterances, write_manifest
 from trainers.files import write_json
 from trainers.provenance import stamp
 
@@ -63,6 +64,7 @@ def evaluate(
     seed: int = 42,
     quiet: bool = False,
     dataset_name: Mapping[str, str] | None = None,
+    leaderboard: bool = False,
 ) -> dict[str, Any]:
     """
     Transcribe a prepared data set; write `metrics.json`, `predictions.jsonl`, `report.md` and `report.html` into `output_dir`.
@@ -74,17 +76,41 @@ def evaluate(
         normalizer: see `trainers.evaluation.get_normalizer`; the language's own when None.
         generate_kwargs: decoding settings; the model's own generation configuration when None.
         dataset_name: what the result calls the data, as `DataSpec.published_name` gives it.
+        leaderboard: follow the Open ASR Leaderboard's protocol (see `trainers.evaluation.leaderboard`): English, greedy,
+            without utterances that have an empty reference, and without telling the model the language. Its figures
+            stand under `leaderboard` in the result, and its manifest beside the other files.
     Returns:
         The content of `metrics.json`.
+    Raises:
+        UserError: when no reference has a word (`leaderboard`).
     """
     pipe = pipe if pipe is not None else load_pipeline(model)
     request: dict[str, Any] = {"language": language, "generate_kwargs": generate_kwargs}
+    whole = len(dataset)
+    if leaderboard:
+        kept = scored_utterances(dataset["text"])
+        if not kept:
+            raise UserError("Every reference is empty after normalisation: there is nothing to score.")
+        dataset, language, normalizer = dataset.select(kept), language or "en", normalizer or "en"
+        request = {"generate_kwargs": {**(generate_kwargs or {}), "num_beams": 1, "do_sample": False}}
     decoded = transcribe_dataset(
         pipe, dataset, batch_size=batch_size, quiet=quiet, **{k: v for k, v in request.items() if v is not None}
     )
     folder = Path(output_dir)
+    rows, board = decoded.rows, {}
+    if leaderboard:
+        rows = [row | {"seconds": decoded.speed.wall_seconds / len(rows)} for row in rows]
+        board = {"leaderboard": {**leaderboard_score(rows), "ignored_utterances": whole - len(rows)}}
+        data = dict(dataset_name or {})
+        write_manifest(
+            folder,
+            rows,
+            model_id=f"local/{Path(model).resolve().name}" if Path(model).is_dir() else os.fspath(model),
+            dataset="_".join(part for part in (data.get("name", "local/dataset"), data.get("config")) if part),
+            split=data.get("split", "test"),
+        )
     metrics = evaluate_rows(
-        decoded.rows,
+        rows,
         folder,
         normalizer=normalizer,
         language=language,
@@ -92,7 +118,8 @@ def evaluate(
         speed=decoded.speed,
         extra={
             **({"dataset": dict(dataset_name)} if dataset_name else {}),
-            **system_figures(pipe),
+            **board,
+            **system_figures(pipe, request["generate_kwargs"]),
             "eval_rtfx": decoded.speed.rtfx,
             "audio_seconds": decoded.speed.audio_seconds,
         },
@@ -105,13 +132,16 @@ def evaluate(
     return metrics
 
 
-def system_figures(pipe: SlamAsrPipeline) -> dict[str, Any]:
-    """Size and decoding settings of the evaluated system."""
+def system_figures(pipe: SlamAsrPipeline, generate_kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Size and decoding settings of the evaluated system; `generate_kwargs` go before the model's own."""
     report = pipe.model.parameter_report()
     special = ("transformers_version", "bos_token_id", "eos_token_id", "pad_token_id")
     settings = pipe.model.generation_config.to_diff_dict()
     return {
-        "decoding": {name: value for name, value in settings.items() if name not in special},
+        "decoding": {
+            **{name: value for name, value in settings.items() if name not in special},
+            **(generate_kwargs or {}),
+        },
         "total_params": report["total"],
         "encoder_params": report["encoder"],
         "trainable_params": report["trainable"],

@@ -1,5 +1,6 @@
 """The Open ASR Leaderboard's protocol."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainers.cli import main
 from trainers.errors import UserError
 from trainers.evaluation import read_predictions
 from trainers.evaluation.leaderboard import (
@@ -85,3 +87,41 @@ def test_manifest_has_the_scorers_name_and_columns_and_reads_back(tmp_path: Path
     read = read_predictions(path)
     assert read[0]["audio"] == "sample_0"
     assert leaderboard_score(read) == leaderboard_score(rows)
+
+
+def test_evaluate_by_the_protocol(
+    tmp_path: Path, make_tiny_model: Any, tiny_processor: Any, tiny_audio_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Utterances without reference words are not transcribed; the figures are those of the manifest it writes."""
+    model, data, out = tmp_path / "model", tmp_path / "data.jsonl", tmp_path / "out"
+    slow = make_tiny_model()
+    slow.generation_config.num_beams = 3
+    slow.save_pretrained(model)
+    tiny_processor.save_pretrained(model)
+    clips = sorted((tiny_audio_dir / "test").glob("*.wav"))[:4]
+    texts = ["En to tre.", "[noise]", "Fire", "ignore_time_segment_in_scoring"]
+    rows = [{"audio": str(clip), "text": text} for clip, text in zip(clips, texts, strict=True)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    command = ["evaluate", str(model), "--dataset", str(data), "--protocol", "open-asr-leaderboard", "--device", "cpu"]
+    assert main([*command, "--max-new-tokens", "6", "--resamples", "0", "--output-dir", str(out)]) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    board = metrics["leaderboard"]
+    assert (board["utterances"], board["ignored_utterances"], board["reference_words"]) == (2, 2, 4)
+    assert board["rtfx"] == pytest.approx(metrics["eval_rtfx"], abs=0.01)
+    assert (metrics["decoding"]["num_beams"], metrics["decoding"]["max_new_tokens"]) == (1, 6)
+    assert metrics["normalizer"] == "en"
+    assert f"Open ASR Leaderboard protocol: WER {board['wer']:.2f} %" in capsys.readouterr().out
+    manifest = out / "MODEL_local-model_DATASET_data.jsonl_test.jsonl"
+    assert leaderboard_score(read_predictions(manifest)) == {**board, "ignored_utterances": 0}
+    assert [json.loads(line)["audio_filepath"] for line in manifest.read_text().splitlines()] == [
+        clips[0].name,
+        clips[2].name,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"), [(["--language", "nl"], "is for English"), (["--num-beams", "4"], "decodes greedily")]
+)
+def test_the_protocol_refuses(option: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "m", "--dataset", "d", "--protocol", "open-asr-leaderboard", *option]) != 0
+    assert message in capsys.readouterr().err

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from trainers.commands.score import LEADERBOARD, add_protocol_argument, describe_leaderboard
+
 HELP = """\
 Transcribe a data set with a model and score the transcripts: word error rate with a confidence interval,
 substitutions, deletions and insertions, character error rate and speed."""
@@ -12,6 +14,7 @@ examples:
   slam-asr evaluate quickstart/model --dataset embedded --output-dir runs/quickstart-test
   slam-asr evaluate my/model --dataset data/test.jsonl --language nl
   slam-asr evaluate user/slam-asr-danish --dataset fixie-ai/common_voice_17_0 --config da --split test --text-column sentence
+  slam-asr evaluate my/model --dataset hf-audio/open-asr-leaderboard --config ami_cleaned --protocol open-asr-leaderboard
 
 The data set is a Hub name, an AudioFolder, a Common Voice folder, or a JSON Lines manifest with `audio` and `text`.
 Writes metrics.json, predictions.jsonl and reports to the output folder."""
@@ -47,6 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--resamples", type=int, default=1000, help="bootstrap resamples of the interval (default: 1000)"
     )
     scoring.add_argument("--seed", type=int, default=42)
+    add_protocol_argument(parser)
     parser.add_argument("--output-dir", type=Path, help="default: evaluation/ in a model folder, else runs/evaluate")
 
 
@@ -54,8 +58,14 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print the figures."""
     from trainers.data.prepare import prepare
     from trainers.data.spec import DataSpec
+    from trainers.errors import UserError
     from trainers.evaluate import evaluate, load_pipeline
 
+    leaderboard = args.protocol == LEADERBOARD
+    if leaderboard and args.language not in (None, "en"):
+        raise UserError(f"--protocol {LEADERBOARD} is for English, but --language is {args.language}.")
+    if leaderboard and args.num_beams not in (None, 1):
+        raise UserError(f"--protocol {LEADERBOARD} decodes greedily: leave --num-beams {args.num_beams} out.")
     pipe = load_pipeline(args.model, device=args.device, dtype=args.dtype, revision=args.revision)
     local = Path(args.model).is_dir()
     folder = args.output_dir or (Path(args.model) / "evaluation" if local else Path("runs/evaluate"))
@@ -71,12 +81,15 @@ def run(args: argparse.Namespace) -> int:
         args.model, dataset, folder, pipe=pipe, language=args.language, normalizer=args.normalizer,
         batch_size=args.batch_size, resamples=args.resamples, seed=args.seed,
         generate_kwargs={name: value for name, value in decoding.items() if value is not None} or None,
-        dataset_name=spec.published_name(),
+        dataset_name=spec.published_name(), leaderboard=leaderboard,
     )  # fmt: skip
-    low, high = metrics["wer_ci"]
+    interval = "" if metrics["wer_ci"] is None else " (95 % interval {:.4f} to {:.4f})".format(*metrics["wer_ci"])
+    wer, cer = ("undefined" if metrics[rate] is None else f"{metrics[rate]:.4f}" for rate in ("wer", "cer"))
     print(
-        f"WER {metrics['wer']:.4f} (95 % interval {low:.4f} to {high:.4f}), CER {metrics['cer']:.4f}: "
+        f"WER {wer}{interval}, CER {cer}: "
         f"{metrics['substitutions']} substitutions, {metrics['deletions']} deletions, {metrics['insertions']} insertions "
         f"in {metrics['reference_words']} words; {metrics['eval_rtfx']:.1f} x real time\n{folder / 'report.md'}"
     )
+    if leaderboard:
+        print(describe_leaderboard(metrics["leaderboard"]))
     return 0

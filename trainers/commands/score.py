@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+LEADERBOARD = "open-asr-leaderboard"
 HELP = "Score a file of references and predictions; no model is needed."
 
 _EPILOG = """
@@ -34,16 +35,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_scoring_arguments(parser)
     add_training_text_argument(parser)
     parser.add_argument("--title", help="title of the reports (default: the file's name)")
-    parser.add_argument(
-        "--protocol",
-        choices=("slam-asr", "open-asr-leaderboard"),
-        default="slam-asr",
-        help="open-asr-leaderboard: also give WER and RTFx as that leaderboard does (English), and write the manifest "
-        "that its scorer reads (default: %(default)s)",
-    )
+    add_protocol_argument(parser)
     parser.add_argument("--model-id", default="local/model", help="the model's id in the leaderboard manifest's name")
     parser.add_argument("--dataset-id", default="local/dataset", help="the data set's id in the manifest's name")
     parser.add_argument("--split", default="test", help="the split in the manifest's name (default: %(default)s)")
+
+
+def add_protocol_argument(parser: argparse.ArgumentParser) -> None:
+    """The argument that `score` and `evaluate` share."""
+    parser.add_argument(
+        "--protocol",
+        choices=("slam-asr", LEADERBOARD),
+        default="slam-asr",
+        help=f"{LEADERBOARD}: also give WER and RTFx as that leaderboard does (English), and write the manifest "
+        "that its scorer reads (default: %(default)s)",
+    )
+
+
+def describe_leaderboard(figures: dict[str, Any]) -> str:
+    """What `leaderboard_score` found, as a line."""
+    rtfx = "unknown (rows need duration and seconds)" if figures["rtfx"] is None else figures["rtfx"]
+    return f"Open ASR Leaderboard protocol: WER {figures['wer']:.2f} %, RTFx {rtfx}"
 
 
 def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
 
     rows = with_local_audio(read_predictions(args.file), args.file.parent)
     extra: dict[str, Any] = {}
-    if args.protocol == "open-asr-leaderboard":
+    if args.protocol == LEADERBOARD:
         from trainers.evaluation.leaderboard import leaderboard_score, write_manifest
 
         extra["leaderboard"] = leaderboard_score(rows)
@@ -122,9 +134,7 @@ def run(args: argparse.Namespace) -> int:
     for note in metrics["notes"]:
         print(f"note: {note}")
     if extra:
-        board = extra["leaderboard"]
-        rtfx = "unknown (rows need duration and seconds)" if board["rtfx"] is None else board["rtfx"]
-        print(f"Open ASR Leaderboard protocol: WER {board['wer']:.2f} %, RTFx {rtfx}")
+        print(describe_leaderboard(extra["leaderboard"]))
     if args.output_dir:
         print(f"reports in {args.output_dir}")
     return 0

@@ -76,6 +76,12 @@ def leaderboard_score(rows: Sequence[Row], *, spelling: Mapping[str, str] | None
     }
 
 
+def scored_utterances(references: Sequence[str]) -> list[int]:
+    """The indices of the utterances that the leaderboard's harness transcribes: those whose reference has words."""
+    normalize = leaderboard_normalizer()
+    return [i for i, reference in enumerate(references) if normalize(reference) not in IGNORED_REFERENCES]
+
+
 def compound_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
     """Word errors where words that are written together on one side only cost nothing ("white paper", "whitepaper")."""
     rows, columns = len(reference), len(hypothesis)
@@ -104,7 +110,7 @@ def write_manifest(
         Path(folder) / name,
         [
             {
-                "audio_filepath": row.get("audio") or f"sample_{index}",
+                "audio_filepath": os.path.basename(row.get("audio") or "") or f"sample_{index}",
                 "duration": row.get("duration"),
                 "time": row.get("seconds"),
                 "text": row["reference"],
