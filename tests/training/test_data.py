@@ -262,3 +262,14 @@ def test_the_hub_error_is_one_for_people(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"'nobody/nothing'.*cannot be read"):
         load_source(spec("nobody/nothing", format="hub"))
+
+
+def test_published_name_shows_no_path(tmp_path: Path) -> None:
+    manifest = tmp_path / "mine" / "test.jsonl"
+    manifest.parent.mkdir()
+    manifest.touch()
+    assert DataSpec(dataset=str(manifest), split="test").published_name() == {"name": "test.jsonl", "split": "test"}
+    hub = DataSpec(dataset="fixie-ai/common_voice_17_0", config="da", split="test", revision="abc")
+    assert hub.published_name() == {
+        "name": "fixie-ai/common_voice_17_0", "config": "da", "split": "test", "revision": "abc",
+    }  # fmt: skip

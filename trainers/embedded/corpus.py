@@ -18,7 +18,7 @@ from trainers.errors import UserError
 from trainers.files import write_json, write_jsonl
 
 FORMAT_VERSION = 1
-DEFAULT_SPLIT_SIZES = {"train": 2_502, "validation": 90, "test": 300}
+DEFAULT_SPLIT_SIZES = {"train": 5_001, "validation": 90, "test": 300}
 RECORD_NAME = "corpus.json"
 
 
