@@ -107,6 +107,10 @@ def describe(source: Any) -> str:
         return f"The recording {os.fspath(source)!r}"
     if isinstance(source, Mapping) and source.get("path"):
         return f"The recording {source['path']!r}"
+    if isinstance(source, Mapping) and isinstance(source.get("bytes"), bytes):
+        return describe(source["bytes"])
+    if isinstance(source, bytes):
+        return f"The recording ({len(source)} bytes)"
     if isinstance(source, np.ndarray | torch.Tensor):
         return f"The recording (an array of shape {tuple(source.shape)})"
     return f"The recording (a {type(source).__name__})"
@@ -164,7 +168,7 @@ def _file_blocks(path: str, sampling_rate: int, name: str) -> Iterator[np.ndarra
                 if not len(block):
                     return
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise ValueError(f"{name} is damaged: {str(error).splitlines()[0]}. Get a whole copy of it.") from error
+        raise ValueError(f"{name} is damaged: {_reason(error)}. Get a whole copy of it.") from error
 
 
 def _download(address: str, name: str) -> bytes:
@@ -217,10 +221,15 @@ def _decode(source: str | os.PathLike[str] | bytes, name: str) -> tuple[np.ndarr
         samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise ValueError(
-            f"{name} is not sound that can be decoded ({str(error).splitlines()[0]}). wav, flac, ogg, opus and mp3 are read; "
+            f"{name} is not sound that can be decoded: {_reason(error)}. wav, flac, ogg, opus and mp3 are read; "
             "convert others first, for example with `ffmpeg -i FILE out.flac`."
         ) from error
     return samples, rate
+
+
+def _reason(error: Exception) -> str:
+    """What soundfile found, without the name that it gives the file: of bytes that is an object's."""
+    return str(getattr(error, "error_string", error)).splitlines()[0].rstrip(".")
 
 
 def _decode_wav(data: bytes, name: str) -> tuple[np.ndarray, int]:

@@ -100,7 +100,15 @@ def test_lossy_files(form: str, tmp_path: Path) -> None:
     [
         ("no/such.wav", "'no/such.wav' does not exist"),
         (b"", "is empty: the file has 0 bytes"),
-        (b"this is a text file\n" * 50, "is not sound that can be decoded"),
+        (
+            b"this is a text file\n" * 50,
+            r"^The recording \(1000 bytes\) is not sound that can be decoded: [^<(]*\. wav, flac",
+        ),
+        (
+            {"bytes": b"<html>" * 20, "path": "a.mp3"},
+            r"^The recording 'a.mp3' is not sound that can be decoded: [^<(]*\. wav",
+        ),
+        ({"bytes": b"<html>" * 20, "path": None}, r"^The recording \(120 bytes\) is not sound"),
         (encoded(np.zeros(0, dtype=np.float32)), "is empty: it holds no samples"),
         (np.zeros(0), "is empty"),
         ([], "is empty"),
@@ -119,7 +127,7 @@ def test_lossy_files(form: str, tmp_path: Path) -> None:
         (None, "is no audio"),
         (7, "is no audio"),
     ],
-    ids=range(20),  # encoded sound carries the time of its making, and test names must not change
+    ids=range(22),  # encoded sound carries the time of its making, and test names must not change
 )
 def test_what_is_no_sound(source: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
