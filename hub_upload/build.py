@@ -6,14 +6,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from trainers.errors import UserError
-from trainers.files import write_json
+from trainers.files import write_json, write_text
 from trainers.provenance import model_fingerprint, weight_files
 
 from . import card, user_text
-from .checks import PATH_KEYS, publishable_files
+from .checks import PATH_KEYS, RECIPE_PATH_KEYS, publishable_files
 from .client import PublishError
-from .facts import DEPTH_PLOT, ModelFacts, is_training_record, public_name, read_facts, read_json, read_training
+from .facts import (
+    DEPTH_PLOT,
+    ModelFacts,
+    is_training_record,
+    public_name,
+    read_facts,
+    read_json,
+    read_recipe,
+    read_training,
+)
 from .limits import measure_limits
 from .plots import plot_depth
 
@@ -143,21 +154,29 @@ def add_evidence(target: Path, options: BuildOptions) -> None:
 
 
 def hide_paths(target: Path) -> None:
-    """Replace the paths of local base models in `config.json` by names; the weights of a standalone model are its own."""
+    """
+    Replace the paths of local base models and data in `config.json` and `recipe.yaml` by names.
+
+    The weights of a standalone model are its own; of an adapter, the configuration must name bases that others can load.
+    """
+    recipe = read_recipe(target)
+    if recipe and _hidden(recipe, RECIPE_PATH_KEYS) != recipe:
+        text = yaml.safe_dump(_hidden(recipe, RECIPE_PATH_KEYS), allow_unicode=True, sort_keys=False)
+        write_text(target / "recipe.yaml", text)
     config = json.loads((target / "config.json").read_text(encoding="utf-8"))
     if config.get("checkpoint_form") == "standalone":
-        hidden = _hidden(config)
+        hidden = _hidden(config, PATH_KEYS)
         if hidden != config:
             write_json(target / "config.json", hidden)
 
 
-def _hidden(value: Any) -> Any:
+def _hidden(value: Any, keys: tuple[str, ...]) -> Any:
     if isinstance(value, dict):
         return {
-            key: public_name(item) if key in PATH_KEYS and isinstance(item, str) else _hidden(item)
+            key: public_name(item) if key in keys and isinstance(item, str) else _hidden(item, keys)
             for key, item in value.items()
         }
-    return [_hidden(item) for item in value] if isinstance(value, list) else value
+    return [_hidden(item, keys) for item in value] if isinstance(value, list) else value
 
 
 def require_complete(target: Path) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from .client import PublishError
 from .secrets import Leak, find_emails, find_in_binary, find_paths, find_tokens, python_words
 
@@ -44,6 +46,7 @@ TEXT_LIMIT = 64 * 1024 * 1024
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
 VOCABULARY_FILES = ("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model")
 PATH_KEYS = ("_name_or_path", "name_or_path", "audio_model_id", "text_model_id")
+RECIPE_PATH_KEYS = ("audio_model", "text_model", "dataset", "output_dir")
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ def check_folder(folder: Path, own_token: str | None = None, allow_local_bases: 
 
     Args:
         own_token: the token in use; it is refused whatever its shape.
-        allow_local_bases: let pass the paths of base models in `config.json`, which a build replaces by names.
+        allow_local_bases: let pass the paths of base models and data in `config.json` and `recipe.yaml`, which a build
+            replaces by names.
     """
     findings: list[Finding] = []
     for path in publishable_files(folder):
@@ -179,6 +183,12 @@ def _readable_part(path: Path, text: str, allow_local_bases: bool) -> str:
         if dropped:
             return json.dumps(_without(value, dropped), indent=0, ensure_ascii=False)
         return json.dumps(value, indent=0, ensure_ascii=False) + "\n" if "\\u" in text or "\\/" in text else text
+    if allow_local_bases and path.name == "recipe.yaml":
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            return text
+        return yaml.safe_dump(_without(value, RECIPE_PATH_KEYS), allow_unicode=True, width=10_000)
     return text
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from huggingface_hub import ModelCard
 
 from .conftest import Run
@@ -206,6 +207,22 @@ def test_refusals_send_nothing(
     assert said in message and "Traceback" not in message and "mN5pQ8" not in message
     assert not posted(hub)
     assert hub.store.load("model", "acme/tiny") is None
+
+
+def test_paths_of_the_recipe_are_published_as_names(hub: Server, cli: Any, model_folder: Path) -> None:
+    recipe = (
+        "audio_model: /home/jane/whisper\ntext_model: Qwen/Qwen2-0.5B\noutput_dir: /home/jane/runs/mine\n"
+        "train: [{dataset: /home/jane/data/set.jsonl, split: train}]\n"
+    )
+    (model_folder / "recipe.yaml").write_text(recipe)
+    done = cli("push", str(model_folder), "acme/tiny", "--no-limits")
+    assert done.returncode == 0, done.stderr
+    published = yaml.safe_load(hub.store.read("acme/tiny", "recipe.yaml"))
+    assert published == {
+        "audio_model": "whisper", "text_model": "Qwen/Qwen2-0.5B", "output_dir": "mine",
+        "train": [{"dataset": "set.jsonl", "split": "train"}],
+    }  # fmt: skip
+    assert (model_folder / "recipe.yaml").read_text() == recipe
 
 
 def test_wrong_arguments_and_rights(hub: Server, cli: Any, model_folder: Path) -> None:
