@@ -214,7 +214,20 @@ def refuse_problems(
 
 def refuse_non_finite(what: str, name: str, tensor: torch.Tensor) -> None:
     """Raise a ValueError if a floating-point tensor holds NaN or infinity."""
+    if hasattr(tensor, "__tensor_flatten__"):  # torchao's quantized weights: of whole numbers and their scales
+        for part in tensor.__tensor_flatten__()[0]:
+            refuse_non_finite(what, name, getattr(tensor, part))
+        return
     if tensor.is_floating_point() and tensor.numel() and tensor.device.type != "meta":
         low, high = torch.aminmax(tensor.detach())
         if not (torch.isfinite(low) and torch.isfinite(high)):
             raise ValueError(f"The checkpoint of {what} is damaged: the tensor {name} holds NaN or infinite values.")
+
+
+def refuse_non_finite_files(what: str, files: Iterable[str], prefix: str = "") -> None:
+    """Raise a ValueError if a tensor of safetensors files whose name begins with `prefix` holds NaN or infinity."""
+    for path in files:
+        with open_tensors(path) as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+        for name in names:
+            refuse_non_finite(what, name, StoredTensor(path, name)[...])

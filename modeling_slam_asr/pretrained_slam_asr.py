@@ -29,6 +29,7 @@ from .checkpoint_slam_asr import (
     read_encoder,
     read_pruned,
     refuse_non_finite,
+    refuse_non_finite_files,
     refuse_problems,
     renumbered,
     repository_commit,
@@ -38,6 +39,7 @@ from .configuration_slam_asr import SlamAsrConfig, unknown_key
 from .encoder_slam_asr import SlamAsrEncoder
 from .lora_slam_asr import LORA_FOLDERS
 from .projector_slam_asr import build_projector, load_projector
+from .quantization_slam_asr import for_llm_only, hand_quantizer_to_llm
 from .saving_slam_asr import SavingMixin
 
 if TYPE_CHECKING:
@@ -157,6 +159,8 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
                     f"The base model {model_id!r} is not there any more. Put it back, or set audio_model_id and text_model_id "
                     "in config.json to where the bases are. A checkpoint of the standalone form needs neither."
                 )
+        if llm_options.get("quantization_config") is not None:  # which would round NaN to a number
+            refuse_non_finite_files(str(config.text_model_id), checkpoint_files(str(config.text_model_id), **text_hub))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(config.text_model_id),
             dtype=dtype,
@@ -253,12 +257,14 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
         kwargs["ignore_mismatched_sizes"] = True  # they are refused below, by name
         kwargs["output_loading_info"] = True
         if kwargs.get("quantization_config") is not None:
-            kwargs["quantization_config"] = _for_llm_only(kwargs["quantization_config"])
+            kwargs["quantization_config"] = for_llm_only(kwargs["quantization_config"], config)
         load: Any = super().from_pretrained  # returns a pair, by output_loading_info
         files = checkpoint_files(path, **hub)
         for file in files:
             with open_tensors(file):
                 pass  # a file that is cut off is refused here, by name
+        if kwargs.get("quantization_config") is not None:
+            refuse_non_finite_files(os.fspath(path), files, "language_model.")
         converts = _converts(stored, kwargs)
         if config.kept_encoder_layers == stored.kept_encoder_layers and not converts:
             model, info = load(path, *args, config=config, **kwargs)
@@ -271,7 +277,7 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
         refuse_problems(os.fspath(path), info["missing_keys"], info["unexpected_keys"], _shapes(info))
         for name, parameter in model.named_parameters():
             refuse_non_finite(os.fspath(path), name, parameter)
-        _hand_quantizer_to_llm(model)
+        hand_quantizer_to_llm(model)
         return model, info
 
     @classmethod
@@ -337,31 +343,6 @@ def _converts(stored: SlamAsrConfig, kwargs: dict[str, Any]) -> bool:
     if dtype in (None, "auto") or isinstance(dtype, dict) or is_deepspeed_zero3_enabled():
         return False
     return str(dtype).removeprefix("torch.") != str(stored.dtype).removeprefix("torch.")
-
-
-def _for_llm_only(quantization_config: Any) -> Any:
-    """The quantization configuration with encoder, projector and LoRA left out of it."""
-    quantization_config = copy.deepcopy(quantization_config)
-    for name in ("llm_int8_skip_modules", "modules_to_not_convert"):
-        if hasattr(quantization_config, name):
-            skipped = list(getattr(quantization_config, name) or ["lm_head"])
-            setattr(
-                quantization_config, name, [*skipped, "audio_encoder", "projector", "lora_A.default", "lora_B.default"]
-            )
-    return quantization_config
-
-
-def _hand_quantizer_to_llm(model: Any) -> None:
-    """Mark the LLM as quantized in place of the whole, as when it comes from its own repository: only it is."""
-    marks = ("hf_quantizer", "is_quantized", "quantization_method", "is_loaded_in_4bit", "is_loaded_in_8bit",
-             "is_4bit_serializable", "is_8bit_serializable")  # fmt: skip
-    for owner, receiver, names in (
-        (model, model.language_model, marks),
-        (model.config, model.language_model.config, ("quantization_config",)),
-    ):
-        for name in names:
-            if name in vars(owner):
-                setattr(receiver, name, vars(owner).pop(name))
 
 
 def _end_token(text_model: str | os.PathLike[str], hub: dict[str, Any]) -> int | None:

@@ -136,20 +136,30 @@ def test_settings_that_are_refused(settings: dict[str, Any], message: str, make_
         make_tiny_model(lora=settings)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_quantized_llm(bits: int, tiny_whisper_encoder_dir: Path, batch: Any, tmp_path: Path) -> None:
-    """QLoRA: LoRA is trained on a quantized LLM; encoder and projector stay as they are."""
-    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
-    from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
+def quantization(kind: str) -> Any:
+    from transformers import BitsAndBytesConfig, TorchAoConfig
 
+    package = pytest.importorskip(kind.split()[0], reason=f"{kind.split()[0]} is not installed")
+    if package.__name__ == "torchao":
+        from torchao.quantization import Int8WeightOnlyConfig
+
+        return TorchAoConfig(Int8WeightOnlyConfig())
+    return BitsAndBytesConfig(load_in_4bit=kind.endswith("4-bit"), load_in_8bit=kind.endswith("8-bit"))
+
+
+@pytest.mark.parametrize("kind", ["bitsandbytes 4-bit", "bitsandbytes 8-bit", "torchao int8"])
+def test_quantized_llm(kind: str, tiny_whisper_encoder_dir: Path, batch: Any, tmp_path: Path) -> None:
+    """QLoRA: LoRA is trained on a quantized LLM; encoder, projector, LoRA and the logits' layer stay as they are."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    quantization_config = quantization(kind)
     torch.manual_seed(51)
     llama = LlamaConfig(
         vocab_size=320, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4
     )
     LlamaForCausalLM(llama).save_pretrained(tmp_path / "llm")
-    quantization = BitsAndBytesConfig(load_in_4bit=bits == 4, load_in_8bit=bits == 8)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    options: dict[str, Any] = {"quantization_config": quantization, "device_map": device}
+    options: dict[str, Any] = {"quantization_config": quantization_config, "device_map": device}
     model = Model.from_base_models(tiny_whisper_encoder_dir, tmp_path / "llm", lora=LORA, **options)
     stir_lora(model)
     inputs = batch.to(device)
@@ -165,9 +175,14 @@ def test_quantized_llm(bits: int, tiny_whisper_encoder_dir: Path, batch: Any, tm
     for form in ("adapter", "standalone"):
         loaded = Model.from_pretrained(tmp_path / form, **options)
         assert loaded.has_quantized_llm()
-        parts = (loaded.projector.linear1, loaded.audio_encoder.layers[0].fc1)
-        assert all(type(part) is torch.nn.Linear for part in parts)
-        assert type(loaded.language_model.model.layers[0].mlp.up_proj) is not torch.nn.Linear
+        changed = {
+            name.removesuffix(".weight").removesuffix(".base_layer")
+            for name, parameter in loaded.named_parameters()
+            if type(parameter.data) is not torch.Tensor or type(parameter) is not torch.nn.Parameter
+        }
+        layers = [f"language_model.model.layers.{index}" for index in range(2)]
+        linear = [f"self_attn.{part}_proj" for part in "qkvo"] + [f"mlp.{part}_proj" for part in ("gate", "up", "down")]
+        assert changed == {f"{layer}.{name}" for layer in layers for name in linear}, form
         assert torch.allclose(logits(loaded, inputs), expected, atol=1e-2), form
         with pytest.raises(ValueError, match="is quantized"):
             loaded.save_pretrained(tmp_path / "full")
@@ -177,3 +192,18 @@ def test_quantized_llm(bits: int, tiny_whisper_encoder_dir: Path, batch: Any, tm
         assert torch.allclose(
             logits(Model.from_pretrained(tmp_path / "again"), inputs.to("cpu")), logits(plain, inputs).cpu(), atol=1e-4
         )
+
+
+@pytest.mark.parametrize("kind", ["torchao int8", "bitsandbytes 8-bit", "bitsandbytes 4-bit"])
+@pytest.mark.parametrize("form", ["adapter", "standalone"])
+def test_damage_shows_through_quantization(
+    form: str, kind: str, make_tiny_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    options = {"quantization_config": quantization(kind), "device_map": "cpu"}
+    model = make_tiny_model()
+    model.language_model.model.layers[1].mlp.up_proj.weight.data[3, 5] = float("nan")
+    model.language_model.save_pretrained(tmp_path / "llm")
+    model.config.text_model_id = str(tmp_path / "llm")
+    model.save_pretrained(tmp_path / form, checkpoint_form=form)
+    with pytest.raises(ValueError, match=r"up_proj\.weight holds NaN"):
+        Model.from_pretrained(tmp_path / form, **options)
