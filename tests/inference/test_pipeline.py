@@ -95,6 +95,27 @@ def test_hugging_face_data_sets(
     assert list(pipe(KeyDataset(data, "audio"), batch_size=2, **SHORT)) == expected
 
 
+def test_torchcodec_decoders(
+    pipe: Any, recordings: list[np.ndarray], expected: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    try:
+        from torchcodec.decoders import AudioDecoder
+    except (ImportError, OSError, RuntimeError) as error:  # it is there, and its own libraries or FFmpeg's are not
+        pytest.skip(f"torchcodec cannot be loaded: {type(error).__name__}")
+    from datasets import Audio, Dataset
+
+    paths = [str(tmp_path / f"{index}.wav") for index in range(len(recordings))]
+    for path, recording in zip(paths, recordings, strict=True):
+        soundfile.write(path, np.stack([recording, recording], axis=1), RATE, subtype="FLOAT")
+    assert pipe(AudioDecoder(paths[0]), **SHORT) == expected[0]
+    assert pipe([AudioDecoder(path) for path in paths], batch_size=2, **SHORT) == expected
+    assert pipe({"audio": AudioDecoder(Path(paths[1]).read_bytes()), "id": 7}, **SHORT) == expected[1] | {"id": [7]}
+    data = Dataset.from_dict({"audio": paths}).cast_column("audio", Audio())
+    assert list(pipe(data, batch_size=2, **SHORT)) == expected
+    assert list(pipe(data.to_iterable_dataset(), batch_size=2, **SHORT)) == expected
+    assert list(pipe(KeyDataset(data, "audio"), batch_size=2, **SHORT)) == expected
+
+
 def test_other_keys_come_back_and_the_input_is_untouched(pipe: Any, recordings: list[np.ndarray]) -> None:
     source = {"array": recordings[0], "sampling_rate": RATE, "path": "x", "speaker": "f1", "text": "reference"}
     before = copy.copy(source)
