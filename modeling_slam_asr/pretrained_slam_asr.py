@@ -3,7 +3,7 @@
 import copy
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +84,7 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
         encoder_lora: Any = None,
         dtype: torch.dtype | str | None = None,
         device_map: Any = None,
-        attn_implementation: str | None = None,
+        attn_implementation: str | dict[str, str] | None = None,
         quantization_config: Any = None,
         audio_revision: str | None = None,
         text_revision: str | None = None,
@@ -99,7 +99,7 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
             lora, encoder_lora: `peft.LoraConfig` or its keyword arguments as a dict.
             dtype: of all parts; float32 when None, the LLM's own when "auto".
             device_map, quantization_config: passed to the LLM's `from_pretrained`; the other parts follow its embeddings.
-            attn_implementation: of both transformers.
+            attn_implementation: of both transformers, or a dict with one for `audio_config` and one for `text_config`.
             audio_revision, text_revision: branch, tag or commit. The commit that was read is recorded in the configuration.
             kwargs: `token`, `cache_dir`, `local_files_only`, and fields of [`SlamAsrConfig`].
         Raises:
@@ -145,12 +145,15 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
         *,
         dtype: torch.dtype | str | None = None,
         device_map: Any = None,
-        attn_implementation: str | None = None,
+        attn_implementation: str | dict[str, str] | None = None,
         **llm_options: Any,
     ) -> Any:
         """The base parts from where the configuration says they are, without LoRA, and a fresh projector."""
         dtype = _resolve_dtype(dtype, config)
         options = {"attn_implementation": attn_implementation} if attn_implementation is not None else {}
+        llm_attention = attn_implementation
+        if isinstance(attn_implementation, Mapping):
+            llm_attention = attn_implementation.get("text_config", attn_implementation.get(""))
         audio_hub = {**hub, "revision": config.audio_model_revision or "main"}
         text_hub = {**hub, "revision": config.text_model_revision or "main"}
         for model_id in (config.audio_model_id, config.text_model_id):
@@ -167,7 +170,7 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
             device_map=device_map,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
-            **options,
+            **({} if llm_attention is None else {"attn_implementation": llm_attention}),
             **text_hub,
             **{name: value for name, value in llm_options.items() if value is not None},
         )

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hub.lookalike import Server, serve
 from transformers import AutoConfig, AutoModel, AutoModelForSpeechSeq2Seq, AutoProcessor, pipeline
+from transformers.utils import is_flash_attn_2_available
 
 from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrPipeline, SlamAsrProcessor
 
@@ -255,17 +256,45 @@ def test_dtype_attention_and_device_map_reach_every_part(saved: Path) -> None:
         assert SlamAsrForConditionalGeneration.from_pretrained(saved / form, torch_dtype="auto").dtype == torch.float32
 
 
-def test_eager_equals_sdpa(saved: Path) -> None:
-    inputs = SlamAsrProcessor.from_pretrained(saved / "standalone")([noise(0.5), noise(1.5)])
+@pytest.mark.parametrize("form", ["adapter", "standalone"])
+def test_eager_equals_sdpa(form: str, saved: Path) -> None:
+    """In a padded batch: logits, loss and transcripts; also where encoder and LLM differ in it."""
+    processor = SlamAsrProcessor.from_pretrained(saved / form)
+    inputs = processor([noise(0.5), noise(1.5)])
+    labelled = processor([noise(0.5), noise(1.5)], text=["en to", "tre"])
     outputs = []
-    for implementation in ("eager", "sdpa"):
+    for audio, text in (("eager", "eager"), ("sdpa", "sdpa"), ("eager", "sdpa"), ("sdpa", "eager")):
         model = SlamAsrForConditionalGeneration.from_pretrained(
-            saved / "standalone", attn_implementation=implementation
+            saved / form,
+            attn_implementation=audio if audio == text else {"audio_config": audio, "text_config": text},
         )
+        parts = model.audio_encoder, model.language_model
+        assert [part.config._attn_implementation for part in parts] == [audio, text]
         with torch.no_grad():
-            logits = model(**inputs).logits
-        outputs.append(logits[inputs["attention_mask"].bool()])
-    assert torch.allclose(*outputs, atol=1e-4)
+            logits, loss = model(**inputs).logits[inputs["attention_mask"].bool()], model(**labelled).loss
+        outputs.append((logits, loss, model.generate(**inputs, max_new_tokens=6)))
+    for logits, loss, tokens in outputs[1:]:
+        assert torch.allclose(logits, outputs[0][0], atol=1e-4) and torch.allclose(loss, outputs[0][1], atol=1e-5)
+        assert torch.equal(tokens, outputs[0][2])
+
+
+def test_flash_attention_that_is_not_installed(
+    saved: Path, tiny_whisper_encoder_dir: Path, tiny_llama_dir: Path
+) -> None:
+    """transformers' own error comes through; nothing falls back to another implementation."""
+    if is_flash_attn_2_available():
+        pytest.skip("flash-attn is installed")
+    bases = str(tiny_whisper_encoder_dir), str(tiny_llama_dir)
+    wanted = {"attn_implementation": "flash_attention_2"}
+    for load in (
+        lambda: SlamAsrForConditionalGeneration.from_pretrained(saved / "adapter", **wanted),
+        lambda: SlamAsrForConditionalGeneration.from_pretrained(saved / "standalone", **wanted),
+        lambda: SlamAsrForConditionalGeneration.from_base_models(*bases, **wanted),
+    ):
+        with pytest.raises(ImportError, match=r"FlashAttention2 has been toggled on, but .* be installed"):
+            load()
+    with pytest.raises(ValueError, match="nonsense"):
+        SlamAsrForConditionalGeneration.from_pretrained(saved / "adapter", attn_implementation="nonsense")
 
 
 def test_a_configuration_can_be_given(saved: Path) -> None:
