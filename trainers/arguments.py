@@ -60,7 +60,7 @@ def training_arguments(
         label_names=["labels"],
         ddp_find_unused_parameters=False,
         disable_tqdm=True,  # the project has its own progress line
-        use_cpu=recipe.device == "cpu",
+        use_cpu=recipe.device == "cpu" or not torch.accelerator.is_available(),
         push_to_hub=False,  # `slam-asr train` publishes when the run is over
     )
 

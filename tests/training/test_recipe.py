@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from trainers.arguments import training_arguments
 from trainers.errors import UserError
 from trainers.recipe import RECIPE_FOLDER, apply_overrides, changed_keys, from_dict, load_recipe
 
@@ -154,3 +156,10 @@ def test_saved_recipe_is_the_recipe(tmp_path: Path) -> None:
     assert changed_keys(tmp_path / "recipe.yaml", recipe) == []
     other = load_recipe(tmp_path / "recipe.yaml", ["seed=7", "lora.r=4"])
     assert changed_keys(tmp_path / "recipe.yaml", other) == ["seed", "lora"]
+
+
+def test_bf16_needs_no_accelerator(tmp_path: Path) -> None:
+    recipe = from_dict({**MINIMAL, "bf16": True, "max_steps": 1, "output_dir": str(tmp_path)})
+    args = training_arguments(recipe, None, has_validation=False)
+    assert args.bf16
+    assert args.use_cpu is not torch.accelerator.is_available()
