@@ -64,6 +64,8 @@ def test_a_large_loss_disagrees_and_a_wide_interval_is_no_evidence() -> None:
 def test_the_kind_of_errors_is_part_of_the_claim() -> None:
     before, fewer_insertions = row((400, 200, 400)), row((400, 200, 250), lora=True)
     assert verdicts([before, fewer_insertions])["LoRA, Dutch"] == DISAGREE
+    unsure = [{**each, "wer_ci": [0.7 * each["wer"], 1.3 * each["wer"]]} for each in (before, fewer_insertions)]
+    assert verdicts(unsure)["LoRA, Dutch"] == UNCLEAR  # who knows whether there are fewer at all
     danish = [row((500, 300, 220), language="da"), row((470, 280, 215), lora=True, language="da")]
     assert verdicts(danish)["LoRA, Danish"] == UNCLEAR  # insertions neither rise nor fall for certain
 

@@ -6,16 +6,17 @@ from typing import Any
 
 from trainers.files import write_bytes, write_text
 from trainers.study.claims import read_claims
+from trainers.study.pairs import paired_intervals
 
 Row = dict[str, Any]
 LANGUAGES = {"all": "All", "da": "Danish", "nl": "Dutch", "en": "English"}
 
 
-def readings(rows: Sequence[Row]) -> str:
-    """The paper's claims as a Markdown list, each with what these rows say of it and whether they agree."""
+def readings(folder: Path, rows: Sequence[Row]) -> str:
+    """The paper's claims as a Markdown list, each with what these rows and the transcripts below `folder` say of it."""
     return "\n".join(
         f"{number}. **{claim.statement}** {claim.found} Verdict: {claim.verdict}."
-        for number, claim in enumerate(read_claims(rows), start=1)
+        for number, claim in enumerate(read_claims(rows, paired_intervals(folder)), start=1)
     )
 
 
@@ -81,10 +82,10 @@ that the method and the program work, not how large models do.
 
 ## The paper's claims, read here
 
-{readings(rows)}
+{readings(folder, rows)}
 
-One run of each system with one seed: the intervals say how much another test set of the same kind would differ, not how much
-another training run would. `slam-asr study` repeats runs over seeds.
+The intervals of the changes are paired: both systems heard the same utterances. One run of each system with one seed: they say how
+much another test set of the same kind would differ, not how much another training run would. `slam-asr study` repeats runs over seeds.
 
 ## The saved model
 

@@ -92,6 +92,7 @@ def run_system(
         "seed": recipe.seed,
         **{name: training[name] for name in ("total_params", "trainable_params", "encoder_params", "train_seconds")},
         "eval_rtfx": metrics["eval_rtfx"],
+        "run": f"{folder.name}/{system.folder}/evaluation",
     }
     figures = ("wer", "wer_ci", "cer", "substitutions", "deletions", "insertions", "hits", "reference_words")
     tables = {"all": metrics, **metrics["by_language"]}

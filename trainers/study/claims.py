@@ -159,12 +159,14 @@ def _lora(rows: Sequence[Row], language: str, paired: PairedInterval | None) -> 
         before = {kind: sum(base[kind] for base, _ in pairs) for kind in kinds}
         after = {kind: sum(other[kind] for _, other in pairs) for kind in kinds}
         found += " " + ", ".join(f"{kind} {before[kind]} to {after[kind]}" for kind in kinds).capitalize() + "."
-        verdict = _with_error_types(verdict, before, after, danish)
+        verdict = _with_error_types(verdict, before, after, danish, effect.high < 0)
     return Claim(f"LoRA, {LANGUAGES[language]}", statement, found, verdict, {language: effect} if effect else {})
 
 
-def _with_error_types(verdict: str, before: Mapping[str, int], after: Mapping[str, int], danish: bool) -> str:
-    """A claim on size and kind of errors holds only if both halves do."""
+def _with_error_types(
+    verdict: str, before: Mapping[str, int], after: Mapping[str, int], danish: bool, fewer: bool
+) -> str:
+    """A claim on size and kind of errors holds only if both halves do; kinds are read off errors that are `fewer` for certain."""
     if danish:
         rise = after["insertions"] - before["insertions"]
         margin = _Z * math.sqrt(after["insertions"] + before["insertions"])  # counts as Poisson variables
@@ -172,7 +174,7 @@ def _with_error_types(verdict: str, before: Mapping[str, int], after: Mapping[st
     else:
         cut = sum(before.values()) - sum(after.values())
         saved = cut - (before["insertions"] - after["insertions"])
-        kinds = UNCLEAR if cut <= 0 else AGREE if saved > cut / 2 else DISAGREE
+        kinds = UNCLEAR if not fewer else AGREE if saved > cut / 2 else DISAGREE
     if DISAGREE in (verdict, kinds):
         return DISAGREE
     return AGREE if verdict == kinds == AGREE else UNCLEAR
