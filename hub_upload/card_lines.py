@@ -124,6 +124,11 @@ def decoding_lines(facts: ModelFacts) -> list[str]:
         if rate
         else "Length limit not recorded."
     )
+    window = facts.config.get("window_seconds")
+    if window:
+        lines.append(
+            f"Long recordings are cut at pauses into windows of at most {window:g} s, the length of its training utterances."
+        )
     penalty = settings.get("repetition_penalty")
     lines.append(f"Repetition penalty {penalty:g}." if penalty and penalty != 1 else "No repetition penalty.")
     lines.append(f"Prompt after the audio: `{facts.config.get('prompt', '').strip()}`")

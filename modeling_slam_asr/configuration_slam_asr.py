@@ -56,6 +56,8 @@ class SlamAsrConfig(PreTrainedConfig):
         prompt: the text between the audio and the transcript.
         use_chat_template: ask through the LLM's chat template in place of the bare prompt.
         max_tokens_per_second: transcript tokens that a second of speech may bring before generation is ended.
+        window_seconds: longest window into which the pipeline cuts a recording; training sets it to the length that 99 of 100
+            of its utterances stay below. None: 25 s.
         checkpoint_form: `"standalone"` (every weight) or `"adapter"` (the base parts come from their repositories).
         audio_token_id: placeholder for one audio embedding in `input_ids`.
 
@@ -90,6 +92,7 @@ class SlamAsrConfig(PreTrainedConfig):
     prompt: str = DEFAULT_PROMPT
     use_chat_template: bool = False
     max_tokens_per_second: float = 25.0
+    window_seconds: float | None = None
     checkpoint_form: str = "standalone"
     audio_token_id: int = AUDIO_TOKEN_ID
     is_encoder_decoder: bool = False
@@ -110,6 +113,10 @@ class SlamAsrConfig(PreTrainedConfig):
         _check_choice("checkpoint_form", self.checkpoint_form, CHECKPOINT_FORMS)
         if self.projector_downsample_rate < 1:
             raise ValueError(f"projector_downsample_rate must be 1 or more, got {self.projector_downsample_rate}.")
+        if self.window_seconds is not None and not 1 <= self.window_seconds <= 30:
+            raise ValueError(
+                f"window_seconds must lie between 1 and 30, the encoder's limit, or be None; got {self.window_seconds}."
+            )
         kept = self.kept_encoder_layers  # checks prune_encoder_layers
         if recorded is not None and list(recorded) != kept:
             raise ValueError(

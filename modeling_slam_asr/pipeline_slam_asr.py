@@ -41,7 +41,8 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
             `"estimate"`: of each word, by the sound's level. Times of words are approximate.
         return_confidence: add `confidence`, the geometric mean of the tokens' probabilities; `"tokens"`: each token's
             log-probability too.
-        window_seconds (or `chunk_length_s`): longest window. None: 25 s, but recordings up to 30 s are not cut.
+        window_seconds (or `chunk_length_s`): longest window. None: the length that the model was trained for
+            (`config.window_seconds`, else 25 s); recordings up to a quarter longer, at most 30 s, are not cut then.
         overlap_seconds (or `stride_length_s`): what two windows share where there is no pause to cut at.
         silence_db: windows that stay below it are not transcribed; -90 dB of full scale is digital silence.
         drop_no_speech: leave windows of steady noise untranscribed too, in place of a `no_speech` mark.
@@ -156,8 +157,11 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
     def _windows(
         self, inputs: Any, window_seconds: float | None, overlap_seconds: float | None, progress: bool | None
     ) -> Iterator[Window]:
-        size, overlap = _window_sizes(window_seconds, overlap_seconds, self.processor.max_seconds)
-        whole = self.processor.max_seconds if window_seconds is None else None
+        longest = self.processor.max_seconds
+        whole = None
+        if window_seconds is None:
+            window_seconds, whole = default_window(self.model.config, longest)
+        size, overlap = _window_sizes(window_seconds, overlap_seconds, longest)
         rate = self.processor.sampling_rate
         blocks, seconds = read_blocks(inputs, rate)
         shown = progress if progress is not None else sys.stderr.isatty()
@@ -326,6 +330,12 @@ def _batches(windows: _Windows, batch_size: int, num_workers: int) -> Iterable[l
         return DataLoader(windows, num_workers=1, batch_size=batch_size, collate_fn=list)
     source = iter(windows)
     return iter(lambda: list(islice(source, batch_size)), [])
+
+
+def default_window(config: Any, longest: float) -> tuple[float, float]:
+    """The longest window, and up to what length a recording is not cut, in seconds, for a model with this configuration."""
+    size = min(config.window_seconds or WINDOW_SECONDS, longest)
+    return size, min(longest, 1.25 * size)
 
 
 def _window_sizes(window: float | None, overlap: float | None, longest: float) -> tuple[float, float]:

@@ -4,6 +4,7 @@ import math
 import os
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from torch.utils.data import IterableDataset
@@ -12,6 +13,7 @@ from transformers.integrations import get_available_reporting_integrations
 
 from modeling_slam_asr import SlamAsrProcessor
 from modeling_slam_asr.configuration_slam_asr import audio_token_count
+from modeling_slam_asr.pipeline_slam_asr import WINDOW_SECONDS
 from trainers.data.batching import EpochBatchSampler
 from trainers.errors import UserError
 from trainers.recipe import Recipe
@@ -114,6 +116,12 @@ def make_sampler(
         return EpochBatchSampler(len(dataset), seed=recipe.seed, costs=seconds, budget=recipe.batch_seconds, **place)
     costs = token_costs(dataset, seconds, processor)
     return EpochBatchSampler(len(dataset), seed=recipe.seed, costs=costs, budget=recipe.batch_tokens, **place)
+
+
+def trained_window(train_set: Any) -> float:
+    """Seconds that 99 of 100 training utterances stay below: longer windows would be new to the model. 3 to 25 s."""
+    seconds = float(np.quantile(utterance_seconds(train_set), 0.99))
+    return min(WINDOW_SECONDS, max(3.0, math.ceil(10 * seconds) / 10))
 
 
 def padded_seconds(recipe: Recipe, dataset: Any) -> list[float]:

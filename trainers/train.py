@@ -16,7 +16,7 @@ from torch.utils.data import IterableDataset
 from transformers import PrinterCallback, TrainerState
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
-from trainers.arguments import check_environment, make_sampler, training_arguments
+from trainers.arguments import check_environment, make_sampler, trained_window, training_arguments
 from trainers.build import build_model, build_processor
 from trainers.callbacks import EXIT_TERMINATED, EarlyStopping, Progress, StopOnTermination, wer_history
 from trainers.checkpoints import last_checkpoint, list_checkpoints, read_marker, remove_incomplete
@@ -198,6 +198,8 @@ class TrainingRun:
         train_set = self.datasets["train"]
         sampler = make_sampler(recipe, train_set, self.processor)
         cached = not isinstance(train_set, IterableDataset) and "encoder_hidden_states" in train_set[0]
+        if not isinstance(train_set, IterableDataset):
+            self.model.config.window_seconds = trained_window(train_set)
         args = training_arguments(recipe, sampler, bool(self.datasets.get("validation")))
         callbacks: list[Any] = [self.termination, Progress()]
         if recipe.early_stopping_patience is not None:

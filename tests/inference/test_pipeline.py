@@ -138,6 +138,19 @@ def test_long_audio(pipe: Any, tmp_path: Path) -> None:
     assert pipe(tmp_path / "long.wav", return_timestamps=True, **SHORT) == answer
 
 
+def test_windows_are_as_long_as_the_training_utterances(pipe: Any) -> None:
+    config = pipe.model.config
+    assert config.window_seconds is None
+    config.window_seconds = 5.0
+    try:
+        chunks = pipe(talk(12.0), return_timestamps=True, **SHORT)["chunks"]
+        assert len(chunks) >= 2 and all(end - start <= 5.0 for start, end in (c["timestamp"] for c in chunks))
+        assert len(pipe(talk(6.2), return_timestamps=True, **SHORT)["chunks"]) == 1  # a quarter more stays whole
+        assert len(pipe(talk(12.0), return_timestamps=True, window_seconds=20, **SHORT)["chunks"]) == 1
+    finally:
+        config.window_seconds = None
+
+
 def test_windows_of_a_size_that_is_asked_for(pipe: Any) -> None:
     recording = talk(12.0)
     assert len(pipe(recording, return_timestamps=True, **SHORT)["chunks"]) == 1

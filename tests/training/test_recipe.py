@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 
-from trainers.arguments import training_arguments
+from trainers.arguments import trained_window, training_arguments
 from trainers.errors import UserError
 from trainers.recipe import RECIPE_FOLDER, apply_overrides, changed_keys, from_dict, load_recipe
 
@@ -156,6 +157,11 @@ def test_saved_recipe_is_the_recipe(tmp_path: Path) -> None:
     assert changed_keys(tmp_path / "recipe.yaml", recipe) == []
     other = load_recipe(tmp_path / "recipe.yaml", ["seed=7", "lora.r=4"])
     assert changed_keys(tmp_path / "recipe.yaml", other) == ["seed", "lora"]
+
+
+@pytest.mark.parametrize(("seconds", "window"), [([2.0] * 98 + [4.41] * 2, 4.5), ([1.0] * 9, 3.0), ([29.0] * 9, 25.0)])
+def test_windows_are_as_long_as_what_was_trained_on(seconds: list[float], window: float) -> None:
+    assert trained_window(Dataset.from_dict({"seconds": seconds})) == window
 
 
 def test_bf16_needs_no_accelerator(tmp_path: Path) -> None:

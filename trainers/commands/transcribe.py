@@ -50,7 +50,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--max-new-tokens", type=int, help="longest transcript of a window (default: from its length)"
     )
     decoding.add_argument("--batch-size", type=int, default=8, help="windows at a time (default: 8)")
-    decoding.add_argument("--window-seconds", type=float, help="longest window (default: 25, but up to 30 s in one)")
+    decoding.add_argument(
+        "--window-seconds",
+        type=float,
+        help="longest window (default: the model's, from the lengths it was trained on, else 25)",
+    )
     decoding.add_argument(
         "--vad", choices=("silero", "webrtc"), help="transcribe only where this detector hears speech"
     )

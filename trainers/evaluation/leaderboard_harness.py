@@ -18,7 +18,7 @@ from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor, BatchFeature
 
 from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.audio_slam_asr import load_audio
-from modeling_slam_asr.pipeline_slam_asr import WINDOW_SECONDS
+from modeling_slam_asr.pipeline_slam_asr import default_window
 from modeling_slam_asr.windows_slam_asr import cut_windows
 
 USAGE = "usage: python -m trainers.evaluation.leaderboard_harness RUN_EVAL.py [its arguments]"
@@ -26,6 +26,18 @@ USAGE = "usage: python -m trainers.evaluation.leaderboard_harness RUN_EVAL.py [i
 
 class HarnessProcessor(SlamAsrProcessor):
     """The processor, with one row for each window of a long recording; audio placeholders part the windows' tokens."""
+
+    window_limits: tuple[float, float]
+    """The longest window, and up to what length a recording stays whole, in seconds."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """The processor of a published model, which cuts recordings as the model's pipeline does."""
+        processor = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        place = {name: kwargs[name] for name in ("revision", "token", "cache_dir") if name in kwargs}
+        config = SlamAsrConfig.from_pretrained(pretrained_model_name_or_path, **place)
+        processor.window_limits = default_window(config, processor.max_seconds)
+        return processor
 
     def apply_transcription_request(self, audio: Any, *args: Any, **kwargs: Any) -> BatchFeature:
         """As of [`SlamAsrProcessor`] for a list of recordings, with the number of windows of each in `windows`."""
@@ -52,7 +64,8 @@ class HarnessProcessor(SlamAsrProcessor):
 
     def _windows(self, recording: Any, sampling_rate: int | None) -> list[Any]:
         samples = load_audio(recording, self.sampling_rate, sampling_rate)
-        windows = cut_windows([samples], self.sampling_rate, WINDOW_SECONDS, 0.0, self.max_seconds)
+        size, whole = self.window_limits
+        windows = cut_windows([samples], self.sampling_rate, size, 0.0, whole)
         return [window.samples for window in windows]
 
 
