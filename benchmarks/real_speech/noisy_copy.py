@@ -13,8 +13,9 @@ from trainers.errors import UserError
 from trainers.evaluation.normalizers import get_normalizer
 
 PROMPT = "Transcribe speech to text.\n"
-LANGUAGE_WEIGHTS = {"nl": 0.6, "en": 0.3, "da": 0.1}
+LANGUAGE_WEIGHTS = {"nl": 0.45, "en": 0.4, "da": 0.15}
 MAX_CHARACTERS = 120
+HELD_OUT = 200
 normalize = get_normalizer("paper")
 
 
@@ -46,6 +47,13 @@ def read_lines(path: Path, excluded: set[str]) -> tuple[list[str], int]:
     if not lines:
         raise UserError(f"{path} holds no usable line. It must be plain text, one sentence a line.")
     return list(lines), removed
+
+
+def held_out_and_rest(lines: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
+    """The `HELD_OUT` lines of a language that the model never reads, and the others, in an order that `seed` decides."""
+    order = list(lines)
+    random.Random(seed).shuffle(order)
+    return order[:HELD_OUT], order[HELD_OUT:]
 
 
 def train_tokenizer(lines: Sequence[str], vocabulary_size: int) -> PreTrainedTokenizerFast:

@@ -22,18 +22,18 @@ from rapidfuzz.distance import Levenshtein
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from benchmarks.real_speech.noisy_copy import (
+    HELD_OUT,
     Example,
     ExampleMaker,
     ExamplePool,
     held_back_transcripts,
+    held_out_and_rest,
     read_lines,
     train_tokenizer,
 )
-from trainers.embedded.pretrain_common import Muon32
+from trainers.embedded.pretrain_common import Muon
 from trainers.errors import UserError
 from trainers.files import write_json
-
-HELD_OUT = 200
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -116,7 +116,8 @@ class Optimizers:
     def __init__(self, model: LlamaForCausalLM, lr: float) -> None:
         matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "layers" in n]
         others = [p for n, p in model.named_parameters() if not (p.ndim == 2 and "layers" in n)]
-        self.muon = Muon32(matrices, lr=2.5 * lr, weight_decay=0.01)
+        self.muon = Muon(matrices, lr=2.5 * lr, weight_decay=0.01)
+        self.muon.iteration_dtype = torch.bfloat16 if bfloat16_pays() else torch.float32
         self.adamw = torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
         self.rates = {self.muon: 2.5 * lr, self.adamw: lr}
 
@@ -212,8 +213,7 @@ def train(arguments: argparse.Namespace) -> None:
         lines, removed = read_lines(path, excluded)
         counts[path.stem] = {"lines": len(lines), "removed_as_test_transcript": removed}
         print(f"{path.stem}: {len(lines)} distinct lines; {removed} lines removed: transcripts of a dev or test split")
-        random.Random(arguments.seed).shuffle(lines)
-        held_out[path.stem], corpus[path.stem] = lines[:HELD_OUT], lines[HELD_OUT:]
+        held_out[path.stem], corpus[path.stem] = held_out_and_rest(lines, arguments.seed)
     if not corpus:
         raise UserError(f"{arguments.text} holds no .txt file. Give a folder of <language>.txt files.")
 

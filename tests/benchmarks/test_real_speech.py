@@ -8,8 +8,17 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from benchmarks.real_speech.noisy_copy import PROMPT, ExampleMaker, held_back_transcripts, read_lines, train_tokenizer
+from benchmarks.real_speech.noisy_copy import (
+    HELD_OUT,
+    PROMPT,
+    ExampleMaker,
+    held_back_transcripts,
+    held_out_and_rest,
+    read_lines,
+    train_tokenizer,
+)
 from benchmarks.real_speech.pretrain_lm import batch_loss, build_model, unit_scale_state
+from benchmarks.real_speech.speak_danish import plan
 from trainers.errors import UserError
 
 LINES = ["de kat zit op de mat", "het is vandaag mooi weer", "zo'n huis wil ik ook", "waar is de trein naar gent"]
@@ -38,6 +47,19 @@ def test_transcripts_of_other_splits_are_removed(tmp_path: Path) -> None:
 def test_a_folder_without_metadata_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"metadata\.csv"):
         held_back_transcripts([tmp_path])
+
+
+def test_the_language_model_never_reads_a_sentence_of_the_spoken_test(tmp_path: Path) -> None:
+    text = tmp_path / "da.txt"
+    text.write_text("".join(f"sætning nummer {n} om vejret\n" for n in range(300)), encoding="utf-8")
+    held_out, read = held_out_and_rest(read_lines(text, set())[0], seed=3)
+    spoken = plan(text, train=50, test=20, seed=3)
+    assert len(held_out) == HELD_OUT and not set(held_out) & set(read)
+    assert {item.text for item in spoken if item.split == "test"} <= set(held_out)
+    assert {item.text for item in spoken if item.split == "train"} <= set(read)
+    assert len({item.text for item in spoken}) == 70
+    with pytest.raises(UserError, match="ask for fewer"):
+        plan(text, train=101, test=20, seed=3)
 
 
 def test_the_end_token_is_not_the_padding(tokenizer) -> None:

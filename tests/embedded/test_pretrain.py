@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, WhisperConfig, Whi
 
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from trainers.embedded import pretrain, pretrain_encoder, pretrain_lm
-from trainers.embedded.pretrain_common import Muon32, Training, schedule
+from trainers.embedded.pretrain_common import Muon, Training, schedule
 from trainers.embedded.pretrain_features import feature_extractor, log_mel, utterance_features
 from trainers.embedded.sentences import LANGUAGES, generate_sentences
 from trainers.errors import UserError
@@ -184,7 +184,7 @@ def test_muon_in_float32_follows_torch(shape: tuple[int, int]) -> None:
     start = torch.randn(shape, generator=generator)
     gradients = [torch.randn(shape, generator=generator) for _ in range(3)]
     found = []
-    for kind, options in ((Muon32, {}), (torch.optim.Muon, {"adjust_lr_fn": "match_rms_adamw"})):
+    for kind, options in ((Muon, {}), (torch.optim.Muon, {"adjust_lr_fn": "match_rms_adamw"})):
         weight = torch.nn.Parameter(start.clone())
         optimizer = kind([weight], lr=0.1, weight_decay=0.1, **options)
         for gradient in gradients:
