@@ -43,6 +43,7 @@ class HealSpec:
         blocks: how many of the last kept blocks are trained; all when None.
         steps, batch_seconds: length of the training, in batches of so many seconds of sound.
         learning_rate: peak, after a warm-up of 5 %, then down to 10 % of it along a cosine.
+        bf16: compute products in bfloat16; weights, outputs and the loss stay in float32.
         lora_rank, lora_learning_rate: for healing by LoRA, which is merged into the blocks afterwards.
         save_steps: steps between checkpoints.
     """
@@ -53,6 +54,7 @@ class HealSpec:
     batch_seconds: float = 60.0
     learning_rate: float = 2e-4
     weight_decay: float = 0.01
+    bf16: bool = False
     lora_rank: int = 16
     lora_learning_rate: float = 1e-3
     save_steps: int = 200
@@ -127,7 +129,7 @@ def heal(
         return dict(json.loads(finished.read_text(encoding="utf-8")))
     count = trained_blocks(spec, encoder.kept_layers)
     encoder.eval().requires_grad_(False)
-    before = _mean_loss(encoder, inputs, targets, count)
+    before = _mean_loss(encoder, inputs, targets, count, spec.bf16)
     if method == "lora":
         student = copy.deepcopy(encoder)
         add_lora(student, {"r": spec.lora_rank, "lora_alpha": 2 * spec.lora_rank, "target_modules": LORA_TARGETS})
@@ -147,7 +149,7 @@ def heal(
         "method": method,
         "steps": spec.steps,
         "loss_before": before,
-        "loss_after": _mean_loss(encoder, inputs, targets, count),
+        "loss_after": _mean_loss(encoder, inputs, targets, count, spec.bf16),
         "settings": asdict(spec),
     }
     write_json(finished, result)
@@ -183,7 +185,7 @@ def _train(
         while step < spec.steps:
             epoch, skip = divmod(step, len(sampler))
             for batch in sampler.plan(epoch)[skip:]:
-                loss = _loss(encoder, inputs, targets, batch, count)
+                loss = _loss(encoder, inputs, targets, batch, count, spec.bf16)
                 if not torch.isfinite(loss):
                     raise UserError(f"The healing loss is {loss.item()} in step {step + 1}: lower heal.learning_rate.")
                 loss.backward()
@@ -201,7 +203,7 @@ def _train(
 
 
 def _loss(
-    encoder: SlamAsrEncoder, inputs: FeatureRows, targets: FeatureRows, batch: Sequence[int], count: int
+    encoder: SlamAsrEncoder, inputs: FeatureRows, targets: FeatureRows, batch: Sequence[int], count: int, bf16: bool
 ) -> torch.Tensor:
     """Mean squared difference of the outputs of the rows `batch`, over their frames."""
     device, dtype = encoder.conv1.weight.device, encoder.conv1.weight.dtype
@@ -212,16 +214,18 @@ def _loss(
     lengths = torch.tensor([len(item) for item in entering], device=device)
     mask = torch.arange(hidden.shape[1], device=device) < lengths[:, None]
     block_mask = encoder.block_mask(hidden, mask)
-    for layer in encoder.layers[-count:]:
-        hidden = layer(hidden, block_mask)
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        for layer in encoder.layers[-count:]:
+            hidden = layer(hidden, block_mask)
+    hidden = hidden.to(dtype)
     difference = encoder.layer_norm(hidden) - encoder.layer_norm(goal)
     return difference[mask].float().square().mean()
 
 
 @torch.no_grad()
-def _mean_loss(encoder: SlamAsrEncoder, inputs: FeatureRows, targets: FeatureRows, count: int) -> float:
+def _mean_loss(encoder: SlamAsrEncoder, inputs: FeatureRows, targets: FeatureRows, count: int, bf16: bool) -> float:
     rows = range(min(64, len(inputs)))
-    return sum(float(_loss(encoder, inputs, targets, [index], count)) for index in rows) / len(rows)
+    return sum(float(_loss(encoder, inputs, targets, [index], count, bf16)) for index in rows) / len(rows)
 
 
 def _rate_factor(step: int, steps: int) -> float:

@@ -28,6 +28,18 @@ def _pruned(make_tiny_model: Any) -> Any:
     return make_tiny_model(prune_encoder_layers=1).audio_encoder
 
 
+def test_healing_in_bfloat16_keeps_float32_weights(tmp_path: Path, make_tiny_model: Any, states: Any) -> None:
+    encoder, exact = _pruned(make_tiny_model), _pruned(make_tiny_model)
+    spec = HealSpec(steps=10, batch_seconds=4, learning_rate=3e-3)
+    result = heal(exact, states.dataset(0), states.dataset(2), spec, tmp_path / "fp32", quiet=True)
+    spec.bf16 = True
+    rough = heal(encoder, states.dataset(0), states.dataset(2), spec, tmp_path / "bf16", quiet=True)
+    assert rough["loss_after"] < rough["loss_before"]
+    assert rough["loss_after"] == pytest.approx(result["loss_after"], rel=0.1)
+    assert rough["loss_after"] != result["loss_after"]
+    assert {tensor.dtype for tensor in encoder.state_dict().values()} == {torch.float32}
+
+
 @pytest.mark.parametrize("method", ["encoder", "lora"])
 def test_healing_lowers_the_difference(method: Any, tmp_path: Path, make_tiny_model: Any, states: Any) -> None:
     encoder = _pruned(make_tiny_model)

@@ -228,6 +228,9 @@ def score(
     found = {run.point["language"]: metrics, **tables}
     if len(tables) == 1:
         found = tables
+    sources = metrics.get("by_source") or {}
+    if len(found) == 1 and len(sources) > 1:  # test sets of one language; several languages share none of them
+        common["by_source"] = {source: {name: table[name] for name in FIGURES} for source, table in sources.items()}
     return [
         {**common, "language": language, **{name: table[name] for name in FIGURES}} for language, table in found.items()
     ]

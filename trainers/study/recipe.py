@@ -91,7 +91,7 @@ class StudyRecipe:
         if set(self.grid.healing) & {"encoder", "lora"} and self.heal is None:
             raise UserError(
                 f"grid.healing is {self.grid.healing}, but there is no `heal`: say on which speech, for instance "
-                "`heal: {train: {dataset: data/untranscribed.jsonl}}`."
+                "`heal: {speech: [data/untranscribed]}`; `heal: {}` is on the training speech."
             )
 
     @property

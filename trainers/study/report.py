@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from trainers.files import write_text
+from trainers.study.against_plain import against_plain
 from trainers.study.claims import Claim, read_claims
 from trainers.study.pairs import paired_intervals
 from trainers.study.plan import PlannedRun
@@ -24,8 +25,8 @@ def write_report(study: StudyRecipe, runs: Sequence[PlannedRun]) -> Path:
     folder = study.folder
     pictures = draw(rows, folder) if rows else []
     normalizer = study.run.get("normalizer")
-    claims = read_claims(rows, paired_intervals(folder, normalizer if isinstance(normalizer, str) else None))
-    text = render(study, runs, rows, claims, pictures)
+    paired = paired_intervals(folder, normalizer if isinstance(normalizer, str) else None)
+    text = render(study, runs, rows, read_claims(rows, paired), pictures, against_plain(rows, paired))
     return write_text(folder / "report.md", text)
 
 
@@ -60,19 +61,28 @@ def render(
     rows: Sequence[Row],
     claims: Sequence[Claim],
     pictures: Sequence[tuple[str, str]],
+    healing: str | None = None,
 ) -> str:
-    """The report as Markdown."""
+    """The report as Markdown; `healing` is the table of `against_plain`."""
     finished = sum(read_result(run) is not None for run in runs)
     failures = [(run.name, failure) for run in runs if (failure := read_failure(run)) is not None]
     parts = [f"# {study.name}", "", f"{finished} of {len(runs)} runs are finished, {len(failures)} failed."]
     if finished < len(runs):
         parts.append("The study is not complete: tables and verdicts rest on what is there.")
     parts += ["", "## The paper's claims, read against these runs", "", claims_table(claims)]
+    if healing is not None:
+        parts += ["", "## Healing and elastic depth, against plain pruning", "", healing]
+        parts += [
+            "",
+            "Matched runs: the same blocks kept, LoRA, language and seed. Intervals as above; negative is better.",
+        ]
     for name, caption in pictures:
         parts += ["", f"![{caption}]({name})", "", f"*{caption}.*"]
     for (audio_model, language), own in _groups(rows).items():
         title = LANGUAGES.get(language, language)
         parts += ["", f"## {title}, {str(audio_model).rstrip('/').split('/')[-1]}", "", results_table(own)]
+        if any(row.get("by_source") for row in own):
+            parts += ["", "Word error rate by test set, with its 95 % interval:", "", sources_table(own)]
     if failures:
         parts += ["", "## Failed runs", ""]
         parts += [f"- {name}: {failure['error']} (tried {failure['attempts']} x)" for name, failure in failures]
@@ -100,24 +110,18 @@ def results_table(rows: Sequence[Row]) -> str:
         "| system | layers | seeds | WER | 95 % interval | CER | sub | del | ins | parameters | fewer | x real time | trained in |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    systems: dict[tuple[str, int, str], list[Row]] = {}
-    for row in rows:
-        systems.setdefault((system_name(row), row["encoder_layers"], str(row.get("kept_encoder_layers"))), []).append(
-            row
-        )
-    best = min(_mean(row["wer"] for row in own) for own in systems.values())
-    for (name, layers, _), own in sorted(systems.items(), key=lambda item: (item[0][0], -item[0][1], item[0][2])):
+    systems = _systems(rows)
+    best = min(_mean(row["wer"] for row in own) for _, own in systems)
+    for (name, layers, _), own in systems:
         wer = _mean(row["wer"] for row in own)
         shown = f"**{wer:.4f}**" if wer == best else f"{wer:.4f}"
-        intervals = [row["wer_ci"] for row in own if row["wer_ci"]]
-        low, high = (_mean(each[side] for each in intervals) if intervals else float("nan") for side in (0, 1))
         shares = " | ".join(
             f"{_mean(row[kind] / max(row['reference_words'], 1) for row in own):.4f}"
             for kind in ("substitutions", "deletions", "insertions")
         )
         first = own[0]
         lines.append(
-            f"| {name} | {layers} | {len(own)} | {shown} | {low:.4f}-{high:.4f} | {_mean(row['cer'] for row in own):.4f} "
+            f"| {name} | {layers} | {len(own)} | {shown} | {_mean_interval(own)} | {_mean(row['cer'] for row in own):.4f} "
             f"| {shares} | {first['total_params'] / 1e6:.2f} M | {100 * first['saving']:.1f} % "
             f"| {_mean(row['eval_rtfx'] for row in own):.1f} | {_mean(row['train_seconds'] for row in own) / 60:.1f} min |"
         )
@@ -127,6 +131,22 @@ def results_table(rows: Sequence[Row]) -> str:
         f"Substitutions, deletions and insertions per reference word ({words} words); *fewer*: against the unpruned model.",
     ]
     lines += ["Bold: the lowest WER of the table, which need not differ from its neighbours."]
+    return "\n".join(lines)
+
+
+def sources_table(rows: Sequence[Row]) -> str:
+    """One line a system and depth, a column a test set; means over seeds, as in `results_table`."""
+    systems = _systems(rows)
+    sources = sorted({source for row in rows for source in row.get("by_source") or {}})
+    words = {name: row["by_source"][name]["reference_words"] for row in rows for name in row.get("by_source") or {}}
+    lines = [f"| system | layers | {' | '.join(f'{name} ({words[name]} words)' for name in sources)} |"]
+    lines.append(f"| --- | ---: |{' ---: |' * len(sources)}")
+    for (name, layers, _), own in systems:
+        cells = []
+        for source in sources:
+            tables = [row["by_source"][source] for row in own if source in (row.get("by_source") or {})]
+            cells.append(f"{_mean(table['wer'] for table in tables):.4f} ({_mean_interval(tables)})" if tables else "")
+        lines.append(f"| {name} | {layers} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -155,6 +175,24 @@ def _groups(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
     for row in rows:
         groups.setdefault((row["audio_model"], row["language"]), []).append(row)
     return groups
+
+
+def _systems(rows: Sequence[Row]) -> list[tuple[tuple[str, int, str], list[Row]]]:
+    """Rows that differ in the seed only, by (system, layers, kept blocks), the deepest of a system first."""
+    systems: dict[tuple[str, int, str], list[Row]] = {}
+    for row in rows:
+        key = (system_name(row), row["encoder_layers"], str(row.get("kept_encoder_layers")))
+        systems.setdefault(key, []).append(row)
+    return sorted(systems.items(), key=lambda item: (item[0][0], -item[0][1], item[0][2]))
+
+
+def _mean_interval(tables: Sequence[Row]) -> str:
+    """The intervals' mean bounds over seeds; `none` without intervals."""
+    intervals = [table["wer_ci"] for table in tables if table["wer_ci"]]
+    if not intervals:
+        return "none"
+    low, high = (_mean(each[side] for each in intervals) for side in (0, 1))
+    return f"{low:.4f}-{high:.4f}"
 
 
 def _mean(values: Iterable[float]) -> float:

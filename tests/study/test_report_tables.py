@@ -1,0 +1,49 @@
+"""The report's tables on healing and on test sets follow from the rows alone."""
+
+from typing import Any
+
+from trainers.study.against_plain import against_plain
+from trainers.study.report import sources_table
+
+from .test_claims import row
+
+
+def kept(prune: int, errors: int, **more: Any) -> dict[str, Any]:
+    """A row with LoRA that keeps the first blocks."""
+    return row((errors, 0, 0), prune=prune, lora=True, kept_encoder_layers=list(range(12 - prune)), **more)
+
+
+def test_healed_and_elastic_runs_meet_the_plain_run_with_the_same_blocks() -> None:
+    rows = [
+        kept(2, 1000), kept(4, 2000), kept(2, 1000, seed=2),
+        kept(2, 900, healing="encoder"), kept(4, 1000, healing="encoder"), kept(2, 1200, healing="elastic", seed=2),
+        {**kept(4, 100, healing="encoder"), "kept_encoder_layers": [4, 5, 6, 7, 8, 9, 10, 11]},  # other blocks: no match
+        row((10, 0, 0), prune=2, lora=False),  # without LoRA: no match
+    ]  # fmt: skip
+    table = against_plain(rows)
+    assert table is not None
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    assert [(line[0], line[2], line[3], line[4], line[5], line[7]) for line in lines] == [
+        ("encoder healed", "10", "0.1000", "0.0900", "-10.0 %", "1"),
+        ("encoder healed", "8", "0.2000", "0.1000", "-50.0 %", "1"),
+        ("encoder healed", "all", "0.1500", "0.0950", "-32.9 %", "2"),
+        ("one elastic projector for all depths", "10", "0.1000", "0.1200", "+20.0 %", "1"),
+    ]
+
+
+def test_no_healed_run_is_no_table() -> None:
+    assert against_plain([kept(2, 1000), kept(0, 500)]) is None
+
+
+def test_test_sets_stand_in_columns_with_means_over_seeds() -> None:
+    def sources(first: float) -> dict[str, Any]:
+        return {
+            "dev": {"wer": first, "wer_ci": [first - 0.1, first + 0.1], "reference_words": 70},
+            "test": {"wer": 0.5, "wer_ci": None, "reference_words": 30},
+        }
+
+    rows = [kept(2, 1000, by_source=sources(0.2)), kept(2, 1000, seed=2, by_source=sources(0.4)), kept(4, 1000)]
+    lines = sources_table(rows).splitlines()
+    assert lines[0] == "| system | layers | dev (70 words) | test (30 words) |"
+    assert lines[2] == "| LoRA | 10 | 0.3000 (0.2000-0.4000) | 0.5000 (none) |"
+    assert lines[3] == "| LoRA | 8 |  |  |"

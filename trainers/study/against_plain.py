@@ -1,0 +1,55 @@
+"""Healed encoders and elastic projectors against plain pruning: matched runs that differ in nothing else."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainers.study.claims import LANGUAGES, Effect, PairedInterval, effect_of
+
+Row = Mapping[str, Any]
+NAMES = {
+    "encoder": "encoder healed",
+    "lora": "encoder healed by LoRA",
+    "elastic": "one elastic projector for all depths",
+}
+_ALIKE = ("audio_model", "text_model", "language", "seed", "lora", "split")
+
+
+def against_plain(rows: Sequence[Row], paired: PairedInterval | None = None) -> str | None:
+    """A Markdown table of the relative change in word errors, by way, language and depth; None without such runs.
+
+    Args:
+        rows: of `results.jsonl`. A healed or elastic row is matched with the plainly pruned one that keeps the same blocks.
+        paired: as for `read_claims`.
+    """
+    plain = {_key(row): row for row in rows if not row.get("healing")}
+    groups: dict[tuple[str, str], dict[int, list[tuple[Row, Row]]]] = {}
+    for row in rows:
+        partner = plain.get(_key(row)) if row.get("healing") else None
+        if partner is not None:
+            depths = groups.setdefault((str(row["healing"]), row["language"]), {})
+            depths.setdefault(row["encoder_layers"], []).append((partner, row))
+    if not groups:
+        return None
+    lines = ["| way | language | layers | WER, plain | WER, this way | change | 95 % interval | pairs |"]
+    lines.append("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for (way, language), depths in groups.items():
+        everything = [pair for pairs in depths.values() for pair in pairs]
+        shown = [(str(depth), depths[depth]) for depth in sorted(depths, reverse=True)]
+        for label, pairs in [*shown, *([("all", everything)] if len(depths) > 1 else [])]:
+            effect = effect_of(pairs, paired)
+            before, after = (sum(pair[side]["wer"] for pair in pairs) / len(pairs) for side in (0, 1))
+            lines.append(
+                f"| {NAMES.get(way, way)} | {LANGUAGES.get(language, language)} | {label} | {before:.4f} | {after:.4f} "
+                f"| {_change(effect)} | {len(pairs)} |"
+            )
+    return "\n".join(lines)
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    return (*(row.get(name) for name in _ALIKE), tuple(row.get("kept_encoder_layers") or [row["encoder_layers"]]))
+
+
+def _change(effect: Effect | None) -> str:
+    if effect is None:
+        return "none | none"
+    return f"{100 * effect.change:+.1f} % | {100 * effect.low:+.1f} to {100 * effect.high:+.1f} %"
