@@ -9,6 +9,9 @@ import torch
 from transformers import set_seed
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from modeling_slam_asr.adapters_slam_asr import ADAPTER_FILE, has_lora, is_adapter_tensor, read_lora, set_lora
+from modeling_slam_asr.checkpoint_slam_asr import checkpoint_files, load_strictly, open_tensors, repository_file
+from modeling_slam_asr.lora_slam_asr import LORA_FOLDERS
 from trainers.errors import UserError
 from trainers.recipe import DecodingSpec, Recipe
 
@@ -34,7 +37,10 @@ def base_model(name: str) -> str:
 
 
 def build_model(recipe: Recipe) -> SlamAsrForConditionalGeneration:
-    """The recipe's model with a fresh projector (and LoRA), seeded; base parts frozen, trainable parts in float32."""
+    """The recipe's model with a fresh projector and LoRA, seeded, or those of `init_from`.
+
+    Base parts are frozen; trainable parts are in float32.
+    """
     set_seed(recipe.seed)
     options: dict[str, Any] = {} if recipe.prompt is None else {"prompt": recipe.prompt}
     with reading_base_models(recipe):
@@ -56,8 +62,42 @@ def build_model(recipe: Recipe) -> SlamAsrForConditionalGeneration:
     for parameter in model.parameters():
         if parameter.requires_grad:  # AdamW's small steps vanish in bfloat16 weights
             parameter.data = parameter.data.float()
+    if recipe.init_from is not None:
+        start_from(model, recipe.init_from)
     set_decoding(model, recipe.decoding)
     return model
+
+
+def start_from(model: SlamAsrForConditionalGeneration, checkpoint: str) -> None:
+    """
+    Copy the projector of a SLAM-ASR checkpoint into `model`, and its LoRA where both have one.
+
+    Args:
+        checkpoint: a folder or Hub name, of either form. Its encoder and LLM are not read: `model` keeps its own.
+    Raises:
+        UserError: it is no such checkpoint, or its projector or LoRA does not fit.
+    """
+    lora_folder = LORA_FOLDERS["language_model"]
+    try:
+        projector, lora = {}, {}
+        for path in checkpoint_files(checkpoint):
+            with open_tensors(path) as file:
+                for name in file.keys():  # noqa: SIM118 (not a mapping)
+                    if name.startswith("projector."):
+                        projector[name] = file.get_tensor(name).float()
+                    elif name.startswith("language_model.") and is_adapter_tensor(name):
+                        own = name.removeprefix("language_model.").replace(".default.", ".")
+                        lora[own] = file.get_tensor(name).float()
+        if repository_file(checkpoint, ADAPTER_FILE, subfolder=lora_folder) is not None:
+            lora = {name: tensor.float() for name, tensor in read_lora(checkpoint, lora_folder, {}).items()}
+        load_strictly(model.projector, projector, checkpoint, prefix="projector.")
+        if lora and has_lora(model.language_model):
+            set_lora(model.language_model, lora, f"{checkpoint} (LoRA)")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"init_from={checkpoint!r} cannot be started from: {' '.join(str(error).split())} It must be a SLAM-ASR checkpoint "
+            "whose projector and LoRA have the recipe's settings."
+        ) from error
 
 
 def build_processor(recipe: Recipe) -> SlamAsrProcessor:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from trainers.errors import UserError
+from trainers.errors import DiskFullError, UserError, is_disk_full
 from trainers.files import write_json
 
 MARKER = "complete.json"
@@ -24,23 +24,34 @@ _NAME = re.compile(r"checkpoint-(\d+)$")
 
 
 @contextmanager
-def room_to_write(folder: Path) -> Iterator[None]:
+def room_to_write(folder: Path, guess: bool = True) -> Iterator[None]:
     """Turns the libraries' many errors about a full disk into one that says so.
 
+    Args:
+        guess: also take errors that do not say why writing failed, when next to nothing is free. For blocks that only write.
+
     Raises:
-        UserError: writing failed and next to nothing is free where `folder` is.
+        DiskFullError: writing failed because the disk of `folder` is full.
     """
     try:
         yield
-    except (RuntimeError, OSError, SafetensorError) as error:
+    except Exception as error:  # the tokenizers' own is a bare Exception
+        number = getattr(error, "errno", None)
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         free = shutil.disk_usage(there).free
-        if free > _FULL:
+        if isinstance(error, DiskFullError) or not (
+            is_disk_full(error) or (guess and number is None and _writes(error) and free < _FULL)
+        ):
             raise
-        raise UserError(
-            f"The disk of {folder} is full ({free / 2**20:.1f} MiB free): what was being written is not whole and will not be "
-            "used. Make room and go on with --resume."
+        raise DiskFullError(
+            f"The disk of {folder} is full ({free / 2**20:.1f} MiB free; {error}): what was being written is not whole and "
+            "will not be used. Make room and go on (a training run: with --resume)."
         ) from error
+
+
+def _writes(error: Exception) -> bool:
+    """Whether an error without a number may be about writing: torch's and safetensors' are of these kinds."""
+    return isinstance(error, RuntimeError | OSError | SafetensorError)
 
 
 def mark_complete(folder: Path, **facts: Any) -> None:

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 from trainers.data.spec import AugmentationSpec, DataSpec
 from trainers.errors import UserError
+from trainers.evaluation.normalizers import get_normalizer
 from trainers.files import write_text
-from trainers.schema import build, nearest
+from trainers.schema import build, check_numbers, nearest
 
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 Schedule = Literal["cosine_with_min_lr", "cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt"]
@@ -28,6 +31,9 @@ class ProjectorSpec:
     hidden_size: int = 2048
     dropout: float = 0.1
 
+    def __post_init__(self) -> None:
+        check_numbers(self, "projector.", above_zero="downsample_rate hidden_size", fractions="dropout")
+
 
 @dataclass
 class LoraSpec:
@@ -38,6 +44,9 @@ class LoraSpec:
     dropout: float = 0.1
     target_modules: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
     use_dora: bool = False
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "lora.", above_zero="r alpha", fractions="dropout")
 
     def to_peft(self) -> dict[str, Any]:
         """Keyword arguments of `peft.LoraConfig`."""
@@ -59,6 +68,9 @@ class DecodingSpec:
     repetition_penalty: float = 1.0
     length_penalty: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_numbers(self, "decoding.", above_zero="num_beams max_new_tokens repetition_penalty")
+
 
 @dataclass
 class Recipe:
@@ -66,6 +78,7 @@ class Recipe:
 
     `batch_seconds` (seconds of audio) or `batch_tokens` (LLM positions) replace `batch_size`: batches of utterances of
     similar length, as many as fit, padding included. All three are per device and before gradient accumulation.
+    `init_from` names a SLAM-ASR checkpoint whose projector training starts from, and whose LoRA, where both have one.
     `eval_steps` and `save_steps` count optimiser steps; without them both happen once an epoch.
     """
 
@@ -85,6 +98,7 @@ class Recipe:
     prompt: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     checkpoint_form: Literal["standalone", "adapter"] = "standalone"
+    init_from: str | None = None
     # data
     validation: list[DataSpec] = field(default_factory=list)
     test: list[DataSpec] = field(default_factory=list)
@@ -122,19 +136,14 @@ class Recipe:
     push_to_hub: str | None = None
 
     def __post_init__(self) -> None:
-        positive = (
-            "max_steps batch_size batch_seconds batch_tokens gradient_accumulation_steps num_epochs learning_rate "
-            "lora_learning_rate eval_steps eval_batch_size early_stopping_patience save_steps save_total_limit logging_steps"
+        check_numbers(
+            self,
+            above_zero="max_steps batch_size batch_seconds batch_tokens gradient_accumulation_steps num_epochs learning_rate "
+            "lora_learning_rate eval_steps eval_batch_size early_stopping_patience save_steps save_total_limit "
+            "logging_steps",
+            from_zero="seed num_workers weight_decay max_grad_norm early_stopping_min_delta",
+            fractions="max_bad_fraction warmup_fraction min_lr_fraction",
         )
-        for name in positive.split():
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise UserError(
-                    f"{name}={value} must be above 0{' (leave it out for no limit)' if name == 'max_steps' else ''}."
-                )
-        for name in ("max_bad_fraction", "warmup_fraction", "min_lr_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name}={getattr(self, name)} is a fraction: give a number from 0 to 1.")
         if not self.train:
             raise UserError("train is empty: name at least one data set to train on.")
         if self.batch_seconds is not None and self.batch_tokens is not None:
@@ -156,6 +165,13 @@ class Recipe:
             raise UserError(
                 f"prune_encoder_layers={self.prune_encoder_layers}: give 0, how many of the last blocks go, or a list."
             )
+        if self.normalizer is not None:
+            get_normalizer(self.normalizer)  # a wrong name would show at the first evaluation only
+        if self.push_to_hub is not None:
+            try:
+                validate_repo_id(self.push_to_hub)
+            except HFValidationError as error:
+                raise UserError(f"push_to_hub: {error} Give a name, or namespace/name.") from error
         if not self.output_dir:
             self.output_dir = f"runs/{self.name or 'slam-asr'}"
 
@@ -206,7 +222,10 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = find_recipe(source)
     try:
-        return from_dict(apply_overrides(read_yaml(path), overrides))
+        values = read_yaml(path)
+        if "run" in values and "audio_model" not in values:
+            raise UserError(f"it is a study: `slam-asr study {source}`. `slam-asr train` takes recipes of one run.")
+        return from_dict(apply_overrides(values, overrides))
     except UserError as error:
         raise UserError(f"Recipe {path.name}: {error}") from error
 
@@ -285,6 +304,11 @@ def _assign(target: Any, path: list[str], value: Any, key: str) -> None:
         else:
             for element in target:
                 _assign(element, path, value, key)
+        return
+    if isinstance(target, dict) and path[0].isdigit() and len(path) > 1:  # one source, where a list of them may stand
+        if int(path[0]) > 0:
+            raise UserError(f"The override {key!r} names element {path[0]} of what is one alone.")
+        _assign(target, path[1:], value, key)
         return
     if not isinstance(target, dict):
         raise UserError(f"The override {key!r} goes through {target!r}, which has no keys.")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -46,6 +47,30 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
         if required and name not in arguments:
             raise UserError(f"The key {f'{where}.{name}' if where else name!r} is missing; it has no default.")
     return cls(**arguments)
+
+
+def check_numbers(
+    spec: object, where: str = "", *, above_zero: str = "", from_zero: str = "", fractions: str = ""
+) -> None:
+    """Check fields of a dataclass, each argument their names apart by spaces; None passes, NaN and infinity never do.
+
+    Args:
+        where: what is put before a name in messages, such as `lora.`.
+        above_zero, from_zero: numbers that must be greater than 0, or 0 at the least.
+        fractions: numbers from 0 to 1.
+
+    Raises:
+        UserError: a number is out of its range.
+    """
+    for names, fits, says in (
+        (above_zero, lambda number: number > 0, "must be above 0"),
+        (from_zero, lambda number: number >= 0, "must be 0 or more"),
+        (fractions, lambda number: 0 <= number <= 1, "is a fraction: give a number from 0 to 1"),
+    ):
+        for name in names.split():
+            value = getattr(spec, name)
+            if value is not None and not (math.isfinite(value) and fits(value)):
+                raise UserError(f"{where}{name}={value} {says}.")
 
 
 def convert(value: Any, hint: Any, path: str) -> Any:

@@ -19,7 +19,7 @@ from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from trainers.arguments import check_environment, make_sampler, trained_window, training_arguments
 from trainers.build import build_model, build_processor
 from trainers.callbacks import EXIT_TERMINATED, EarlyStopping, Progress, StopOnTermination, wer_history
-from trainers.checkpoints import last_checkpoint, list_checkpoints, read_marker, remove_incomplete
+from trainers.checkpoints import last_checkpoint, list_checkpoints, read_marker, remove_incomplete, room_to_write
 from trainers.data.collator import SpeechCollator
 from trainers.data.prepare import DataReport, prepare
 from trainers.data.streaming import SpeechStream
@@ -37,7 +37,7 @@ _PATIENCE = timedelta(hours=3)  # of the other processes, while the main one rea
 # A changed value of these makes another model or another run of it: resuming would join two things that do not belong together.
 _FIXED_KEYS = (
     "audio_model", "audio_revision", "text_model", "text_revision", "prune_encoder_layers", "projector", "lora",
-    "pad_to_30s", "prompt", "dtype",
+    "pad_to_30s", "prompt", "dtype", "init_from",
 )  # fmt: skip
 # These change nothing that a run computes.
 _FREE_KEYS = (
@@ -92,6 +92,11 @@ class TrainingRun:
 
     def run(self, resume: bool) -> dict[str, Any]:
         """All stages, in order."""
+        with room_to_write(self.output_dir, guess=False):
+            return self.stages(resume)
+
+    def stages(self, resume: bool) -> dict[str, Any]:
+        """What `run` does, on a disk with room."""
         state = PartialState(cpu=self.recipe.device == "cpu", timeout=_PATIENCE)
         check_environment(self.recipe)
         with state.main_process_first():
@@ -139,15 +144,26 @@ class TrainingRun:
                 )
             unchanged = not changed
         if is_main:
+            if not unchanged and resume:  # the result of the shorter or other run that was here
+                (self.output_dir / "metrics.json").unlink(missing_ok=True)
             if not resume and (list_checkpoints(self.output_dir) or (self.output_dir / "metrics.json").is_file()):
                 raise UserError(
                     f"{self.output_dir} already holds a run. Go on with it (--resume), or choose another output_dir, "
                     "or delete the folder."
                 )
-            self.recipe.save(saved)
+            self.save_recipe(saved)
             for broken in remove_incomplete(self.output_dir):
                 logger.warning("Removed the unfinished checkpoint %s.", broken)
         return (last_checkpoint(self.output_dir) if resume else None), unchanged
+
+    def save_recipe(self, path: Path) -> None:
+        """Write the recipe; the first file of a run, so that a folder which cannot be written to shows here."""
+        try:
+            self.recipe.save(path)
+        except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            raise UserError(
+                f"output_dir={self.recipe.output_dir!r} is no folder that can be written to ({error.strerror}). Choose another."
+            ) from error
 
     # ------------------------------------------------------------------ data
 
@@ -201,6 +217,8 @@ class TrainingRun:
         if not isinstance(train_set, IterableDataset):
             self.model.config.window_seconds = trained_window(train_set)
         args = training_arguments(recipe, sampler, bool(self.datasets.get("validation")))
+        if args.bf16 and args.device.type == "cpu":
+            prefer_plain_attention(self.model)
         callbacks: list[Any] = [self.termination, Progress()]
         if recipe.early_stopping_patience is not None:
             callbacks.append(EarlyStopping(recipe.early_stopping_patience, recipe.early_stopping_min_delta))
@@ -289,6 +307,12 @@ class TrainingRun:
             write_json(self.output_dir / "metrics.json", metrics)
         trainer.accelerator.wait_for_everyone()
         return metrics
+
+
+def prefer_plain_attention(model: SlamAsrForConditionalGeneration) -> None:
+    """Products and a softmax in place of the fused attention, whose bfloat16 backward pass is slow on CPUs."""
+    if model.language_model.config._attn_implementation == "sdpa":
+        model.language_model.set_attn_implementation("eager")
 
 
 def main() -> int:

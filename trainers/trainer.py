@@ -151,6 +151,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
             NonFiniteLoss: it is NaN or infinite.
         """
         batch = {name: value for name, value in inputs.items() if name not in _NOT_FOR_FORWARD}
+        batch["return_logits"] = return_outputs
         result = super().compute_loss(model, batch, return_outputs, num_items_in_batch)
         loss = result[0] if isinstance(result, tuple) else result
         if model.training and not torch.isfinite(loss):
@@ -184,7 +185,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         inputs = self._prepare_inputs(inputs)
         forward = {name: value for name, value in inputs.items() if name not in _NOT_FOR_FORWARD}
         with torch.no_grad(), self.compute_loss_context_manager():
-            loss = model(**forward).loss.detach() if "labels" in forward else None
+            loss = model(**forward, return_logits=False).loss.detach() if "labels" in forward else None
             if prediction_loss_only:
                 return loss, None, None
             # Sharded processes gather each layer together, so all go on until the last one has ended.

@@ -1,24 +1,30 @@
 """The study: planned by content, each run done once, interrupted and failed runs handled, everything reported."""
 
+import errno
 import json
 import multiprocessing
 import os
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
+from trainers.checkpoints import last_checkpoint
 from trainers.cli import run_command
-from trainers.errors import UserError
+from trainers.errors import DiskFullError, UserError
+from trainers.feature_cache.store import lock_file
 from trainers.study.execute import work
+from trainers.study.jobs import run_jobs
 from trainers.study.plan import in_shard, parse_shard, plan_runs
 from trainers.study.recipe import StudyRecipe, load_study
 from trainers.study.report import write_report
-from trainers.study.state import collect, read_failure, read_result, status_of
+from trainers.study.state import claim, collect, read_failure, read_result, status_of
 
 AXES = {"prune_encoder_layers": [0, 1], "lora": [False, True], "seed": [1]}
 
@@ -155,6 +161,54 @@ def test_failures_are_recorded_and_retried_on_demand(make_study: Any, tmp_path: 
     assert read_result(broken) is not None and read_failure(broken) is None
 
 
+def test_base_models_are_looked_at_before_any_run(
+    make_study: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for parts, says in (
+        ({"run": {"audio_model": str(tmp_path / "none")}}, "audio_model="),
+        ({"run": {"text_model": str(tmp_path / "none")}}, "text_model="),
+        ({"grid": {"prune_encoder_layers": [0, 9]}}, "prune_encoder_layers=9 is not possible"),
+        ({"grid": {"prune_encoder_layers": [0, 9], "healing": ["elastic"]}}, "prune_encoder_layers=9 is not possible"),
+    ):
+        assert run_command("study", [str(make_study(**parts)), "--quiet"]) == 2
+        assert says in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "study" / "runs").exists()
+
+
+def test_a_full_disk_fails_no_run(make_study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_study(grid={"prune_encoder_layers": [1], "lora": [False]})
+    with monkeypatch.context() as patch, pytest.raises(DiskFullError, match="Make room"):
+        patch.setattr("trainers.study.execute.perform", _out_of_space)
+        do(path)
+    _, runs, failed = do(path)
+    assert failed == 0 and [status_of(run) for run in runs] == ["finished"]
+
+
+def _out_of_space(*args: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_looking_at_a_run_does_not_take_it_away(make_study: Any) -> None:
+    run = plan_runs(load_study(make_study()))[0]
+    with claim(run):
+        pass
+    looking, done = threading.Event(), threading.Event()
+
+    def look() -> None:  # what `status_of` does, for longer than it does
+        with lock_file(run.folder / "run.lock", wait=False):
+            looking.set()
+            time.sleep(0.1)
+        done.set()
+
+    threading.Thread(target=look).start()
+    looking.wait(10)
+    with claim(run) as owned:
+        assert owned
+    done.wait(10)
+    with claim(run), claim(run) as again:
+        assert not again
+
+
 def _in_process(path: Path) -> None:
     do(path)
 
@@ -215,7 +269,30 @@ def test_jobs_share_a_study(make_study: Any, tmp_path: Path) -> None:
     assert len((tmp_path / "study" / "results.jsonl").read_text().splitlines()) == 4
 
 
-@pytest.mark.parametrize(("name", "count"), [("miniature_study", 12), ("real_speech_study", 56), ("paper_study", 90)])
+def _jobs(path: Path) -> None:
+    run_jobs(str(path), [], 1, None, False, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_jobs_end_with_the_one_that_started_them(make_study: Any, tmp_path: Path, number: int) -> None:
+    path = make_study(run={"max_steps": 100_000, "eval_steps": 100_000, "save_steps": 1})
+    first = multiprocessing.get_context("fork").Process(target=_jobs, args=(path,))
+    first.start()
+    deadline = time.monotonic() + 240
+    while not list(tmp_path.glob("study/runs/*/model/checkpoint-*/complete.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (started,) = [child for child in psutil.Process(first.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    os.kill(first.pid or 0, number)
+    first.join(120)
+    assert first.exitcode == (143 if number == signal.SIGTERM else -9)
+    started.wait(120)
+    runs = plan_runs(load_study(path))
+    assert [status_of(run) for run in runs] == ["waiting"] * 4
+    assert last_checkpoint(runs[0].folder / "model") is not None
+
+
+@pytest.mark.parametrize(("name", "count"), [("miniature_study", 12), ("real_speech_study", 71), ("paper_study", 90)])
 def test_studies_of_the_project(name: str, count: int) -> None:
     runs = plan_runs(load_study(name))
     assert len(runs) == count

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from datasets import Audio, Dataset, Features, Value
+from huggingface_hub.utils import httpx
 
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
@@ -200,6 +201,32 @@ def test_the_scan_is_used_again(corpus: Path, tmp_path: Path) -> None:
         prepare([spec(corpus)], "train", quiet=True)
 
 
+def test_mended_files_are_looked_at_again(corpus: Path, tmp_path: Path) -> None:
+    whole = (corpus / "train" / "train-00.wav").read_bytes()
+    damage(corpus, 2)
+    with pytest.raises(UserError, match="2 of 16 train recordings"):
+        prepare([spec(corpus)], "train", output_dir=tmp_path, quiet=True)
+    (corpus / "train" / "train-00.wav").write_bytes(whole)
+    dataset, report = prepare([spec(corpus)], "train", output_dir=tmp_path, max_bad_fraction=0.1, quiet=True)
+    assert len(dataset) == 15 and report.dropped == {"damaged": 1}
+    assert [row["id"] for row in read_jsonl(tmp_path / "bad_files.jsonl")] == ["train-01.wav"]
+
+
+@pytest.mark.parametrize("content", ["{", "[1]\n", '{"id": "x", "length": 3}\n', "\x00"])
+def test_a_foreign_scan_is_made_anew(corpus: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "scan-train.jsonl").write_text(content, encoding="utf-8")
+    assert len(prepare([spec(corpus)], "train", output_dir=tmp_path, quiet=True)[0]) == 16
+    assert len(read_jsonl(tmp_path / "scan-train.jsonl")) == 16
+
+
+def test_a_scan_of_headers_is_no_scan_of_sound(corpus: Path, tmp_path: Path) -> None:
+    samples = np.full(RATE, np.nan, dtype=np.float32)
+    soundfile.write(corpus / "train" / "train-03.wav", samples, RATE, subtype="FLOAT")
+    prepare([spec(corpus, verify="header")], "train", output_dir=tmp_path, quiet=True)
+    with pytest.raises(UserError, match="NaN"):
+        prepare([spec(corpus)], "train", output_dir=tmp_path, quiet=True)
+
+
 def test_headers_are_enough_when_asked(corpus: Path) -> None:
     measured, _ = prepare([spec(corpus)], "train", quiet=True)
     stated, _ = prepare([spec(corpus, verify="header")], "train", quiet=True)
@@ -262,6 +289,25 @@ def test_the_hub_error_is_one_for_people(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"'nobody/nothing'.*cannot be read"):
         load_source(spec("nobody/nothing", format="hub"))
+
+
+def test_no_network_is_an_error_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*args: Any, **kwargs: Any) -> None:
+        raise httpx.ConnectError("[Errno -2] Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_tree", unreachable)
+    with pytest.raises(UserError, match=r"cannot be reached \(\[Errno -2\] Name"):
+        load_source(spec("fsicoli/common_voice_22_0", format="common_voice", language="da"))
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", unreachable)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"'nobody/nothing'.*cannot be read"):
+        load_source(spec("nobody/nothing", format="hub"))
+
+
+def test_only_data_sets_of_the_hub_are_streamed(tiny_audio_dir: Path) -> None:
+    for place in (tiny_audio_dir, tiny_audio_dir / "train" / "manifest.jsonl"):
+        with pytest.raises(UserError, match="streaming is for data sets of the Hub"):
+            SpeechStream(spec(place, streaming=True), seed=1, max_bad_fraction=0.01)
 
 
 def test_published_name_shows_no_path(tmp_path: Path) -> None:

@@ -85,6 +85,18 @@ def test_the_papers_grid_is_complete() -> None:
         ("train.streaming=true", "streaming needs"),
         ("early_stopping_patience=3", "needs validation"),
         ("audio_model=null", "audio_model must be text"),
+        ("learning_rate=.nan", "learning_rate=nan must be above 0"),
+        ("weight_decay=-1", "weight_decay=-1.0 must be 0 or more"),
+        ("num_workers=-1", "num_workers=-1 must be 0 or more"),
+        ("decoding.num_beams=0", "decoding.num_beams=0 must be above 0"),
+        ("projector.hidden_size=0", "projector.hidden_size=0 must be above 0"),
+        ("lora.r=0", "lora.r=0 must be above 0"),
+        ("lora.dropout=3", "lora.dropout=3.0 is a fraction"),
+        ("augmentation.noise.probability=7", "noise.probability=7.0 is a fraction"),
+        ("augmentation.spec_augment.time_width=-4", "spec_augment.time_width=-4 must be 0 or more"),
+        ("normalizer=klingon", "There is no normalizer 'klingon'"),
+        ("push_to_hub=a/b/c", "push_to_hub: Repo id"),
+        ("train.3.split=dev", "names element 3 of what is one alone"),
     ],
 )
 def test_a_wrong_override_is_explained(tmp_path: Path, override: str, says: str) -> None:
@@ -128,6 +140,11 @@ def test_missing_recipe_names_the_nearest() -> None:
         load_recipe("minature")
 
 
+def test_a_study_is_sent_to_its_own_command() -> None:
+    with pytest.raises(UserError, match="it is a study: `slam-asr study miniature_study`"):
+        load_recipe("miniature_study")
+
+
 def test_missing_key_and_broken_yaml(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("text_model: b\ntrain: {dataset: c}\n", encoding="utf-8")
@@ -146,6 +163,10 @@ def test_overrides_reach_into_lists_and_make_mappings() -> None:
         "lora": {"r": 4},
     }
     assert values["lora"] is None
+    assert apply_overrides({"train": {"dataset": "a"}}, ["train.0.split=dev"])["train"] == {
+        "dataset": "a",
+        "split": "dev",
+    }
     with pytest.raises(UserError, match="element 7 of a list of 2"):
         apply_overrides(values, ["train.7.language=da"])
 

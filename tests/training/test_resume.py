@@ -1,5 +1,6 @@
 """Runs that are killed, told to stop, or left with half-written checkpoints go on to the same weights."""
 
+import errno
 import json
 import os
 import random
@@ -22,11 +23,12 @@ from trainers.checkpoints import (
     mark_complete,
     read_marker,
     remove_incomplete,
+    room_to_write,
     rotate,
     save_trainable,
     trainable_state,
 )
-from trainers.errors import UserError
+from trainers.errors import DiskFullError, UserError
 from trainers.recipe import from_dict
 from trainers.train import run_training
 
@@ -149,6 +151,41 @@ def test_more_steps_may_be_asked_of_a_finished_run(
     values = {**values_for(tiny_recipe_values, run), "max_steps": 17}
     assert run_training(from_dict(values), resume=True)["steps"] == 17
     assert "Resuming with another max_steps" in caplog.text
+
+
+def test_a_longer_run_that_was_killed_is_not_taken_for_finished(
+    tiny_recipe_values: dict[str, Any], uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
+    values = {**values_for(tiny_recipe_values, run), "max_steps": 17}
+
+    def killed(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("trainers.train.TrainingRun.load_data", killed)
+        run_training(from_dict(values), resume=True)
+    assert run_training(from_dict(values), resume=True)["steps"] == 17
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("No space left on device"),
+        Exception("No space left on device (os error 28)"),  # of the tokenizers
+    ],
+)
+def test_a_full_disk_is_named(error: Exception, tmp_path: Path) -> None:
+    with (
+        pytest.raises(DiskFullError, match=r"full .*No space left.*Make room"),
+        room_to_write(tmp_path / "run", guess=False),
+    ):
+        raise error
+    for other in (OSError(errno.EACCES, "Permission denied"), RuntimeError("shapes"), UserError("a mistake")):
+        with pytest.raises(type(other), match=str(other.args[-1])) as caught, room_to_write(tmp_path):
+            raise other
+        assert caught.value is other
 
 
 def make_checkpoints(folder: Path, steps: list[int]) -> None:

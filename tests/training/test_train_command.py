@@ -77,6 +77,13 @@ def test_mistakes_give_one_paragraph(
     assert "Traceback" not in error
 
 
+def test_an_output_dir_in_the_way(recipe_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        assert main(["train", recipe_file, f"output_dir={folder}"]) == 2
+        assert "is no folder that can be written to" in " ".join(capsys.readouterr().err.split())
+
+
 def test_an_unknown_tracker_and_schedule(recipe_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", recipe_file, "report_to=[nosuch]"]) == 2
     assert "report_to names 'nosuch'" in capsys.readouterr().err

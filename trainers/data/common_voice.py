@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from trainers.data.hub_errors import HUB_ERRORS, first_line
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
 
@@ -102,15 +103,14 @@ def _require(path: Path) -> Path:
 
 def _download(spec: DataSpec, language: str, split: str) -> tuple[Path, list[Path]]:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     folder = f"audio/{language}/{split}"
     try:
         tree = HfApi().list_repo_tree(spec.dataset, folder, repo_type="dataset", revision=spec.revision)
         names = sorted(item.path for item in tree if item.path.endswith(".tar"))
-    except (OSError, HfHubHTTPError) as error:
+    except HUB_ERRORS as error:
         raise UserError(
-            f"{spec.dataset!r} has no folder {folder}/ on the Hub, or cannot be reached ({str(error).splitlines()[0]}). "
+            f"{spec.dataset!r} has no folder {folder}/ on the Hub, or cannot be reached ({first_line(error)}). "
             "Check the language and split, your connection, and `hf auth login`; a local copy's folder works too."
         ) from error
     names.sort(key=lambda name: (len(name), name))  # shard 10 after shard 9
@@ -119,9 +119,8 @@ def _download(spec: DataSpec, language: str, split: str) -> tuple[Path, list[Pat
 
 def _fetch(spec: DataSpec, name: str) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return Path(hf_hub_download(spec.dataset, name, repo_type="dataset", revision=spec.revision))
-    except (OSError, HfHubHTTPError) as error:
-        raise UserError(f"{name} of {spec.dataset!r} cannot be downloaded: {str(error).splitlines()[0]}") from error
+    except HUB_ERRORS as error:
+        raise UserError(f"{name} of {spec.dataset!r} cannot be downloaded: {first_line(error)}") from error

@@ -105,20 +105,31 @@ def unique_ids(sources: Sequence[Dataset]) -> list[Dataset]:
 def _scan_all(
     specs: Sequence[DataSpec], sources: Sequence[Dataset], role: str, output_dir: Path | None, quiet: bool
 ) -> list[list[Scanned]]:
-    """What a scan found of every source, from the file of an earlier scan of the same rows where there is one."""
+    """What a scan found of every source, from the file of an earlier scan of the same rows where there is one.
+
+    What was damaged then is looked at again: it may have been mended.
+    """
     ids = [name for source in sources for name in source["id"]]
+    settings = [spec.verify for spec, source in zip(specs, sources, strict=True) for _ in range(len(source))]
     path = output_dir / f"scan-{role}.jsonl" if output_dir is not None else None
+    earlier = _earlier_scan(path) if path is not None else []
+    same = [(item.id, item.verify) for item in earlier] == list(zip(ids, settings, strict=True))
     flat: list[Scanned] = []
-    if path is not None and path.is_file():
-        flat = [Scanned(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    if [item.id for item in flat] != ids:
-        flat = []
-        for spec, source in zip(specs, sources, strict=True):
-            flat += scan(source, spec.verify, f"reading {role} audio", quiet)
-        if path is not None:
-            write_jsonl(path, [item.as_dict() for item in flat])
+    for spec, source in zip(specs, sources, strict=True):
+        known = earlier[len(flat) : len(flat) + len(source)] if same else None
+        flat += scan(source, spec.verify, f"reading {role} audio", quiet, known)
+    if path is not None and flat != earlier:
+        write_jsonl(path, [item.as_dict() for item in flat])
     starts = [sum(len(source) for source in sources[:index]) for index in range(len(sources) + 1)]
     return [flat[start:end] for start, end in itertools.pairwise(starts)]
+
+
+def _earlier_scan(path: Path) -> list[Scanned]:
+    """The content of a scan's file; nothing when there is none, or one that another program or version wrote."""
+    try:
+        return [Scanned(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
 def _check_damage(report: DataReport, max_bad_fraction: float, output_dir: Path | None) -> None:

@@ -2,9 +2,9 @@
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +17,45 @@ from trainers.data.rows import read_audio
 
 @dataclass(frozen=True)
 class Scanned:
-    """What was found of one recording: `duration` in seconds, or the `error` that reading it gave."""
+    """What was found of one recording: `duration` in seconds, or the `error` that reading it gave, and how it was read."""
 
     id: str
     duration: float
     error: str | None = None
+    verify: str = "decode"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def scan(
-    dataset: Dataset, verify: str = "decode", description: str = "reading audio", quiet: bool = False
+    dataset: Dataset,
+    verify: str = "decode",
+    description: str = "reading audio",
+    quiet: bool = False,
+    known: Sequence[Scanned] | None = None,
 ) -> list[Scanned]:
     """Every row's duration and state, in order. Decoding runs in threads; soundfile frees the interpreter meanwhile.
 
     Args:
         verify: `decode` reads each recording whole; `header` takes the duration that the source states, else the
             file's header, and decodes only what has neither (clips inside tar files and bytes).
+        known: an earlier scan of these rows; only what was damaged in it is read.
     """
+    found: list[Scanned | None] = list(known) if known is not None else [None] * len(dataset)
+    todo = [index for index, item in enumerate(found) if item is None or item.error is not None]
     look: Callable[[dict[str, Any]], Scanned] = _decode if verify == "decode" else _header
-    rows: Iterable[dict[str, Any]] = (dataset[index] for index in range(len(dataset)))
+    rows: Iterable[dict[str, Any]] = (dataset[index] for index in todo)
+    seen: list[Scanned] = []
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
         batches = _in_batches(rows, 64)
-        found: list[Scanned] = []
-        with tqdm(total=len(dataset), desc=description, unit="file", disable=quiet or None) as progress:
+        with tqdm(total=len(todo), desc=description, unit="file", disable=quiet or not todo or None) as progress:
             for batch in batches:
-                found.extend(pool.map(look, batch))
+                seen.extend(pool.map(look, batch))
                 progress.update(len(batch))
-    return found
+    for index, item in zip(todo, seen, strict=True):
+        found[index] = replace(item, verify=verify)
+    return [item for item in found if item is not None]
 
 
 def _in_batches(rows: Iterable[dict[str, Any]], size: int) -> Iterable[list[dict[str, Any]]]:

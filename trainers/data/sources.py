@@ -10,6 +10,7 @@ from typing import Any
 from datasets import Audio, Dataset, IterableDataset, load_dataset, load_from_disk
 
 from trainers.data.common_voice import is_common_voice, load_common_voice
+from trainers.data.hub_errors import HUB_ERRORS, first_line
 from trainers.data.rows import SPEAKER_COLUMNS, TEXT_COLUMNS, first_present, from_rows, pick_column, with_metadata
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
@@ -170,7 +171,15 @@ def load_hub(spec: DataSpec) -> Dataset:
 
 
 def stream_hub(spec: DataSpec) -> tuple[IterableDataset, str, str]:
-    """A streamed data set of the Hub with undecoded audio, and the names of its audio and text columns."""
+    """A streamed data set of the Hub with undecoded audio, and the names of its audio and text columns.
+
+    Raises:
+        UserError: the data set is no stream of the Hub, cannot be read, or has no such columns.
+    """
+    if (kind := detect_format(spec)) != "hub":
+        raise UserError(
+            f"streaming is for data sets of the Hub; {spec.dataset!r} ({kind}) is read without it: leave it out."
+        )
     dataset = _open_hub(spec, streaming=True)
     audio_column, text_column = hub_columns(spec, list(dataset.column_names or dataset.features or []))
     return dataset.cast_column(audio_column, Audio(decode=False)), audio_column, text_column
@@ -213,12 +222,15 @@ def _open_hub(spec: DataSpec, streaming: bool) -> Any:
         return load_dataset(
             spec.dataset, name=spec.config, split=spec.split, revision=spec.revision, streaming=streaming
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"The data set {spec.dataset!r} (config {spec.config!r}, split {spec.split!r}) cannot be read: {reason} "
-            "Check its id, config and split, your connection, and `hf auth login` for a gated one."
-        ) from error
+    except (*HUB_ERRORS, ValueError, RuntimeError) as error:
+        raise _unreadable(spec, error) from error
+
+
+def _unreadable(spec: DataSpec, error: Exception) -> UserError:
+    return UserError(
+        f"The data set {spec.dataset!r} (config {spec.config!r}, split {spec.split!r}) cannot be read: {first_line(error)} "
+        "Check its id, config and split, your connection, and `hf auth login` for a gated one."
+    )
 
 
 def _loose_files(spec: DataSpec) -> Path | None:
@@ -227,15 +239,17 @@ def _loose_files(spec: DataSpec) -> Path | None:
     `datasets` can build such a set only with torchcodec, which this project does without.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         files = HfApi().list_repo_files(spec.dataset, repo_type="dataset", revision=spec.revision)
-    except (OSError, HfHubHTTPError, ValueError):
+    except (*HUB_ERRORS, ValueError):
         return None  # load_dataset works from its cache, or reports what is wrong
     if not any(Path(name).name in METADATA_FILES for name in files):
         return None
-    return Path(snapshot_download(spec.dataset, repo_type="dataset", revision=spec.revision))
+    try:
+        return Path(snapshot_download(spec.dataset, repo_type="dataset", revision=spec.revision))
+    except HUB_ERRORS as error:
+        raise _unreadable(spec, error) from error
 
 
 def _read_metadata(path: Path) -> list[dict[str, Any]]:

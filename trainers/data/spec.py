@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from trainers.errors import UserError
+from trainers.schema import check_numbers
 
 DataFormat = Literal["auto", "hub", "audiofolder", "jsonl", "common_voice", "embedded"]
 
@@ -79,6 +80,14 @@ class SpecAugment:
     frequency_masks: int = 2
     frequency_width: int = 15
 
+    def __post_init__(self) -> None:
+        check_numbers(
+            self,
+            "spec_augment.",
+            from_zero="time_masks time_width frequency_masks frequency_width",
+            fractions="max_time_fraction",
+        )
+
 
 @dataclass
 class NoiseAugment:
@@ -89,6 +98,7 @@ class NoiseAugment:
     folder: str | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(self, "noise.", fractions="probability")
         if len(self.snr_db) != 2 or self.snr_db[0] > self.snr_db[1]:
             raise UserError(f"snr_db={self.snr_db} must be two numbers, the lower first, in decibels.")
 
@@ -99,6 +109,9 @@ class SilenceAugment:
 
     probability: float = 0.5
     max_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "silence.", from_zero="max_seconds", fractions="probability")
 
 
 @dataclass

@@ -40,9 +40,8 @@ class SpeechStream(torch.utils.data.IterableDataset[dict[str, Any]]):
         share = state.process_index * (worker.num_workers if worker else 1) + (worker.id if worker else 0)
         epoch = 0
         while True:
-            shuffled = self.stream.shuffle(seed=self.seed + epoch, buffer_size=self.spec.shuffle_buffer)
             kept = 0
-            for index, raw in enumerate(shuffled):
+            for index, raw in enumerate(self._shuffled(epoch)):
                 if index % shares == share:
                     row = self._checked(stream_row(self.spec, raw, index, self.audio_column, self.text_column))
                     if row is not None:
@@ -51,6 +50,14 @@ class SpeechStream(torch.utils.data.IterableDataset[dict[str, Any]]):
             if not kept:
                 raise UserError(f"No utterance is left of the stream {self.spec.dataset!r}. {self.report.describe()}.")
             epoch += 1
+
+    def _shuffled(self, epoch: int) -> Iterator[dict[str, Any]]:
+        try:
+            yield from self.stream.shuffle(seed=self.seed + epoch, buffer_size=self.spec.shuffle_buffer)
+        except ImportError as error:  # loose sound files, which `datasets` takes torchcodec for
+            raise UserError(
+                f"The data set {self.spec.dataset!r} cannot be streamed ({error}). Set streaming: false to download it whole."
+            ) from error
 
     def _checked(self, row: dict[str, Any]) -> dict[str, Any] | None:
         """The row with `transcript` and `seconds`, or None when it is left out."""

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from modeling_slam_asr.processing_slam_asr import SlamAsrProcessor, pad_features
 from trainers.data.rows import read_audio
-from trainers.errors import UserError
+from trainers.errors import DiskFullError, UserError, is_disk_full
 from trainers.feature_cache.depths import Depth, check_depths, states_at
 from trainers.feature_cache.keys import FORMAT, audio_fingerprints, cache_key, encoder_fingerprint, mel_settings
 from trainers.feature_cache.store import META, FeatureCache, Shard, lock_file, shards_of
@@ -111,7 +111,7 @@ def build_cache(
         folder.mkdir(parents=True, exist_ok=True)
         meta = _agree_on(folder, meta)
     except OSError as error:
-        raise UserError(
+        raise (DiskFullError if is_disk_full(error) else UserError)(
             f"The feature cache cannot be made in {str(directory)!r}: {error.strerror or error}. "
             "Name a directory that can be written to, on a disk with space."
         ) from error
@@ -287,7 +287,7 @@ def _check_space(directory: str | Path, total: int, todo: int, max_gigabytes: fl
         )
     free = shutil.disk_usage(directory).free
     if todo > free:
-        raise UserError(
+        raise DiskFullError(
             f"The feature cache needs {todo / GIGABYTE:.3g} GB more in {str(directory)!r}, and only {free / GIGABYTE:.3g} GB "
             "are free. Free some space, choose another cache directory, or take fewer depths or hours."
         )

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from trainers.errors import UserError
+from trainers.errors import DiskFullError, UserError, is_disk_full
 from trainers.feature_cache.depths import Depth, depth_name
 from trainers.files import write_bytes, write_json
 
@@ -50,7 +51,7 @@ class Shard:
             lengths = [len(part) for part in first]
             write_json(self.record, {"bytes": len(content), "crc32": zlib.crc32(content), "frames": lengths})
         except OSError as error:
-            raise UserError(
+            raise (DiskFullError if is_disk_full(error) else UserError)(
                 f"The feature cache cannot be written to {str(self.folder)!r}: {error.strerror or error}. What is "
                 "finished stays and is used again: free some space, or choose another cache directory, and start again."
             ) from error
@@ -179,15 +180,24 @@ def shards_of(folder: Path, meta: Mapping[str, Any]) -> list[Shard]:
 
 
 @contextmanager
-def lock_file(path: Path, wait: bool) -> Iterator[bool]:
-    """An exclusive lock on `path` between processes; yields False if another one has it and `wait` is False."""
+def lock_file(path: Path, wait: bool, patience: float = 0.0) -> Iterator[bool]:
+    """An exclusive lock on `path` between processes; yields False if another one has it and `wait` is False.
+
+    Args:
+        patience: seconds that are tried for without `wait`. Who only looks whether a lock is free holds it for a moment.
+    """
+    deadline = time.monotonic() + patience
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    yield False
+                    return
+                time.sleep(0.02)
         yield True
     finally:
         os.close(descriptor)

@@ -116,7 +116,7 @@ def _depth(rows: Sequence[Row], pruned: int, paired: PairedInterval | None) -> C
     named = "two" if pruned == 2 else str(pruned)
     return Claim(
         "depth",
-        f"Dropping {named} encoder layers costs 2-4 % relative WER.",
+        f"Dropping {named} encoder layer{'' if pruned == 1 else 's'} costs 2-4 % relative WER.",
         _found(effect, effects, f"no pair of runs with 0 and {pruned} layers dropped, projector only"),
         verdict_in_range(effect, 0.02, 0.04),
         effects,

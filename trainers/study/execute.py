@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from trainers.checkpoints import list_checkpoints, remove, room_to_write
 from trainers.depth import profile_encoder
-from trainers.errors import UserError
+from trainers.errors import DiskFullError, UserError
 from trainers.evaluate import evaluate, load_pipeline
 from trainers.provenance import hardware
 from trainers.recipe import Recipe
@@ -49,6 +50,8 @@ def work(
         report: called after each run.
     Returns:
         The number of runs that failed here.
+    Raises:
+        DiskFullError: there is no room to go on; the run that met it is not counted as failed.
     """
     data = StudyData(study, all_runs, quiet)
     failed = 0
@@ -68,7 +71,10 @@ def work(
                 print(f"\n== {run.name}", flush=True)
             started = time.monotonic()
             try:
-                rows = perform(study, run, data)
+                with room_to_write(study.folder, guess=False):
+                    rows = perform(study, run, data)
+            except DiskFullError:  # no fault of the run: it and all others wait for room
+                raise
             except Exception as error:  # whatever it is, it is recorded and must not take the other runs with it
                 write_failure(run, error)
                 failed += 1
@@ -238,8 +244,6 @@ def score(
 
 def _remove_checkpoints(folder: Path) -> None:
     """Delete what only an unfinished run needs."""
-    from trainers.checkpoints import list_checkpoints, remove
-
     for path in list_checkpoints(folder):
         remove(path)
     shutil.rmtree(folder / "best", ignore_errors=True)

@@ -140,6 +140,8 @@ def run_key(study: StudyRecipe, point: Mapping[str, Any], recipe: Recipe, depths
     values = {name: value for name, value in recipe.to_dict().items() if name not in FREE_KEYS}
     for name in ("audio_model", "text_model"):  # by content, so that a folder may move
         values[name] = folder_mark(base_model(values[name])) or values[name]
+    if values["init_from"] is not None:
+        values["init_from"] = folder_mark(values["init_from"]) or values["init_from"]
     for role in DATA_ROLES:
         values[role] = [{**spec, "dataset": folder_mark(spec["dataset"]) or spec["dataset"]} for spec in values[role]]
     content: dict[str, Any] = {

@@ -20,6 +20,8 @@ COSTS = {
     "eval_rtf": ("real-time factor (seconds of computing a second of speech)", 1.0),
     "memory_gib": ("memory, GiB (of the GPU at its peak, or of the weights)", 1.0),
 }
+_HEALED = {True: "healed", "encoder": "encoder healed", "lora": "encoder healed by LoRA"}
+_LEGEND_WIDTH = 2.0  # inches
 
 
 def plot_wer_by_depth(rows: Iterable[Row], path: str | Path) -> Path:
@@ -29,7 +31,7 @@ def plot_wer_by_depth(rows: Iterable[Row], path: str | Path) -> Path:
     """
     rows = [row for row in rows if row.get("wer") is not None]
     panels = _panels(rows)
-    figure = Figure(figsize=(max(4.5, 4.0 * len(panels)), 3.8), layout="constrained")
+    figure = Figure(figsize=(4.0 * len(panels) + _LEGEND_WIDTH, 3.8), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     systems = list(dict.fromkeys(system_name(row) for row in rows))
     for axis, (title, own) in zip(axes, panels.items(), strict=True):
@@ -37,11 +39,10 @@ def plot_wer_by_depth(rows: Iterable[Row], path: str | Path) -> Path:
             _draw_depths(axis, [row for row in own if system_name(row) == system], system, place, len(systems))
         axis.set_title(title)
         axis.set_xlabel("encoder layers")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_xticks(sorted({row["encoder_layers"] for row in own}))
         axis.set_ylim(bottom=0)
     axes[0].set_ylabel("word error rate")
-    if rows:
-        axes[0].legend()
+    _legend(figure, axes)
     return save(figure, path)
 
 
@@ -53,7 +54,7 @@ def plot_pareto(rows: Iterable[Row], cost: str, path: str | Path) -> Path:
     label, scale = COSTS[cost]
     rows = [row for row in rows if row.get("wer") is not None and row.get(cost) is not None]
     panels = _panels(rows)
-    figure = Figure(figsize=(max(4.5, 4.0 * len(panels)), 3.8), layout="constrained")
+    figure = Figure(figsize=(4.0 * len(panels) + _LEGEND_WIDTH, 3.8), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     systems = list(dict.fromkeys(system_name(row) for row in rows))
     for axis, (title, own) in zip(axes, panels.items(), strict=True):
@@ -79,8 +80,7 @@ def plot_pareto(rows: Iterable[Row], cost: str, path: str | Path) -> Path:
         axis.set_title(title)
         axis.set_xlabel(label)
     axes[0].set_ylabel("word error rate")
-    if rows:
-        axes[0].legend(title="number: encoder layers")
+    _legend(figure, axes, "number: encoder layers")
     return save(figure, path)
 
 
@@ -114,7 +114,7 @@ def system_name(row: Row) -> str:
     """What kind of system a row is of, apart from its depth: `projector`, `LoRA`, `evenly spaced, healed, LoRA`, ..."""
     parts = [] if row.get("selection", "last") == "last" else [str(row["selection"]).replace("_", " ")]
     if row.get("healing"):
-        parts.append("healed" if row["healing"] is True else str(row["healing"]).replace("_", " "))
+        parts.append(_HEALED.get(row["healing"], str(row["healing"])))
     return ", ".join([*parts, "LoRA" if row.get("lora") else "projector"])
 
 
@@ -150,10 +150,20 @@ def _panels(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return panels or {"no results": []}
 
 
+def _legend(figure: Figure, axes: Iterable[Axes], title: str | None = None) -> None:
+    """One legend beside the panels, of what any of them shows; within one it would hide points."""
+    found = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if found:
+        figure.legend(
+            found.values(), found.keys(), loc="outside right upper", title=title, fontsize=8, title_fontsize=8
+        )
+
+
 def _draw_depths(axis: Axes, rows: Sequence[Row], system: str, place: int, systems: int) -> None:
     if not rows:
         return
-    shift = 0.12 * (place - (systems - 1) / 2)  # so that intervals of different systems do not hide one another
+    # So that intervals of different systems do not hide one another, and stay nearer to their own depth than to the next.
+    shift = min(0.12, 0.6 / systems) * (place - (systems - 1) / 2)
     depths = sorted({row["encoder_layers"] for row in rows})
     means = [_mean([row["wer"] for row in rows if row["encoder_layers"] == depth]) for depth in depths]
     axis.plot([depth + shift for depth in depths], means, "-", color=f"C{place}", label=system)

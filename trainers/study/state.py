@@ -58,7 +58,7 @@ def write_failure(run: PlannedRun, error: BaseException) -> None:
 def claim(run: PlannedRun) -> Iterator[bool]:
     """Whether this process has the run to itself; the claim ends with the process, however that ends."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    with lock_file(run.folder / "run.lock", wait=False) as owned:
+    with lock_file(run.folder / "run.lock", wait=False, patience=0.5) as owned:  # `status_of` may be looking
         if owned:
             write_json(run.folder / "started.json", {"key": run.key, "at": time.time()})
         yield owned
