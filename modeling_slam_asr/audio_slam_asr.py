@@ -37,7 +37,7 @@ def load_audio(source: Any, sampling_rate: int = 16_000, source_rate: int | None
     Read one recording.
 
     Args:
-        source: a file's path; an `http(s)` address; a file's bytes; samples as an array, tensor or list of numbers
+        source: a file's path; an `http(s)` address; a file's bytes, or the open file; samples as an array, tensor or list of numbers
             (`(samples,)`, `(samples, channels)` or `(channels, samples)`; whole numbers are PCM of their width); a mapping
             with `array` (or `raw`) and `sampling_rate`, or with `bytes` or `path`, or with any of these under `audio`, as rows
             of `datasets` have; or a torchcodec `AudioDecoder`.
@@ -49,12 +49,18 @@ def load_audio(source: Any, sampling_rate: int = 16_000, source_rate: int | None
         ValueError: when there is no such file, or it cannot be decoded, is empty, or has NaN or infinite samples.
     """
     name = describe(source)
-    source, source_rate = _unwrap(source, name, source_rate)
+    return _load(*_unwrap(source, name, source_rate), sampling_rate, name)
+
+
+def _load(source: Any, source_rate: int | None, sampling_rate: int, name: str) -> np.ndarray:
+    """What [`load_audio`] does, once mappings, decoders and open files are unwrapped."""
     if isinstance(source, torch.Tensor):
         source = source.detach().cpu()
         source = (source.float() if source.is_floating_point() else source).numpy()
     if isinstance(source, list | tuple):
         source = _array(source, name)
+    if isinstance(source, bytearray | memoryview):
+        source = bytes(source)
     if isinstance(source, np.ndarray):
         samples, rate = source, sampling_rate if source_rate is None else source_rate
     elif isinstance(source, str | os.PathLike | bytes):
@@ -82,15 +88,15 @@ def read_blocks(source: Any, sampling_rate: int = 16_000) -> tuple[Iterator[np.n
         ValueError: as [`load_audio`]; for what is found late in a long file, while the blocks are read.
     """
     name = describe(source)
-    file, _ = _unwrap(source, name, None)
-    if soundfile is not None and isinstance(file, str | os.PathLike) and not is_address(file) and Path(file).is_file():
+    file, rate = _unwrap(source, name, None)
+    if soundfile is not None and isinstance(file, str | os.PathLike) and not is_address(file) and os.path.isfile(file):
         try:
             info = soundfile.info(os.fspath(file))
         except (soundfile.LibsndfileError, RuntimeError):
-            info = None  # load_audio says what is wrong
+            info = None  # `_load` says what is wrong
         if info is not None and info.duration > 2 * BLOCK_SECONDS and (soxr or info.samplerate == sampling_rate):
             return _file_blocks(os.fspath(file), sampling_rate, name), float(info.duration)
-    samples = load_audio(source, sampling_rate)
+    samples = _load(file, rate, sampling_rate, name)
     return iter([samples]), len(samples) / sampling_rate
 
 
@@ -117,12 +123,14 @@ def describe(source: Any) -> str:
 
 
 def _unwrap(source: Any, name: str, rate: int | None) -> tuple[Any, int | None]:
-    """What a mapping or decoder holds, and its rate if it says one."""
+    """What a mapping, decoder or open file holds, and its rate if it says one."""
     if isinstance(source, Mapping) and source.get("audio") is not None:
         return _unwrap(source["audio"], name, rate)
     if hasattr(source, "get_all_samples"):
         decoded = source.get_all_samples()
         return decoded.data, decoded.sample_rate
+    if hasattr(source, "read"):
+        return source.read(), rate
     if not isinstance(source, Mapping):
         return source, rate
     samples = source.get("array", source.get("raw"))
@@ -194,7 +202,8 @@ def _download(address: str, name: str) -> bytes:
                         f"{name} is not here after {DOWNLOAD_SECONDS:.0f} s. Download it and give its path."
                     )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ValueError(f"{name} cannot be fetched: {str(error) or type(error).__name__}.") from error
+        reason = str(error).rstrip(".") or type(error).__name__
+        raise ValueError(f"{name} cannot be fetched: {reason}.") from error
     return b"".join(parts)
 
 
@@ -204,15 +213,14 @@ def _decode(source: str | os.PathLike[str] | bytes, name: str) -> tuple[np.ndarr
     elif is_address(source):
         data = _download(str(source), name)
     else:
-        path = Path(source)
-        if path.is_dir():
-            raise ValueError(f"{name} is a folder. Name the sound files in it.")
         try:
-            data = path.read_bytes()
+            data = Path(source).read_bytes()
         except FileNotFoundError:
             raise ValueError(f"{name} does not exist. Check the path.") from None
-        except OSError as error:
-            raise ValueError(f"{name} cannot be read: {error.strerror}.") from error
+        except IsADirectoryError:
+            raise ValueError(f"{name} is a folder. Name the sound files in it.") from None
+        except (OSError, ValueError) as error:  # a ValueError for a name that no file can have
+            raise ValueError(f"{name} cannot be read: {getattr(error, 'strerror', error)}.") from error
     if not data:
         raise ValueError(f"{name} is empty: the file has 0 bytes.")
     if soundfile is None:
@@ -274,7 +282,7 @@ def _to_mono(samples: np.ndarray, name: str) -> np.ndarray:
 
 
 def _resample(samples: np.ndarray, rate: Any, wanted: int, name: str) -> np.ndarray:
-    if not isinstance(rate, int | float | np.number) or not 0 < rate < 1e7:
+    if not isinstance(rate, int | float | np.number) or not 1000 <= rate < 1e7:  # a 16 is meant in kHz
         raise ValueError(f"{name} has the sampling rate {rate!r}, which is not possible. Give it in Hz, as 16000.")
     if rate == wanted:
         return np.ascontiguousarray(samples)

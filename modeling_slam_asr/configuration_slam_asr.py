@@ -109,20 +109,37 @@ class SlamAsrConfig(PreTrainedConfig):
                 f"audio_config has model_type {self.audio_config.model_type!r}; SLAM-ASR reads Whisper encoders only "
                 "(openai/whisper-*, distil-whisper and fine-tuned copies of them)."
             )
-        _check_choice("projector_type", self.projector_type, PROJECTOR_TYPES)
-        _check_choice("checkpoint_form", self.checkpoint_form, CHECKPOINT_FORMS)
-        if self.projector_downsample_rate < 1:
-            raise ValueError(f"projector_downsample_rate must be 1 or more, got {self.projector_downsample_rate}.")
-        if self.window_seconds is not None and not 1 <= self.window_seconds <= 30:
-            raise ValueError(
-                f"window_seconds must lie between 1 and 30, the encoder's limit, or be None; got {self.window_seconds}."
-            )
-        kept = self.kept_encoder_layers  # checks prune_encoder_layers
+        self.check_fields()
+        kept = self.kept_encoder_layers
         if recorded is not None and list(recorded) != kept:
             raise ValueError(
                 f"The configuration contradicts itself: prune_encoder_layers={self.prune_encoder_layers} keeps the blocks "
                 f"{kept} of {self.audio_config.encoder_layers}, but kept_encoder_layers says {list(recorded)}."
             )
+
+    def check_fields(self) -> None:
+        """
+        Raises:
+            ValueError: for a field with a value that is not possible.
+        """
+        _check_choice("projector_type", self.projector_type, PROJECTOR_TYPES)
+        _check_choice("checkpoint_form", self.checkpoint_form, CHECKPOINT_FORMS)
+        for name in (
+            "projector_downsample_rate",
+            "projector_hidden_size",
+            "projector_num_queries",
+            "projector_num_layers",
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of 1 or more, got {value!r}.")
+        if not isinstance(self.max_tokens_per_second, int | float) or not self.max_tokens_per_second > 0:
+            raise ValueError(f"max_tokens_per_second must be a number above 0, got {self.max_tokens_per_second!r}.")
+        if self.window_seconds is not None and not 1 <= self.window_seconds <= 30:
+            raise ValueError(
+                f"window_seconds must lie between 1 and 30, the encoder's limit, or be None; got {self.window_seconds}."
+            )
+        kept_layers(self.prune_encoder_layers, self.audio_config.encoder_layers)
 
     @property
     def kept_encoder_layers(self) -> list[int]:

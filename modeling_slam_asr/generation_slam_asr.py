@@ -1,6 +1,7 @@
 """When a transcript ends: limits from the audio's own length, and the end of runaway repetition."""
 
-from collections.abc import Collection, Sequence
+import copy
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,19 +91,42 @@ def read_transcript(
 
 def token_limits(seconds: torch.Tensor, tokens_per_second: float) -> torch.Tensor:
     """The most new tokens of utterances of `seconds` `(batch,)`: int64 `(batch,)`."""
-    return (seconds * tokens_per_second).ceil().long() + SPARE_TOKENS
+    # Seconds are sums of tenths: without rounding, 4.2 s and 42 times 0.1 s could have different limits.
+    return (seconds.double() * tokens_per_second).round(decimals=3).ceil().long() + SPARE_TOKENS
+
+
+def requested_generation(
+    own: GenerationConfig, given: GenerationConfig | None, options: Mapping[str, Any]
+) -> tuple[GenerationConfig, dict[str, Any]]:
+    """
+    The generation configuration of one call, and those of `options` that are no part of one.
+
+    As in transformers, what `given` leaves open is as in `own`, the model's, and `options` go before both.
+    """
+    config = copy.deepcopy(own if given is None else given)
+    if given is not None:
+        config.update(**own.to_dict(), defaults_only=True, allow_custom_entries=True)
+    return config, config.update(**options)
+
+
+def new_token_limits(config: GenerationConfig, seconds: torch.Tensor, tokens_per_second: float) -> torch.Tensor:
+    """
+    The most new tokens of utterances of `seconds` `(batch,)` of audio, from each one's own length: int64 `(batch,)`.
+
+    A `max_new_tokens` in `config` replaces them. A `max_length` there, which counts new tokens, as only they are returned,
+    holds where it is less.
+    """
+    if config.max_new_tokens is not None:
+        return torch.full_like(seconds, config.max_new_tokens, dtype=torch.long)
+    limits = token_limits(seconds, tokens_per_second)
+    return limits if config.max_length is None else limits.clamp(max=config.max_length)
 
 
 def transcript_limit(config: GenerationConfig, seconds: torch.Tensor, tokens_per_second: float) -> TranscriptLimit:
-    """
-    The limit for utterances of `seconds` `(batch,)` of audio, from each one's own length.
-
-    A `max_new_tokens` in `config` replaces it; otherwise `config.max_new_tokens` is set to the greatest of them.
-    """
-    if config.max_new_tokens is not None:
-        return TranscriptLimit(torch.full_like(seconds, config.max_new_tokens, dtype=torch.long))
-    limits = token_limits(seconds, tokens_per_second)
-    config.max_new_tokens = int(limits.max())
+    """[`new_token_limits`] as a stopping criterion; `config.max_new_tokens` is set to the greatest of them."""
+    limits = new_token_limits(config, seconds, tokens_per_second)
+    if config.max_new_tokens is None:
+        config.max_new_tokens, config.max_length = int(limits.max()), None
     return TranscriptLimit(limits)
 
 

@@ -1,6 +1,5 @@
 """SLAM-ASR: a frozen Whisper encoder, a trained projector and a frozen LLM, with LoRA if wanted."""
 
-import copy
 import inspect
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +10,13 @@ from transformers import AutoModelForCausalLM, GenerationConfig, StoppingCriteri
 from transformers.generation import GenerationMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import ModelOutput
+from transformers.utils import can_return_tuple
 
 from .adapters_slam_asr import add_lora, is_adapter_tensor, is_lora_layer, lora_parameters
 from .configuration_slam_asr import SlamAsrConfig, kept_layers
 from .encoder_slam_asr import SlamAsrEncoder
-from .generation_slam_asr import transcript_limit
+from .generation_slam_asr import requested_generation, transcript_limit
+from .loss_slam_asr import cross_entropy
 from .pretrained_slam_asr import SlamAsrPreTrainedModel
 from .projector_slam_asr import build_projector
 
@@ -144,7 +145,9 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
     ) -> nn.Embedding:
+        before = self.language_model.get_input_embeddings().weight.shape[0]
         embeddings = self.language_model.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        self.resized_vocabulary |= embeddings.weight.shape[0] != before
         self.config.text_config.get_text_config().vocab_size = embeddings.weight.shape[0]
         return embeddings
 
@@ -202,11 +205,12 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
         if not torch.equal(wanted, given):
             raise ValueError(
                 f"input_ids has {wanted.tolist()} audio placeholders a row, but the audio gives {given.tolist()} embeddings. "
-                "Processor and model must have the same projector settings."
+                "Processor and model must have the same projector settings, and a padded batch its input_features_mask."
             )
         audio = audio.to(embeddings)[mask.to(embeddings.device)]
         return embeddings.masked_scatter(placeholders[..., None], audio)
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
@@ -220,6 +224,7 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
         position_ids: torch.Tensor | None = None,
         past_key_values: Any = None,
         num_items_in_batch: int | torch.Tensor | None = None,
+        return_logits: bool = True,
         **kwargs: Any,
     ) -> SlamAsrOutput:
         """
@@ -228,11 +233,16 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
             labels: `(batch, length)`, -100 where there is no loss. Logits are computed for labelled positions only.
             num_items_in_batch: divide the summed loss by this many label tokens (gradient accumulation); their own number
                 when None.
+            return_logits: False where only the loss is wanted: under Accelerate, logits that are returned are copied.
             kwargs: passed to the LLM. The audio arguments are those of [`get_audio_features`].
         """
         if inputs_embeds is None:
             if input_ids is None:
-                raise ValueError("forward needs input_ids; `processor.apply_transcription_request(audio)` makes them.")
+                raise ValueError(
+                    "forward needs input_ids; `processor.apply_transcription_request(audio)` makes them. If this is "
+                    "transformers' own ASR pipeline around a loaded model: without `import modeling_slam_asr` only a folder "
+                    "or Hub name gets the right one, `pipeline(task, model=NAME, trust_remote_code=True)`."
+                )
             inputs_embeds = self.embed_inputs(
                 input_ids, input_features, input_features_mask, encoder_hidden_states, encoder_attention_mask
             )
@@ -256,15 +266,11 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
             if logits.shape[1] != len(positions):
                 logits = logits[:, positions]
             targets = targets[:, positions].to(logits.device)
-            loss = nn.functional.cross_entropy(
-                logits.float().flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=-100
-            )
-            loss = loss / (
-                num_items_in_batch if num_items_in_batch is not None else (targets != -100).sum().clamp(min=1)
-            )
+            count = num_items_in_batch if num_items_in_batch is not None else (targets != -100).sum().clamp(min=1)
+            loss = cross_entropy(logits.flatten(0, 1), targets.flatten(), count)
         return SlamAsrOutput(
             loss=loss,
-            logits=logits,
+            logits=logits if return_logits else None,
             past_key_values=outputs.get("past_key_values"),
             hidden_states=outputs.get("hidden_states"),
             attentions=outputs.get("attentions"),
@@ -285,8 +291,9 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
         """
         Transcribe: new tokens only, `(batch * num_return_sequences, new_tokens)`.
 
-        Each utterance is encoded once, whatever the number of beams. Unless a length is asked for, an utterance may bring
-        `config.max_tokens_per_second` tokens for each of its own seconds; a transcript that repeats itself is ended.
+        Each utterance is encoded once, whatever the number of beams. Without `max_new_tokens`, an utterance may bring
+        `config.max_tokens_per_second` tokens for each of its own seconds, and no more than a `max_length`, which counts new
+        tokens here; a transcript that repeats itself is ended.
 
         Args:
             generation_config, kwargs: as of `GenerationMixin.generate`; the audio arguments are those of [`forward`].
@@ -302,8 +309,12 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
             input_ids, input_features, input_features_mask, encoder_hidden_states, encoder_attention_mask
         )
         embeddings, attention_mask = _pad_left(embeddings, attention_mask.to(embeddings.device))
-        config = copy.deepcopy(generation_config if generation_config is not None else self.generation_config)
-        rest = config.update(**kwargs)
+        config, rest = requested_generation(self.generation_config, generation_config, kwargs)
+        if rest.get("assistant_model") is not None:
+            raise ValueError(
+                "assistant_model is not possible: an assistant is given tokens alone and cannot hear the audio. "
+                "`prompt_lookup_num_tokens` needs none."
+            )
         prompt_columns = rest.pop("prompt_columns", getattr(config, "prompt_columns", False))
         seconds = (input_ids == self.config.audio_token_id).sum(-1) * self._seconds_per_audio_token(
             input_features_mask, encoder_attention_mask

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -13,7 +13,7 @@ from transformers import AutomaticSpeechRecognitionPipeline
 from transformers.utils import logging
 
 from .audio_slam_asr import describe, read_blocks
-from .generation_slam_asr import Transcript, read_transcript, token_limits
+from .generation_slam_asr import Transcript, new_token_limits, read_transcript, requested_generation
 from .processing_slam_asr import SlamAsrProcessor, pad_features, pad_rows
 from .results_slam_asr import TIMESTAMPS, Piece, assemble
 from .scoring_slam_asr import SecondLook, look_again
@@ -24,6 +24,8 @@ from .windows_slam_asr import Window, cut_windows
 WINDOW_SECONDS = 25.0
 OVERLAP_SECONDS = 4.0
 LONG_SECONDS = 60.0  # from here on a progress bar is worth its line
+# What can be iterated and is yet one input; so is an open file, whose lines are no recordings.
+_NO_STREAM = (str, bytes, bytearray, memoryview, os.PathLike, Mapping, np.ndarray, torch.Tensor, Dataset)
 _AUDIO_KEYS = {"array", "raw", "sampling_rate", "path", "bytes", "audio"}
 
 
@@ -43,19 +45,22 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
             log-probability too.
         window_seconds (or `chunk_length_s`): longest window. None: the length that the model was trained for
             (`config.window_seconds`, else 25 s); recordings up to a quarter longer, at most 30 s, are not cut then.
-        overlap_seconds (or `stride_length_s`): what two windows share where there is no pause to cut at.
+        overlap_seconds (or `stride_length_s`; of a pair the greater): what two windows share where there is no pause to cut at.
         silence_db: windows that stay below it are not transcribed; -90 dB of full scale is digital silence.
         drop_no_speech: leave windows of steady noise untranscribed too, in place of a `no_speech` mark.
         vad: `"silero"` or `"webrtc"`: transcribe only from the first to the last speech that it finds in a window.
         trim_loops: of a transcript that ran into a loop keep the first copy; it is marked `loop` in either case.
         on_error: `"raise"`, or `"return"`: a recording that cannot be read gives `{"text": "", "error": ...}`.
         progress: a progress bar on stderr for each long recording. None: when stderr is a terminal.
-        generate_kwargs: for `generate`; other keyword arguments go there too.
+        generate_kwargs: for `generate`; other keyword arguments go there too. As for Whisper, a `language` may stand among
+            them, and `task="transcribe"`.
     """
 
     model: Any
     processor: Any
     feature_extractor: Any
+    # None as elsewhere in transformers: it is loaded where there is one. It holds prompts and template.
+    _load_processor = None  # type: ignore[assignment]
 
     def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
         self._detectors: dict[str, VoiceDetector] = {}
@@ -72,9 +77,7 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
             if len(inputs) == 0:
                 return []
             inputs = np.asarray(inputs) if isinstance(inputs[0], int | float | np.number) else list(inputs)
-        elif isinstance(inputs, Iterable) and not isinstance(
-            inputs, str | bytes | os.PathLike | Mapping | np.ndarray | torch.Tensor | Dataset
-        ):
+        elif isinstance(inputs, Iterable) and not isinstance(inputs, _NO_STREAM) and not hasattr(inputs, "read"):
             inputs = (item for item in inputs)  # what transformers takes for a stream
         return super().__call__(inputs, **kwargs)
 
@@ -83,8 +86,9 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
         return_timestamps: bool | str | None = None,
         return_confidence: bool | str | None = None,
         chunk_length_s: float | None = None,
-        stride_length_s: float | None = None,
+        stride_length_s: float | Sequence[float] | None = None,
         ignore_warning: bool | None = None,
+        return_language: bool | None = None,
         trim_loops: bool | None = None,
         generate_kwargs: dict[str, Any] | None = None,
         **other: Any,
@@ -92,10 +96,19 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
         names = ("language", "prompt", "context", "window_seconds", "overlap_seconds", "silence_db", "drop_no_speech",
                  "vad", "on_error", "progress")  # fmt: skip
         first = {name: other.pop(name) for name in names if name in other}
+        options = {**(generate_kwargs or {}), **other}
+        if "language" in options:
+            first.setdefault("language", options.pop("language"))
+        task = options.pop("task", None)
+        if task not in (None, "transcribe"):
+            raise ValueError(f"task={task!r} is not possible: the model writes down what was said. Leave it out.")
+        if return_language:
+            raise ValueError("return_language=True is not possible: the model does not tell which language it heard.")
         if chunk_length_s:
             first.setdefault("window_seconds", chunk_length_s)
         if stride_length_s is not None:
-            first.setdefault("overlap_seconds", stride_length_s)
+            both = stride_length_s if isinstance(stride_length_s, list | tuple) else [stride_length_s]
+            first.setdefault("overlap_seconds", max(both))
         longest = self.feature_extractor.n_samples / self.feature_extractor.sampling_rate
         _window_sizes(first.get("window_seconds"), first.get("overlap_seconds"), longest)
         check_vad(first.get("vad"))
@@ -118,8 +131,7 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
         forward = {
             **asked,
             **({} if trim_loops is None else {"trim_loops": trim_loops}),
-            **(generate_kwargs or {}),
-            **other,
+            **options,
         }
         return first, forward, asked
 
@@ -234,14 +246,12 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
         generated = self.model.generate(**request, **audio, **{**options, "prompt_columns": False})
         tokens = generated if isinstance(generated, torch.Tensor) else generated.sequences
         tokens = tokens[:: len(tokens) // len(windows)].tolist()  # the first of several sequences
-        seconds = mask.sum(-1) / 100
-        limits = token_limits(seconds, self.model.config.max_tokens_per_second).tolist()
-        config = options.get("generation_config") or self.model.generation_config
-        given = options.get("max_new_tokens") or config.max_new_tokens
-        ends = options.get("eos_token_id", config.eos_token_id)
-        ends = set(ends) if isinstance(ends, list | tuple) else {ends}
+        settings = {name: value for name, value in options.items() if name != "generation_config"}
+        config, _ = requested_generation(self.model.generation_config, options.get("generation_config"), settings)
+        limits = new_token_limits(config, mask.sum(-1) / 100, self.model.config.max_tokens_per_second).tolist()
+        ends = set(config.eos_token_id) if isinstance(config.eos_token_id, list | tuple) else {config.eos_token_id}
         transcripts = [
-            read_transcript(row, ends, config.pad_token_id, given or limit, trim_loops)
+            read_transcript(row, ends, config.pad_token_id, limit, trim_loops)
             for row, limit in zip(tokens, limits, strict=True)
         ]
         if not look:
@@ -287,6 +297,9 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
         forward_params: dict[str, Any],
         postprocess_params: dict[str, Any],
     ) -> "_Answers":
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be 1 or more, got {batch_size}.")
+
         def answers() -> Iterator[dict[str, Any]]:
             held: list[dict[str, Any]] = []
             for batch in _batches(_Windows(inputs, self.preprocess, preprocess_params), batch_size, num_workers):

@@ -226,6 +226,7 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
             config = SlamAsrConfig.from_pretrained(config or path, **hub)
         for name, value in fields.items():
             setattr(config, name, value)
+        config.check_fields()
         known = [*SlamAsrConfig.field_names(), *_PART_OPTIONS, *HUB_ARGUMENTS]
         for name in kwargs.keys() - set(known):
             if difflib.get_close_matches(name, known, n=1, cutoff=0.85):
@@ -275,8 +276,9 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
             tensors = read_pruned(files, stored.kept_encoder_layers, config.kept_encoder_layers, apart=converts)
             rest = {name: value for name, value in kwargs.items() if name not in hub}
             model, info = load(None, *args, config=config, state_dict=tensors, **rest)
-            model.generation_config = _stored_generation_config(path, hub) or model.generation_config
             model.name_or_path = os.fspath(path)
+        # transformers passes over one that cannot be read.
+        model.generation_config = _stored_generation_config(path, hub) or model.generation_config
         refuse_problems(os.fspath(path), info["missing_keys"], info["unexpected_keys"], _shapes(info))
         for name, parameter in model.named_parameters():
             refuse_non_finite(os.fspath(path), name, parameter)
@@ -292,7 +294,14 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
                 known = [*SlamAsrConfig.field_names(), *_PART_OPTIONS, *HUB_ARGUMENTS]
                 raise ValueError(unknown_key("option of from_pretrained", name, known))
         base_hub = {name: value for name, value in hub.items() if name not in ("revision", "subfolder")}
+        tokens = config.text_config.get_text_config().vocab_size
         model = cls._assemble(config, base_hub, **{name: kwargs[name] for name in _PART_OPTIONS if name in kwargs})
+        if model.config.text_config.get_text_config().vocab_size != tokens:
+            raise ValueError(
+                f"The checkpoint of {os.fspath(path)} does not fit: it was made with an LLM of {tokens} tokens, and "
+                f"{config.text_model_id} has {model.config.text_config.get_text_config().vocab_size}. The adapter form holds no "
+                "embeddings: a model whose vocabulary was changed has to be saved in the standalone form."
+            )
         load_projector(model.projector, path, hub)
         for part, settings in (("language_model", config.lora), ("audio_encoder", config.encoder_lora)):
             if settings is not None:

@@ -295,7 +295,7 @@ def pad_rows(rows: Sequence[Sequence[int]], value: int, side: str) -> torch.Tens
 
 def _is_batch(audio: Any) -> bool:
     """True for a list of recordings; a list of numbers is one recording."""
-    return isinstance(audio, list | tuple) and not (audio and isinstance(audio[0], int | float))
+    return isinstance(audio, list | tuple) and not (audio and isinstance(audio[0], int | float | np.number))
 
 
 def _spread(name: str, value: Any, size: int) -> list[Any]:

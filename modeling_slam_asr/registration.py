@@ -21,9 +21,12 @@ from .processing_slam_asr import SlamAsrProcessor
 class AsrPipeline(AutomaticSpeechRecognitionPipeline):
     """What `pipeline("automatic-speech-recognition")` makes: ours for SLAM-ASR models, transformers' own for all others."""
 
+    _load_processor = SlamAsrPipeline._load_processor  # type: ignore[assignment]
+
     def __new__(cls, model: Any, *args: Any, **kwargs: Any) -> Pipeline:  # type: ignore[misc]
         if model.config.model_type == SlamAsrConfig.model_type:
             return SlamAsrPipeline(model, *args, **kwargs)
+        kwargs.pop("processor", None)  # transformers' own takes none
         return AutomaticSpeechRecognitionPipeline(model, *args, **kwargs)
 
 

@@ -17,6 +17,7 @@ class SavingMixin(LoraMixin):
 
     config: SlamAsrConfig
     state_dict: Any  # of `nn.Module`
+    resized_vocabulary: bool = False  # the LLM's embeddings are no longer those of its repository
 
     def save_pretrained(
         self,
@@ -79,6 +80,11 @@ class SavingMixin(LoraMixin):
         if checkpoint_form == "adapter" and not (self.config.audio_model_id and self.config.text_model_id):
             raise ValueError(
                 "The adapter form needs audio_model_id and text_model_id in the configuration. Save the standalone form."
+            )
+        if checkpoint_form == "adapter" and self.resized_vocabulary:
+            raise ValueError(
+                "The adapter form holds no embeddings, and resize_token_embeddings changed those of the LLM. Save the "
+                "standalone form."
             )
         if checkpoint_form == "standalone" and self.has_quantized_llm():
             raise ValueError(

@@ -59,7 +59,11 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
         if args.debug:
             raise
         message = " ".join(str(error).split()) or type(error).__name__
-        print(textwrap.fill(f"slam-asr {command}: error: {message}", 100, break_long_words=False), file=sys.stderr)
+        # Paths, options and package names are copied from messages: they stay in one piece.
+        text = textwrap.fill(
+            f"slam-asr {command}: error: {message}", 100, break_long_words=False, break_on_hyphens=False
+        )
+        print(text, file=sys.stderr)
         return 2
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import pipeline
+from transformers import AutoConfig
 
-from modeling_slam_asr import SlamAsrPipeline
+from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrPipeline, SlamAsrProcessor
 from trainers.decoding import transcribe_dataset
 from trainers.errors import UserError
 from trainers.evaluation import evaluate_rows
@@ -31,23 +31,42 @@ def load_pipeline(
         UserError: when there is no SLAM-ASR model of that name, or no such device.
     """
     name = os.fspath(model)
-    if device is not None and device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {device}: this machine's torch has no GPU. Use --device cpu.")
+    if device is not None:
+        _check_device(device)
     local = Path(name).is_dir()
     if not local and (Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1):
         raise UserError(f"The model {name!r} does not exist. Give a folder with a config.json, or a Hub name.")
     if local and not (Path(name) / "config.json").is_file():
         raise UserError(f"The folder {name!r} has no config.json, so it is no model. `slam-asr train` makes one.")
-    pipe = pipeline(
-        "automatic-speech-recognition",
-        model=name,
-        revision=revision,
-        dtype=dtype or "auto",
+    # Part by part: `pipeline(model=NAME)` would wrap what is wrong with a checkpoint in tracebacks.
+    config = AutoConfig.from_pretrained(name, revision=revision)
+    if not isinstance(config, SlamAsrConfig):
+        raise UserError(f"{name!r} is a {config.model_type} model, not a SLAM-ASR model.")
+    network = SlamAsrForConditionalGeneration.from_pretrained(name, revision=revision, dtype=dtype or "auto")
+    try:
+        processor = SlamAsrProcessor.from_pretrained(name, revision=revision or "main")
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"The processor of {name!r} (processor_config.json, tokenizer.json, tokenizer_config.json) cannot be read: "
+            f"{error} Write it there with `processor.save_pretrained({name!r})`."
+        ) from error
+    return SlamAsrPipeline(
+        network,
+        tokenizer=processor.tokenizer,
+        feature_extractor=processor.feature_extractor,
+        processor=processor,
         device=device if device is not None else ("cuda" if torch.cuda.is_available() else "cpu"),
     )
-    if not isinstance(pipe, SlamAsrPipeline):
-        raise UserError(f"{name!r} is a {pipe.model.config.model_type} model, not a SLAM-ASR model.")
-    return pipe
+
+
+def _check_device(device: str) -> None:
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {device}: this machine's torch has no GPU. Use --device cpu.")
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"--device {device}: torch cannot compute there ({reason}). Use --device cpu.") from error
 
 
 def evaluate(

@@ -6,7 +6,6 @@ state dict alone; SLAM-LLM writes one flat dictionary with `encoder_projector.*`
 models, the pruning, or LoRA's alpha: they are arguments here. The file is read without running any code in it.
 """
 
-import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,10 +48,12 @@ def read_reference(path: Path) -> ReferenceCheckpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"The checkpoint {path} does not exist. Check the path.") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder. Name the checkpoint file in it.") from None
+    except Exception as error:  # unpickling what is no checkpoint raises anything
         raise UserError(
-            f"{path} cannot be read as a checkpoint of tensors: {str(error).splitlines()[0]} A file that holds other Python "
-            "objects is refused, since loading it would run its code."
+            f"{path} cannot be read as a checkpoint of tensors: it is damaged, or no file that torch wrote, or it holds other "
+            "Python objects. A file with these is refused, since loading it would run its code."
         ) from error
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors.")

@@ -14,6 +14,7 @@ from modeling_slam_asr.generation_slam_asr import (
     TranscriptLimit,
     read_transcript,
     repeats_itself,
+    requested_generation,
     token_limits,
     transcript_limit,
 )
@@ -76,6 +77,33 @@ def test_a_length_that_is_asked_for_counts(tiny_model: Any, request_of: Callable
     assert config.max_new_tokens == 5
 
 
+def test_a_max_length_counts_new_tokens(tiny_model: Any, request_of: Callable[..., Any]) -> None:
+    inputs = request_of([talk(1.0), talk(3.0)])
+    assert tiny_model.generate(**inputs, max_length=4, suppress_tokens=[EOS]).shape == (2, 4)
+    long = tiny_model.generate(**inputs, max_length=1_000, suppress_tokens=[EOS])
+    assert torch.equal(long, tiny_model.generate(**inputs, suppress_tokens=[EOS]))
+
+
+def test_what_a_generation_configuration_leaves_open_is_the_models(
+    make_tiny_model: Callable[..., Any], request_of: Callable[..., Any]
+) -> None:
+    """The model's end tokens can be more than the LLM's: its tokenizer's is one too."""
+    model = make_tiny_model().eval()
+    model.generation_config.eos_token_id = [EOS, 60]
+    options = {"prefix_allowed_tokens_fn": lambda row, tokens: [50 if len(tokens) < 3 else 60]}
+    given = GenerationConfig(num_beams=2)
+    tokens = model.generate(**request_of(talk(1.0)), generation_config=given, **options)
+    assert tokens.tolist() == [[50, 50, 50, 60]]
+    assert given.eos_token_id is None
+    config, rest = requested_generation(model.generation_config, given, {"num_beams": 3, "streamer": None})
+    assert (config.num_beams, config.eos_token_id, rest) == (3, [EOS, 60], {"streamer": None})
+
+
+def test_an_assistant_is_refused(tiny_model: Any, request_of: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match="assistant_model is not possible"):
+        tiny_model.generate(**request_of(talk(0.5)), assistant_model=tiny_model.language_model)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_runaway_is_ended(tiny_model: Any, request_of: Callable[..., Any], mode: str) -> None:
     def round_and_round(row: int, tokens: torch.Tensor) -> list[int]:
@@ -95,6 +123,8 @@ def test_limits() -> None:
     rows = torch.arange(4 * 35).view(4, 35)  # two beams each
     assert limit(rows, None).tolist() == [True, True, False, False]
     assert TranscriptLimit(torch.tensor([5]))(torch.arange(4)[None], None).tolist() == [False]
+    tenths = torch.arange(1, 301)  # the pipeline counts mel frames, the model audio tokens
+    assert torch.equal(token_limits(tenths * (5 / 50), 25.0), token_limits(tenths * 10 / 100, 25.0))
 
 
 @pytest.mark.parametrize(

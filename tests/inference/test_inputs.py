@@ -63,6 +63,8 @@ class Decoder:
         {"audio": {"array": TALK, "sampling_rate": RATE, "path": "x.wav"}, "text": "en"},
         {"audio": Decoder()},
         Decoder(),
+        bytearray(encoded(TALK)),
+        memoryview(encoded(TALK)),
         encoded(TALK),
         encoded(TALK, form="FLAC"),
         encoded(np.stack([TALK, TALK], axis=1), subtype="FLOAT"),
@@ -73,6 +75,34 @@ def test_sources(source: Any) -> None:
     assert samples.dtype == np.float32
     assert samples.shape == TALK.shape
     assert np.abs(samples - TALK).max() < 0.02
+
+
+def test_open_files(pipe: Any) -> None:
+    plain = pipe(encoded(TALK), max_new_tokens=4)
+    assert pipe(io.BytesIO(encoded(TALK)), max_new_tokens=4) == plain
+    assert pipe([io.BytesIO(encoded(TALK)), encoded(TALK)], batch_size=2, max_new_tokens=4) == [plain, plain]
+    assert pipe(bytearray(encoded(TALK)), max_new_tokens=4) == plain
+    assert pipe(memoryview(encoded(TALK)), max_new_tokens=4) == plain
+
+
+def test_a_decoder_is_asked_once() -> None:
+    class Counting(Decoder):
+        calls = 0
+
+        def get_all_samples(self) -> Decoded:
+            self.calls += 1
+            return super().get_all_samples()
+
+    decoder = Counting()
+    blocks, seconds = read_blocks({"audio": decoder})
+    assert len(np.concatenate(list(blocks))) == len(TALK) == round(seconds * RATE)
+    assert decoder.calls == 1
+
+
+def test_a_list_of_numpy_numbers_is_one_recording(tiny_processor: Any) -> None:
+    """`list(array)` holds numpy's numbers, which need not be Python's."""
+    inputs = tiny_processor.apply_transcription_request(list(TALK))
+    assert torch.equal(inputs["input_features"], tiny_processor.apply_transcription_request(TALK)["input_features"])
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000])
@@ -99,6 +129,8 @@ def test_lossy_files(form: str, tmp_path: Path) -> None:
     ("source", "message"),
     [
         ("no/such.wav", "'no/such.wav' does not exist"),
+        ("a\0.wav", "cannot be read: embedded null byte"),
+        ("x" * 5_000, "cannot be read: File name too long"),
         (b"", "is empty: the file has 0 bytes"),
         (
             b"this is a text file\n" * 50,
@@ -117,6 +149,7 @@ def test_lossy_files(form: str, tmp_path: Path) -> None:
         ({"array": TALK}, "no 'sampling_rate'"),
         ({"sampling_rate": RATE}, "has none of the keys"),
         ({"array": TALK, "sampling_rate": 0}, "sampling rate 0,"),
+        ({"array": TALK, "sampling_rate": 16}, "sampling rate 16, which is not possible. Give it in Hz"),
         ({"array": TALK, "sampling_rate": "16k"}, "sampling rate '16k'"),
         (np.zeros((2, 3, 4)), "has 3 dimensions"),
         (np.array(["a"]), "holds values of type"),
@@ -127,7 +160,7 @@ def test_lossy_files(form: str, tmp_path: Path) -> None:
         (None, "is no audio"),
         (7, "is no audio"),
     ],
-    ids=range(22),  # encoded sound carries the time of its making, and test names must not change
+    ids=range(25),  # encoded sound carries the time of its making, and test names must not change
 )
 def test_what_is_no_sound(source: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:

@@ -11,10 +11,12 @@ import pytest
 import soundfile
 import torch
 from torch.utils.data import Dataset
+from transformers import GenerationConfig, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-from modeling_slam_asr import speech_gate_slam_asr
+from modeling_slam_asr import SlamAsrProcessor, speech_gate_slam_asr
 from tests.inference.conftest import talk
+from trainers.evaluate import load_pipeline
 
 RATE = 16_000
 SHORT = {"max_new_tokens": 8}
@@ -202,11 +204,44 @@ def test_voice_detectors(pipe: Any, vad: str) -> None:
         ({"on_error": "ignore"}, "on_error='ignore' is unknown"),
         ({"overlap_seconds": 20}, "overlap_seconds must lie between"),
         ({"no_such_option": 1}, "no_such_option"),
+        ({"batch_size": 0}, "batch_size must be 1 or more, got 0"),
+        ({"return_language": True}, "return_language=True is not possible"),
+        ({"generate_kwargs": {"task": "translate"}}, "task='translate' is not possible"),
     ],
 )
 def test_options_that_are_wrong(pipe: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         pipe(talk(0.5), **options)
+
+
+def test_what_users_of_whisper_pass(make_pipe: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The language may stand in `generate_kwargs`, a stride be a pair."""
+    pipe = make_pipe()
+    monkeypatch.setattr(pipe.processor, "language_prompt", "Write down the {language} speech.\n")
+    plain = pipe(talk(1.0), **SHORT)
+    danish = pipe(talk(1.0), language="da", **SHORT)
+    assert danish != plain
+    whispers = {"language": "da", "task": "transcribe", **SHORT}
+    assert pipe(talk(1.0), generate_kwargs=whispers, return_language=False) == danish
+    long = talk(12.0)
+    assert pipe(long, chunk_length_s=5, stride_length_s=(1, 0.5), **SHORT) == pipe(
+        long, window_seconds=5, overlap_seconds=1, **SHORT
+    )
+
+
+def test_the_saved_processor_is_used(
+    make_tiny_model: Callable[..., Any], tiny_whisper_encoder_dir: Path, tiny_llama_dir: Path, tmp_path: Path
+) -> None:
+    """It holds what the configuration does not: the prompts for a language and for context."""
+    prompts = {"language_prompt": "Write down the {language} speech.\n", "context_prompt": "Names: {context}\n"}
+    make_tiny_model().save_pretrained(tmp_path)
+    processor = SlamAsrProcessor.from_base_models(str(tiny_whisper_encoder_dir), str(tiny_llama_dir), **prompts)
+    processor.save_pretrained(tmp_path)
+    for pipe in (pipeline("automatic-speech-recognition", model=str(tmp_path)), load_pipeline(tmp_path, device="cpu")):
+        assert {name: getattr(pipe.processor, name) for name in prompts} == prompts
+        inputs = processor.apply_transcription_request(talk(1.0), language="da", context="fem")
+        expected = processor.batch_decode(pipe.model.generate(**inputs, **SHORT), skip_special_tokens=True)[0]
+        assert pipe(talk(1.0), language="da", context="fem", **SHORT)["text"] == expected
 
 
 def test_a_bad_recording_among_good_ones(pipe: Any, recordings: list[np.ndarray], expected: list[Any]) -> None:
@@ -249,6 +284,15 @@ def test_a_transcript_that_ends_by_itself_is_not_marked(make_pipe: Callable[...,
         assert answer["text"] == pipe.tokenizer.decode([60] * 3)
         assert len(answer["tokens"]) == 4  # with the end token
         assert "truncated" not in answer
+
+
+def test_a_generation_configuration_of_the_call(make_pipe: Callable[..., Any]) -> None:
+    """It may leave the end token to the model: the transcript has then ended all the same."""
+    pipe = make_pipe(generate_kwargs={"prefix_allowed_tokens_fn": lambda row, tokens: [60 if len(tokens) < 3 else 2]})
+    plain = pipe([talk(1.0), talk(0.5)], return_confidence="tokens")
+    given = GenerationConfig(num_beams=1)
+    assert pipe([talk(1.0), talk(0.5)], generation_config=given, return_confidence="tokens") == plain
+    assert "truncated" not in plain[0]
 
 
 def test_several_sequences_give_the_first(pipe: Any, recordings: list[np.ndarray]) -> None:

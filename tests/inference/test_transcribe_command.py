@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -117,12 +118,52 @@ def test_files_of_every_format(model_dir: Path, sounds: Path, tmp_path: Path, ca
         (["--batch-size", "0"], "--batch-size 0: it must be 1 or more"),
         (["--window-seconds", "90"], "window_seconds must lie between 1 and 30"),
         (["--device", "cuda:99"], "cuda:99"),
+        (["--device", "gramophone"], "--device gramophone: torch cannot compute there"),
+        (["--device", "meta"], "--device meta: torch cannot compute there"),
+        (["--output-dir", __file__], "is a file; name a folder"),
     ],
 )
 def test_mistakes(model_dir: Path, sounds: Path, capsys: Any, arguments: list[str], message: str) -> None:
     assert main(["transcribe", str(model_dir), str(sounds / "one.wav"), *arguments]) == 2
     error = " ".join(capsys.readouterr().err.split())
     assert message in error
+    assert "Traceback" not in error
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:2_000])
+
+
+def spoil(path: Path) -> None:
+    path.write_text("{oops")
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "message"),
+    [
+        (cut, "model.safetensors", "model.safetensors' is damaged or cut off"),
+        (spoil, "config.json", "config.json' is not a valid JSON file"),
+        (spoil, "generation_config.json", "generation_config.json' is not a valid JSON file"),
+        (Path.unlink, "tokenizer.json", "The processor of"),
+        (spoil, "tokenizer.json", "The processor of"),
+        (Path.unlink, "processor_config.json", "The processor of"),
+    ],
+)
+def test_a_damaged_model_is_told_in_a_paragraph(
+    model_dir: Path,
+    sounds: Path,
+    tmp_path: Path,
+    capsys: Any,
+    change: Callable[[Path], Any],
+    name: str,
+    message: str,
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(model_dir, broken)
+    change(broken / name)
+    assert main(["transcribe", str(broken), str(sounds / "one.wav"), *FAST]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert message in error and str(broken) in error
     assert "Traceback" not in error
 
 

@@ -31,6 +31,9 @@ def test_forward_signature_and_output(tiny_model: Any, batch: Any) -> None:
     assert output.loss.ndim == 0 and output[0] is output.loss
     assert isinstance(tiny_model.config.to_json_string(), str)
     assert tiny_model.main_input_name == "input_features" and tiny_model.can_generate()
+    as_tuple = tiny_model(**batch, return_dict=False)
+    assert isinstance(as_tuple, tuple) and torch.equal(as_tuple[0], output.loss)
+    assert torch.equal(as_tuple[1], output.logits)
     states = tiny_model(**batch, output_hidden_states=True).hidden_states
     assert len(states) == tiny_model.config.text_config.num_hidden_layers + 1
 
@@ -205,6 +208,21 @@ def test_embeddings(make_tiny_model: Callable[..., Any], batch: Any, tmp_path: P
     assert loaded.config.vocab_size == size + 7
     assert torch.equal(forward(loaded, batch), forward(model, batch))
     assert model.resize_token_embeddings(None, pad_to_multiple_of=64).weight.shape[0] % 64 == 0
+
+
+def test_the_adapter_form_does_not_lose_resized_embeddings(make_tiny_model: Callable[..., Any], tmp_path: Path) -> None:
+    model = make_tiny_model()
+    size = model.config.vocab_size
+    model.resize_token_embeddings(size)
+    model.save_pretrained(tmp_path / "same", checkpoint_form="adapter")
+    model.resize_token_embeddings(size + 7)
+    with pytest.raises(ValueError, match="holds no embeddings, and resize_token_embeddings changed"):
+        model.save_pretrained(tmp_path / "changed", checkpoint_form="adapter")
+    model.save_pretrained(tmp_path / "whole")
+    loaded = Model.from_pretrained(tmp_path / "whole")  # knows nothing of the change
+    loaded.save_pretrained(tmp_path / "late", checkpoint_form="adapter")
+    with pytest.raises(ValueError, match=f"made with an LLM of {size + 7} tokens, and .* has {size}"):
+        Model.from_pretrained(tmp_path / "late")
 
 
 def test_copies(make_tiny_model: Callable[..., Any], batch: Any) -> None:

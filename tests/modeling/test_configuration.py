@@ -105,6 +105,13 @@ def test_wrong_values() -> None:
         config(checkpoint_form="merged")
     with pytest.raises(ValueError, match="1 or more"):
         config(projector_downsample_rate=0)
+    for name in ("projector_downsample_rate", "projector_hidden_size", "projector_num_queries", "projector_num_layers"):
+        for value in (0, -3, 2.5, "64", True):
+            with pytest.raises(ValueError, match=f"{name} must be a whole number of 1 or more, got {value!r}"):
+                config(**{name: value})
+    for value in (0, -1, "25", float("nan")):
+        with pytest.raises(ValueError, match=f"max_tokens_per_second must be a number above 0, got {value!r}"):
+            config(max_tokens_per_second=value)
     with pytest.raises(ValueError, match="Whisper encoders only"):
         SlamAsrConfig(audio_config={"model_type": "wav2vec2"})
     with pytest.raises(ValueError, match="contradicts itself"):

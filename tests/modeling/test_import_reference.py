@@ -120,6 +120,9 @@ def test_refusals(
     assert "does not exist" in error(None)
     assert "is refused" in error({"projector": Malicious()})
     assert "cannot be read" in error(b"not a checkpoint")
+    for junk in (b"junk", b"RIFF\x24\x7d\0\0WAVEfmt ", b"\x80\x02X\xff\xff\xff\xff", b"PK\x03\x04 cut off"):
+        message = error(junk)
+        assert "cannot be read" in message and "weights_only" not in message
     assert "cannot be read" in error(pickle.dumps({"projector": {}})[:5])
     assert "holds no projector" in error({"step": 1, "projector": {}})
     assert "'optimizer'" in error({"optimizer": {}, "encoder_projector.linear1.weight": torch.ones(2, 2)})

@@ -60,7 +60,15 @@ def run(args: argparse.Namespace) -> int:
     from trainers.data.spec import DataSpec
     from trainers.errors import UserError
     from trainers.evaluate import evaluate, load_pipeline
+    from trainers.evaluation import get_normalizer
 
+    if args.normalizer is not None:
+        get_normalizer(args.normalizer)  # a misspelt name is told before hours of decoding
+    for name in ("batch_size", "num_beams", "max_new_tokens"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: it must be 1 or more.")
+    if args.resamples < 0:
+        raise UserError(f"--resamples {args.resamples}: it must be 0 or more.")
     leaderboard = args.protocol == LEADERBOARD
     if leaderboard and args.language not in (None, "en"):
         raise UserError(f"--protocol {LEADERBOARD} is for English, but --language is {args.language}.")

@@ -79,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
     for name in ("batch_size", "num_beams", "max_new_tokens"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: it must be 1 or more.")
+    if args.output_dir is not None and args.output_dir.exists() and not args.output_dir.is_dir():
+        raise UserError(f"--output-dir {args.output_dir} is a file; name a folder.")
     local = [file for file in args.files if not file.startswith(("http://", "https://"))]
     if len(local) == len(args.files) and not any(Path(file).exists() for file in local):
         raise UserError(f"No such file: {', '.join(local[:5])}. Check the path.")

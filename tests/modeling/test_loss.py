@@ -1,0 +1,41 @@
+"""The training loss."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from modeling_slam_asr import loss_slam_asr
+from modeling_slam_asr.loss_slam_asr import cross_entropy
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("chunk", [1, 64, 2**22])
+def test_loss_and_gradient_are_torchs_own(dtype: torch.dtype, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss_slam_asr, "_CHUNK", chunk)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(11, 30, generator=generator).to(dtype).requires_grad_()
+    targets = torch.randint(0, 30, (11,), generator=generator)
+    targets[::3] = -100
+    expected = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum") / 5
+    (wanted,) = torch.autograd.grad(3 * expected, logits)
+    loss = cross_entropy(logits, targets, torch.tensor(5))
+    (found,) = torch.autograd.grad(3 * loss, logits)
+    assert loss.dtype == torch.float32 and found.dtype == dtype
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(found, wanted, atol=1e-6 if dtype == torch.float32 else 2e-3, rtol=1e-2)
+    with torch.no_grad():
+        torch.testing.assert_close(cross_entropy(logits, targets, 5), expected)
+
+
+def test_without_labels_the_loss_is_zero() -> None:
+    logits = torch.randn(3, 7, requires_grad=True)
+    loss = cross_entropy(logits, torch.full((3,), -100), 1)
+    loss.backward()
+    assert loss.item() == 0 and logits.grad is not None and not logits.grad.any()
+
+
+def test_logits_are_left_out_on_request(tiny_model: Any, batch: Any) -> None:
+    whole, short = tiny_model(**batch), tiny_model(**batch, return_logits=False)
+    assert whole.logits is not None and short.logits is None
+    assert short.loss.item() == whole.loss.item()
