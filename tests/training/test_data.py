@@ -135,6 +135,29 @@ def test_a_split_column_in_the_metadata(corpus: Path) -> None:
         load_source(spec(corpus / "train", split="test"))
 
 
+def test_metadata_at_the_root_of_split_folders(corpus: Path) -> None:
+    rows = list(csv.DictReader((corpus / "train" / "metadata.csv").open(encoding="utf-8")))
+    for folder in corpus.iterdir():
+        (folder / "metadata.csv").unlink(missing_ok=True)
+    shutil.copytree(corpus / "train", corpus / "test", dirs_exist_ok=True)
+    splits = ["test" if index < 3 else "train" for index in range(len(rows))]
+    for column in (True, False):  # the split by column, and by folder alone
+        with (corpus / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [*rows[0], *(["split"] if column else [])])
+            writer.writeheader()
+            for row, split in zip(rows, splits, strict=True):
+                more = {"split": split} if column else {}
+                writer.writerow({**row, "file_name": f"{split}/{row['file_name']}", **more})
+        assert [len(load_source(spec(corpus, split=split))) for split in ("train", "test")] == [len(rows) - 3, 3]
+
+
+def test_a_folder_that_datasets_cannot_build_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "data.json").write_text('{"text": "x"}\n{"text": ', encoding="utf-8")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_source(spec(tmp_path / "set"))
+
+
 @pytest.mark.parametrize("name", ["manifest", "folder", "hub"])
 def test_a_missing_named_column_is_named_with_those_there(name: str, tiny_audio_dir: Path, hub_folder: Path) -> None:
     places = {"manifest": tiny_audio_dir / "train" / "manifest.jsonl", "folder": tiny_audio_dir, "hub": hub_folder}

@@ -11,6 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from trainers.build import build_model, build_processor
 from trainers.callbacks import evaluations_without_gain, is_best
 from trainers.checkpoints import TRAINABLE
 from trainers.data.prepare import prepare
@@ -249,6 +250,15 @@ def test_bfloat16_weights_train_in_float32(tiny_recipe: MakeRecipe) -> None:
     model = SlamAsrForConditionalGeneration.from_pretrained(recipe.output_dir)
     assert model.language_model.dtype == torch.bfloat16
     assert all(torch.isfinite(torch.tensor(losses(recipe.output_dir))))
+
+
+@pytest.mark.parametrize(("dtype", "attention"), [("bfloat16", "eager"), ("float32", "sdpa")])
+def test_bfloat16_on_a_cpu_trains_without_fused_attention(dtype: str, attention: str, tiny_recipe: MakeRecipe) -> None:
+    recipe = tiny_recipe(dtype=dtype, device="cpu", max_steps=1)
+    run = TrainingRun(recipe, None, build_model(recipe), build_processor(recipe))
+    run.load_data(quiet=True)
+    run.make_trainer()
+    assert run.model is not None and run.model.language_model.config._attn_implementation == attention
 
 
 def test_a_pruning_beyond_the_depth_is_explained(tiny_recipe: MakeRecipe) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Audio, Dataset, IterableDataset, load_dataset, load_from_disk
+from datasets.exceptions import DatasetsError
 
 from trainers.data.common_voice import is_common_voice, load_common_voice
 from trainers.data.hub_errors import HUB_ERRORS, first_line
@@ -118,13 +119,14 @@ def load_audio_folder(spec: DataSpec) -> Dataset:
     if not root.is_dir():
         raise UserError(f"The folder {spec.dataset!r} does not exist.")
     names = SPLIT_ALIASES.get(spec.split, (spec.split,))
-    folder = next((root / name for name in names if (root / name).is_dir()), root)
-    metadata = next((folder / name for name in METADATA_FILES if (folder / name).is_file()), None)
+    inside = next((root / name for name in names if (root / name).is_dir()), None)
+    folder = inside if inside is not None and _metadata_of(inside) is not None else root
+    metadata = _metadata_of(folder)
     if metadata is None:
         there = sorted(path.parent.name for name in METADATA_FILES for path in root.glob(f"*/{name}"))
         found = f" Splits there: {', '.join(there)}." if there else ""
         raise UserError(
-            f"{folder} has no metadata.csv, metadata.jsonl or metadata.parquet for split {spec.split!r}.{found}"
+            f"{inside or folder} has no metadata.csv, metadata.jsonl or metadata.parquet for split {spec.split!r}.{found}"
         )
     rows = _read_metadata(metadata)
     where = f"The metadata file {metadata}"
@@ -133,6 +135,8 @@ def load_audio_folder(spec: DataSpec) -> Dataset:
         rows = [row for row in rows if row.get("split") in names]
         if not rows:
             raise UserError(f"{where} has no rows of split {spec.split!r}. Splits there: {', '.join(there)}.")
+    elif folder == root and inside is not None and rows and "file_name" in rows[0]:
+        rows = [row for row in rows if Path(str(row["file_name"])).parts[:1] == (inside.name,)]
     elif folder == root and spec.split != "train":
         raise UserError(
             f"{root} has neither a folder nor a `split` column for split {spec.split!r}: everything is 'train'."
@@ -154,6 +158,10 @@ def load_audio_folder(spec: DataSpec) -> Dataset:
             for row in _complete(rows, (file_column, text_column), where)
         ]
     )
+
+
+def _metadata_of(folder: Path) -> Path | None:
+    return next((folder / name for name in METADATA_FILES if (folder / name).is_file()), None)
 
 
 def load_hub(spec: DataSpec) -> Dataset:
@@ -222,7 +230,7 @@ def _open_hub(spec: DataSpec, streaming: bool) -> Any:
         return load_dataset(
             spec.dataset, name=spec.config, split=spec.split, revision=spec.revision, streaming=streaming
         )
-    except (*HUB_ERRORS, ValueError, RuntimeError) as error:
+    except (*HUB_ERRORS, DatasetsError, ValueError, RuntimeError) as error:
         raise _unreadable(spec, error) from error
 
 
