@@ -54,12 +54,12 @@ def main() -> None:
         plan(arguments.text, arguments.train, arguments.test, arguments.seed), desc="speaking", unit="utt"
     ):
         wave, sound = item.speak()
-        path = folder / item.split / f"{item.id}.flac"
+        path = folder / "clips" / f"{item.id}.flac"  # no sub-folder named as a split, or it would be taken for one
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, wave, SAMPLING_RATE)
         seconds = len(wave) / SAMPLING_RATE
         minutes[item.split] += seconds / 60
-        about = (f"{item.split}/{path.name}", item.text, sound.voice, item.split, f"{seconds:.2f}")
+        about = (f"clips/{path.name}", item.text, sound.voice, item.split, f"{seconds:.2f}")
         rows.append(dict(zip(COLUMNS, (*about, "eSpeak NG, synthetic", "CC0-1.0"), strict=True)))
     table = io.StringIO()
     writer = csv.DictWriter(table, COLUMNS)

@@ -124,3 +124,19 @@ def test_study_with_healing_and_elastic_depth(make_study: Any, tmp_path: Path) -
     elastic = next(run for run in runs if run.point["healing"] == "elastic")
     model = SlamAsrForConditionalGeneration.from_pretrained(elastic.folder / "model", prune_encoder_layers=1)
     assert model.config.kept_encoder_layers == [0]
+
+
+def test_healing_reads_the_cache_of_the_other_runs_and_outlives_a_grown_grid(make_study: Any, tmp_path: Path) -> None:  # noqa: F811
+    def once(prune: list[Any]) -> dict[str, float]:
+        grid = {"prune_encoder_layers": prune, "lora": [True], "healing": ["none", "encoder"]}
+        path = make_study(grid=grid, heal={"steps": 2, "batch_seconds": 4}, run={"max_steps": 1, "validation": []})
+        assert do(path)[2] == 0
+        return {
+            file.parent.name: file.stat().st_mtime for file in (tmp_path / "study" / "healed").glob("*/healing.json")
+        }
+
+    first = once([0, 1])
+    # One pass of the full encoder for training and healing alike, and one of the healed encoder.
+    assert len(list((tmp_path / "study" / "features").iterdir())) == 2
+    grown = once([0, 1, [0]])
+    assert len(first) == 1 and len(grown) == 2 and first.items() <= grown.items()

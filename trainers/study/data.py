@@ -17,6 +17,7 @@ from trainers.encoder_loading import LoadedEncoder, load_encoder
 from trainers.feature_cache import FeatureCache, build_cache, estimate_cache
 from trainers.feature_cache.store import lock_file
 from trainers.files import write_json
+from trainers.healing import trained_blocks
 from trainers.recipe import Recipe
 from trainers.study.plan import PlannedRun
 from trainers.study.recipe import StudyRecipe
@@ -150,9 +151,18 @@ class StudyData:
             and getattr(run.recipe, role) == getattr(recipe, role)
             and run.point["selection"] != "leave_one_out"
         ]
-        plain = {self.kept_blocks(run) for run in alike if run.point["healing"] not in ("encoder", "lora")}
+        healed = [run for run in alike if run.point["healing"] in ("encoder", "lora")]
+        plain = {self.kept_blocks(run) for run in alike if run not in healed}
         elastic = {self.elastic_depth(run, depth) for run in alike for depth in run.depths}
-        return plain | elastic
+        if role != "train" or self.study.heal is None or self.study.heal.speech:
+            return plain | elastic
+        return plain | elastic | {depth for run in healed for depth in self.healing_depths(run, self.kept_blocks(run))}
+
+    def healing_depths(self, run: PlannedRun, kept: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The blocks below the first one that healing trains, and all blocks: what it reads, and what it aims at."""
+        assert self.study.heal is not None
+        below = kept[: len(kept) - trained_blocks(self.study.heal, kept)]
+        return below, tuple(self.encoder(run.recipe).encoder.kept_layers)
 
     def elastic_depth(self, run: PlannedRun, depth: int | tuple[int, ...]) -> tuple[int, ...]:
         """The blocks that one of an elastic run's depths keeps."""

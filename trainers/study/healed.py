@@ -9,8 +9,10 @@ from typing import Any
 from modeling_slam_asr import SlamAsrForConditionalGeneration
 from trainers.build import build_model, build_processor
 from trainers.feature_cache import build_cache
+from trainers.feature_cache.depths import check_depths
+from trainers.feature_cache.keys import audio_fingerprints, cache_key, encoder_fingerprint, mel_settings
 from trainers.feature_cache.store import lock_file
-from trainers.healing import heal, trained_blocks, untranscribed
+from trainers.healing import heal, untranscribed
 from trainers.recipe import Recipe
 from trainers.study.data import StudyData, features_folder
 from trainers.study.plan import PlannedRun
@@ -23,24 +25,29 @@ def healed_model(
     """The recipe's model with its pruned encoder healed; the first run that needs that encoder trains it."""
     assert study.heal is not None
     spec, method = study.heal, run.point["healing"]
-    rows = untranscribed(spec.speech, data.quiet) if spec.speech else data.rows(run.recipe, "train")
-    assert rows is not None
+    below, whole = data.healing_depths(run, kept)
     full = data.encoder(run.recipe).encoder
-    first = kept[: len(kept) - trained_blocks(spec, kept)]
-    whole = tuple(full.kept_layers)
-    cache = build_cache(
-        features_folder(study), rows, full, build_processor(recipe), [first, whole],
-        dtype=study.cache.dtype, batch_seconds=study.cache.batch_seconds, max_gigabytes=study.cache.max_gigabytes,
-        quiet=data.quiet,
+    if spec.speech:
+        cache = build_cache(
+            features_folder(study), untranscribed(spec.speech, data.quiet), full, build_processor(recipe), [below, whole],
+            dtype=study.cache.dtype, batch_seconds=study.cache.batch_seconds, max_gigabytes=study.cache.max_gigabytes,
+            quiet=data.quiet,
+        )  # fmt: skip
+    else:
+        cache = data.features(run.recipe, "train", [below, whole])
+    # By content, and apart from the other depths of the cache: a grid that grows keeps its healed encoders.
+    content = cache_key(
+        encoder_fingerprint(full), check_depths([below, whole], full), mel_settings(build_processor(recipe)),
+        study.cache.dtype, audio_fingerprints(cache.rows),
     )  # fmt: skip
-    mark = json.dumps([cache.folder.name, list(kept), method, asdict(spec)], sort_keys=True)
+    mark = json.dumps([content, list(kept), method, asdict(spec)], sort_keys=True)
     folder = study.folder / "healed" / hashlib.sha256(mark.encode()).hexdigest()[:16]
     model = build_model(recipe)
     folder.mkdir(parents=True, exist_ok=True)
     with lock_file(folder / "healing.lock", wait=True):
         # Healing works on a float32 copy: small steps vanish in bfloat16 weights.
         encoder = copy.deepcopy(model.audio_encoder).float()
-        heal(encoder, cache.dataset(first), cache.dataset(whole), spec, folder, method=method, quiet=data.quiet)
+        heal(encoder, cache.dataset(below), cache.dataset(whole), spec, folder, method=method, quiet=data.quiet)
     model.audio_encoder.load_state_dict(encoder.state_dict())
     return model
 
