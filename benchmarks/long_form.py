@@ -51,7 +51,7 @@ def figures(references: list[str], texts: list[str], language: str) -> dict[str,
     spoken = [normalize(reference).split() for reference in references]
     heard = [normalize(text).split() for text in texts]
     pairs = list(zip(spoken, heard, strict=True)) if len(heard) > 1 else [(list(chain(*spoken)), heard[0])]
-    alignment = jiwer.process_words(*([" ".join(words) for words in side] for side in zip(*pairs, strict=True)))
+    alignment = jiwer.process_words([" ".join(said) for said, _ in pairs], [" ".join(read) for _, read in pairs])
     hit = []  # for each spoken word whether it came back
     doubled = 0
     for (reference, words), chunks in zip(pairs, alignment.alignments, strict=True):

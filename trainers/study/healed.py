@@ -35,6 +35,7 @@ def healed_model(
         )  # fmt: skip
     else:
         cache = data.features(run.recipe, "train", [below, whole])
+    assert cache.rows is not None
     # By content, and apart from the other depths of the cache: a grid that grows keeps its healed encoders.
     content = cache_key(
         encoder_fingerprint(full), check_depths([below, whole], full), mel_settings(build_processor(recipe)),
