@@ -12,7 +12,6 @@ Other programs disturb wall-clock times, so processor time is given too; each fi
 
 import argparse
 import dataclasses
-import json
 import statistics
 import sys
 import tempfile
@@ -24,13 +23,13 @@ from typing import Any
 import torch
 from datasets import Dataset
 
+from benchmarks.result import publish
 from modeling_slam_asr.processing_slam_asr import pad_features
 from trainers.build import build_model, build_processor
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.encoder_loading import load_encoder
 from trainers.feature_cache import build_cache
-from trainers.files import write_json
 from trainers.provenance import hardware
 from trainers.recipe import Recipe, load_recipe
 from trainers.train import TrainingRun
@@ -166,9 +165,7 @@ def main() -> int:
     torch.set_num_threads(arguments.threads)
     result = (passes if arguments.what == "passes" else study)(arguments)
     result |= {"threads": arguments.threads, "hardware": hardware()}
-    print(json.dumps(result, indent=2))
-    if arguments.output is not None:
-        write_json(arguments.output, result)
+    publish(result, arguments.output)
     return 0
 
 

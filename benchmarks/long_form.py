@@ -8,7 +8,6 @@ word came back, and `doubled` places where three words or more came back a secon
 """
 
 import argparse
-import json
 import sys
 import warnings
 from collections import defaultdict
@@ -22,11 +21,11 @@ import torch
 from tqdm import tqdm
 from transformers import pipeline
 
+from benchmarks.result import publish
 from modeling_slam_asr import SlamAsrForConditionalGeneration
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.evaluation.normalizers import get_normalizer
-from trainers.files import write_json
 from trainers.provenance import hardware
 from trainers.recipe import from_dict
 
@@ -121,9 +120,7 @@ def main() -> int:
     torch.set_num_threads(arguments.threads)
     rows = measure(arguments.model, arguments.dataset, [None, *arguments.windows])
     result = {"dataset": arguments.dataset, "rows": rows, "hardware": hardware()}
-    print(json.dumps(result, indent=2))
-    if arguments.output is not None:
-        write_json(arguments.output, result)
+    publish(result, arguments.output)
     return 0
 
 

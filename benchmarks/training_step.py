@@ -38,8 +38,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.result import publish
 from benchmarks.training_step_parts import BATCH, DURATIONS, PARTS, run_part
-from trainers.files import write_json
 from trainers.provenance import hardware
 
 
@@ -170,9 +170,7 @@ def main() -> int:
             **{dtype: compare(arguments, work, dtype) for dtype in arguments.dtypes},
             "hardware": hardware(),
         }  # fmt: skip
-    print(json.dumps(result, indent=2))
-    if arguments.output is not None:
-        write_json(arguments.output, result)
+    publish(result, arguments.output)
     return 0
 
 

@@ -151,12 +151,15 @@ class StudyData:
             and getattr(run.recipe, role) == getattr(recipe, role)
             and run.point["selection"] != "leave_one_out"
         ]
-        healed = [run for run in alike if run.point["healing"] in ("encoder", "lora")]
-        plain = {self.kept_blocks(run) for run in alike if run not in healed}
-        elastic = {self.elastic_depth(run, depth) for run in alike for depth in run.depths}
-        if role != "train" or self.study.heal is None or self.study.heal.speech:
-            return plain | elastic
-        return plain | elastic | {depth for run in healed for depth in self.healing_depths(run, self.kept_blocks(run))}
+        healed_on_these_data = role == "train" and self.study.heal is not None and not self.study.heal.speech
+        depths: set[tuple[int, ...]] = set()
+        for run in alike:
+            depths.update(self.elastic_depth(run, depth) for depth in run.depths)
+            if run.point["healing"] not in ("encoder", "lora"):
+                depths.add(self.kept_blocks(run))
+            elif healed_on_these_data:
+                depths.update(self.healing_depths(run, self.kept_blocks(run)))
+        return depths
 
     def healing_depths(self, run: PlannedRun, kept: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The blocks below the first one that healing trains, and all blocks: what it reads, and what it aims at."""
