@@ -201,10 +201,17 @@ def _speak_here(text: str, voice: str, words_per_minute: int, pitch: int, pitch_
 
     callback = _CALLBACK(keep)
     library.espeak_SetSynthCallback(callback)
+    _ask_espeak(library, text, voice, words_per_minute, pitch, pitch_range)
+    return b"".join(chunks)
+
+
+def _ask_espeak(
+    library: ctypes.CDLL, text: str, voice: str, words_per_minute: int, pitch: int, pitch_range: int
+) -> None:
+    """Have the library speak into the callback that was set."""
     if library.espeak_SetVoiceByName(voice.encode()) != 0:
         raise UserError(f"eSpeak NG has no voice {voice!r}.")
     for parameter, value in ((_RATE, words_per_minute), (_PITCH, pitch), (_RANGE, pitch_range)):
         library.espeak_SetParameter(parameter, value, 0)
     encoded = text.encode("utf-8")
     library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, _CHARS_UTF8, None, None)
-    return b"".join(chunks)
