@@ -9,6 +9,7 @@ begins: eSpeak leaves no pauses between the words of these sentences.
 
 import argparse
 import ctypes
+import itertools
 import json
 import multiprocessing
 import statistics
@@ -66,7 +67,7 @@ def true_times(item: Utterance) -> dict[int, Times]:
     starts = np.cumsum([0, *(len(word) + 1 for word in item.text.split(" "))])
     before = sound.silence_before
     times: dict[int, Times] = {}
-    for (place, begin), (following, end) in zip(edges, edges[1:], strict=False):
+    for (place, begin), (following, end) in itertools.pairwise(edges):
         index = int(np.searchsorted(starts, place, side="right")) - 1
         following_index = int(np.searchsorted(starts, following, side="right")) - 1
         if following_index - index == 1 or following >= starts[-1] - 1:
