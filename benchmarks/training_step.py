@@ -18,8 +18,9 @@ parts, each a process of its own that loads its models from disk as a user's run
 
 A step is timed from the end of one optimiser step to the end of the next, by the same hook in every part: everything
 is in it. The reference's four data workers read sound beforehand; ours reads its data within the step. The processes
-take turns, a step each a round, after two steps to warm up, in the second of which operations are counted; meanwhile
-the others wait. Each program draws batches from the same clips in its own order. Three of four clips are of the
+take turns after two steps to warm up; meanwhile the others wait. A turn is two steps, of which the second is timed: some
+systems take pages from a process that waits. The peak of memory is read before the operations are counted, in a step
+after the last round. Each program draws batches from the same clips in its own order. Three of four clips are of the
 longest kind, with transcripts of one number of tokens, so that all but one batch in 250 are padded alike and take the
 same operations.
 
@@ -84,34 +85,32 @@ def compare(arguments: argparse.Namespace, work: Path, dtype: str) -> dict[str, 
     if arguments.reference is None or dtype == "autocast":  # the reference's autocast is for GPUs only
         wanted -= {"reference"}
     names = [name for name in PARTS[1:-1] if name in wanted]
-    parts, ready = {}, {}
+    parts: dict[str, Part] = {}
     steps: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    shapes: list[list[int]] = []
     for name in names:
         parts[name] = Part(arguments, name, work, "--dtype", dtype)
-        ready[name] = parts[name].read()
-    shapes = ready["cached"]["shapes"]
-    ceiling = Part(arguments, "ceiling", work, "--dtype", dtype, "--shapes", json.dumps(shapes))
-    ceiling.read()
-    rates: dict[str, float] = {}
+        parts[name].read()
     for count in range(arguments.rounds):
         for name, part in parts.items():
             steps[name].append(part.turn())
         seconds = ", ".join(f"{name} {taken[-1]['wall']:.2f} s" for name, taken in steps.items())
         print(f"{dtype}, round {count + 1}: {seconds}", file=sys.stderr, flush=True)
-        for shape, rate in ceiling.turn()["rates"].items():
-            rates[shape] = max(rates.get(shape, 0.0), rate)
     result: dict[str, Any] = {"rounds": arguments.rounds}
     for name, part in parts.items():
-        found = part.read()
+        found = part.turn()  # counts its operations
+        own = found.pop("shapes")
+        shapes = own if name == "cached" else shapes
         result[name] = {
             "step_seconds": round(statistics.median(step["wall"] for step in steps[name]), 3),
             "step_seconds_from_to": [round(pick(step["wall"] for step in steps[name]), 3) for pick in (min, max)],
             "step_cpu_seconds": round(statistics.median(step["cpu"] for step in steps[name]), 3),
-            "matrix_product_gflop": round(products(ready[name]["shapes"]) / 1e9, 1),
-            "llm_positions": next(m for m, k, n, _ in ready[name]["shapes"] if (k, n) == (896, 4864)),
+            "matrix_product_gflop": round(products(own) / 1e9, 1),
+            "llm_positions": next(m for m, k, n, _ in own if (k, n) == (896, 4864)),
             **found,
             "peak_above_imports_gib": round(found["peak_gib"] - found["after_imports_gib"], 3),
         }
+    rates = ceiling_rates(Part(arguments, "ceiling", work, "--dtype", dtype, "--shapes", json.dumps(shapes)), arguments)
     best = max(rates, key=lambda shape: rates[shape])
     alone = sum(2 * m * k * n * count / rates[f"{m}x{k}x{n}"] for m, k, n, count in shapes)
     achieved = products(shapes) / result["cached"]["step_seconds"]
@@ -128,6 +127,17 @@ def compare(arguments: argparse.Namespace, work: Path, dtype: str) -> dict[str, 
             memory = result[name]["peak_gib"] / result["reference"]["peak_gib"]
             result[name]["peak_memory_of_reference"] = round(memory, 3)
     return result
+
+
+def ceiling_rates(part: Part, arguments: argparse.Namespace) -> dict[str, float]:
+    """Of each product by itself the best rate of all rounds, operations a second."""
+    part.read()
+    rates: dict[str, float] = {}
+    for _ in range(arguments.rounds):
+        for shape, rate in part.turn()["rates"].items():
+            rates[shape] = max(rates.get(shape, 0.0), rate)
+    part.read()
+    return rates
 
 
 def products(shapes: list[list[int]]) -> int:

@@ -127,12 +127,16 @@ class Reports:
 
 
 class StepTimer:
-    """A hook after each optimiser step: one step to warm up, one to count operations, then those of the rounds."""
+    """
+    A hook after each optimiser step: two steps to warm up, in each round one to wake up and one that is timed, and at the
+    end, when the peak of memory is known, one to count operations.
+    """
 
     def __init__(self, reports: Reports, rounds: int, paced: bool) -> None:
         self.reports, self.rounds, self.paced = reports, rounds, paced
         self.calls = 0
         self.started = {"wall": 0.0, "cpu": 0.0}
+        self.peak_gib = 0.0
         self.shapes: Counter[Shape] = Counter()
         self.counter = FlopCounterMode(
             display=False,
@@ -143,20 +147,21 @@ class StepTimer:
 
     def __call__(self, *_: Any) -> None:
         wall, cpu = time.perf_counter(), time.process_time()
+        step, last = self.calls - 1, 2 * self.rounds
         self.calls += 1
-        if self.calls == 1:
-            self.counter.__enter__()
-            return
-        if self.calls == 2:
+        if step > last:
             self.counter.__exit__(None, None, None)
-            shapes = [[*shape, count] for shape, count in self.shapes.items()]
-            self.reports.send(shapes=shapes, operations=self.counter.get_total_flops())
-        else:
-            self.reports.send(wall=wall - self.started["wall"], cpu=cpu - self.started["cpu"])
-        if self.calls == self.rounds + 2:
             raise Enough
-        if self.paced:
-            sys.stdin.readline()
+        if step >= 0 and step % 2 == 0:
+            if step == 0:
+                self.reports.send(ready=True)
+            else:
+                self.reports.send(wall=wall - self.started["wall"], cpu=cpu - self.started["cpu"])
+            self.peak_gib = peak_gib()
+            if self.paced:
+                sys.stdin.readline()
+            if step == last:
+                self.counter.__enter__()
         self.started = {"wall": time.perf_counter(), "cpu": time.process_time()}
 
     def _count(self, rows: int, inner: int, columns: int, times: int = 1) -> int:
@@ -173,6 +178,11 @@ class StepTimer:
         return self._count(a[1], a[2], b[2], a[0])
 
 
+def peak_gib() -> float:
+    """GiB of this process that were in memory at once, at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+
+
 def resident_gib() -> float:
     """GiB of this process that are in memory now."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
@@ -181,15 +191,16 @@ def resident_gib() -> float:
 
 def run_ours(work: Path, part: str, dtype: str, rounds: int) -> dict[str, Any]:
     """Train with `SlamAsrTrainer`; returns what the plan had estimated."""
-    recipe = our_recipe(work, dtype, rounds + 3, part == "checkpointed")
+    recipe = our_recipe(work, dtype, 2 * rounds + 4, part == "checkpointed")
     rows, _ = prepare(recipe.train, "train", quiet=True)
     if part != "encoder":
         rows = feature_cache(recipe, work, rows).dataset(LAYERS)
     model = build_model(recipe)
-    estimate = estimate_memory(recipe, model, max(DURATIONS))
-    trainer = TrainingRun(recipe, {"train": rows}, model, build_processor(recipe)).make_trainer()
+    estimate = estimate_memory(recipe, model, max(DURATIONS), cached=part != "encoder")
+    run = TrainingRun(recipe, {"train": rows}, model, build_processor(recipe))
     try:
-        trainer.train()
+        with run.without_idle_blocks():
+            run.make_trainer().train()
     except Enough:
         return {"estimated_gib": round(estimate["total"], 3)}
     raise RuntimeError("The training ended before all rounds were measured.")
@@ -246,20 +257,22 @@ def run_part(arguments: argparse.Namespace) -> int:
     reports = Reports()
     torch.set_num_threads(arguments.threads)
     imported, values = resident_gib(), {}
+    timer = StepTimer(reports, arguments.rounds, arguments.paced)
     if arguments.part == "prepare":
-        prepare_inputs(arguments.work, BATCH * (arguments.rounds + 3))
+        prepare_inputs(arguments.work, BATCH * (2 * arguments.rounds + 4))
         if arguments.reference is not None:
             save_for_reference(arguments.work)
     elif arguments.part == "ceiling":
         run_ceiling(json.loads(arguments.shapes), arguments.dtype, reports, arguments.rounds)
     else:
-        register_optimizer_step_post_hook(StepTimer(reports, arguments.rounds, arguments.paced))
+        register_optimizer_step_post_hook(timer)
         if arguments.part == "reference":
             run_reference(arguments.work, arguments.reference.resolve(), arguments.dtype)
         else:
             values = run_ours(arguments.work, arguments.part, arguments.dtype, arguments.rounds)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
-    reports.send(after_imports_gib=round(imported, 3), peak_gib=round(peak, 3), **values)
+    shapes = [[*shape, count] for shape, count in timer.shapes.items()]
+    memory = {"after_imports_gib": round(imported, 3), "peak_gib": round(timer.peak_gib, 3)}
+    reports.send(**memory, shapes=shapes, **values)
     return 0
 
 

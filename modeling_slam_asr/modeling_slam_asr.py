@@ -233,7 +233,7 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
             labels: `(batch, length)`, -100 where there is no loss. Logits are computed for labelled positions only.
             num_items_in_batch: divide the summed loss by this many label tokens (gradient accumulation); their own number
                 when None.
-            return_logits: False where only the loss is wanted: under Accelerate, logits that are returned are copied.
+            return_logits: False where only the loss is wanted: its gradient then takes the logits' place in memory.
             kwargs: passed to the LLM. The audio arguments are those of [`get_audio_features`].
         """
         if inputs_embeds is None:
@@ -267,7 +267,7 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
                 logits = logits[:, positions]
             targets = targets[:, positions].to(logits.device)
             count = num_items_in_batch if num_items_in_batch is not None else (targets != -100).sum().clamp(min=1)
-            loss = cross_entropy(logits.flatten(0, 1), targets.flatten(), count)
+            loss = cross_entropy(logits.flatten(0, 1), targets.flatten(), count, consume=not return_logits)
         return SlamAsrOutput(
             loss=loss,
             logits=logits if return_logits else None,

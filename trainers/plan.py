@@ -87,16 +87,18 @@ def describe(plan: dict[str, Any]) -> str:
 
 
 def estimate_memory(
-    recipe: Recipe, model: SlamAsrForConditionalGeneration, longest: float | None = None
+    recipe: Recipe, model: SlamAsrForConditionalGeneration, longest: float | None = None, cached: bool = False
 ) -> dict[str, float]:
     """GiB that training takes on a device: weights, gradients with AdamW's two moments, activations, logits.
 
-    `longest` is the longest utterance in seconds; the recipe's limit when it is not known.
+    `longest` is the longest utterance in seconds; the recipe's limit when it is not known. From `cached` states the
+    encoder is not in memory.
 
     Activations are those that the LLM keeps for the backward pass: about 17 hidden vectors a layer and position, and 3 of
     the feed-forward width; with gradient checkpointing one hidden vector a layer. The frozen encoder keeps none.
     """
     report = model.parameter_report()
+    frozen = report["total"] - report["trainable"] - (report["encoder"] if cached else 0)
     width = 2 if recipe.dtype == "bfloat16" else 4
     compute = 2 if uses_autocast(recipe) or width == 2 else 4
     text = model.config.text_config
@@ -106,7 +108,7 @@ def estimate_memory(
     kept = hidden if recipe.gradient_checkpointing else 17 * hidden + 3 * inner
     label_positions = positions / 3
     memory = {
-        "weights": (report["total"] - report["trainable"]) * width / _GIB + report["trainable"] * 4 / _GIB,
+        "weights": frozen * width / _GIB + report["trainable"] * 4 / _GIB,
         "optimiser": report["trainable"] * 12 / _GIB,
         "activations": positions * layers * kept * compute / _GIB,
         "logits": label_positions * text.vocab_size * 8 / _GIB,

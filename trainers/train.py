@@ -7,11 +7,13 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from torch.utils.data import IterableDataset
 from transformers import PrinterCallback, TrainerState
 
@@ -26,6 +28,7 @@ from trainers.data.streaming import SpeechStream
 from trainers.errors import UserError
 from trainers.evaluation import score_rows, write_predictions
 from trainers.files import write_json
+from trainers.parking import parked_blocks
 from trainers.provenance import hardware
 from trainers.recipe import Recipe, changed_keys
 from trainers.trainer import SlamAsrTrainer
@@ -113,9 +116,11 @@ class TrainingRun:
             self.model = self.model or build_model(self.recipe)  # before the data: a wrong depth shows at once
             with state.main_process_first():
                 self.load_data(quiet=not state.is_main_process)
-            trainer = self.make_trainer()
-            train_seconds = self.train(trainer, checkpoint)
-            return self.finish(trainer, train_seconds)
+            with self.without_idle_blocks():
+                trainer = self.make_trainer()
+                train_seconds = self.train(trainer, checkpoint)
+                metrics = self.score(trainer)
+            return self.finish(trainer, train_seconds, metrics)
         finally:
             if previous is not None:
                 signal.signal(signal.SIGTERM, previous)
@@ -172,8 +177,7 @@ class TrainingRun:
         recipe = self.recipe
         if self.datasets is not None:
             train_set = self.datasets["train"]
-            cached = not isinstance(train_set, IterableDataset) and "encoder_hidden_states" in train_set[0]
-            if recipe.augmentation.active and cached:
+            if recipe.augmentation.active and is_cached(train_set):
                 logger.warning(
                     "augmentation (%s) is off: the encoder states are cached, and changing the audio would change them.",
                     ", ".join(recipe.augmentation.active),
@@ -207,13 +211,23 @@ class TrainingRun:
 
     # ------------------------------------------------------------------ the trainer
 
+    def without_idle_blocks(self) -> AbstractContextManager[None]:
+        """The encoder's blocks parked where every data set holds cached states; FSDP and DeepSpeed have their own ways."""
+        assert self.datasets is not None and self.model is not None
+        sharded = any(parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in ("FSDP", "DEEPSPEED"))
+        trained = any(parameter.requires_grad for parameter in self.model.audio_encoder.layers.parameters())
+        cached = all(rows is None or is_cached(rows) for rows in self.datasets.values())
+        if sharded or trained or not cached:
+            return nullcontext()
+        return parked_blocks(self.model, self.output_dir / f"encoder-blocks-{PartialState().process_index}.safetensors")
+
     def make_trainer(self) -> SlamAsrTrainer:
         """The trainer with model, data, batches and callbacks."""
         assert self.datasets is not None and self.model is not None and self.processor is not None
         recipe = self.recipe
         train_set = self.datasets["train"]
         sampler = make_sampler(recipe, train_set, self.processor)
-        cached = not isinstance(train_set, IterableDataset) and "encoder_hidden_states" in train_set[0]
+        cached = is_cached(train_set)
         if not isinstance(train_set, IterableDataset):
             self.model.config.window_seconds = trained_window(train_set)
         args = training_arguments(recipe, sampler, bool(self.datasets.get("validation")))
@@ -266,32 +280,36 @@ class TrainingRun:
         stoppers = [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, EarlyStopping)]
         return state.global_step >= trainer.args.max_steps or any(stopper.stopped(state) for stopper in stoppers)
 
-    def finish(self, trainer: SlamAsrTrainer, train_seconds: float) -> dict[str, Any]:
-        """Load the best weights, score them on the test set (else the validation set), and write the results."""
+    def score(self, trainer: SlamAsrTrainer) -> dict[str, Any]:
+        """Load the best weights and score them on the test set (else the validation set)."""
         assert self.datasets is not None
         recipe = self.recipe
         if (self.output_dir / BEST).is_dir() and wer_history(trainer.state):
             trainer.load_weights(self.output_dir / BEST)
         trainer.state.save_to_json(str(self.output_dir / "trainer_state.json"))
-        metrics: dict[str, Any] = {}
         role = "test" if self.datasets.get("test") is not None else "validation"
-        if self.datasets.get(role) is not None:
-            started = time.monotonic()
-            rows, loss = trainer.transcribe(self.datasets[role], f"scoring {role}")
-            seconds = time.monotonic() - started
-            metrics = score_rows(rows, normalizer=recipe.normalizer, language=recipe.language)
-            audio_seconds = sum(row["duration"] for row in rows)
-            metrics |= {
-                "split": role,
-                "loss": loss,
-                "eval_rtfx": audio_seconds / seconds,
-                "audio_seconds": audio_seconds,
-            }
-            if trainer.is_world_process_zero():
-                write_predictions(self.output_dir / "predictions.jsonl", rows)
+        if self.datasets.get(role) is None:
+            return {}
+        started = time.monotonic()
+        rows, loss = trainer.transcribe(self.datasets[role], f"scoring {role}")
+        seconds = time.monotonic() - started
+        if trainer.is_world_process_zero():
+            write_predictions(self.output_dir / "predictions.jsonl", rows)
+        audio_seconds = sum(row["duration"] for row in rows)
+        return {
+            **score_rows(rows, normalizer=recipe.normalizer, language=recipe.language),
+            "split": role,
+            "loss": loss,
+            "eval_rtfx": audio_seconds / seconds,
+            "audio_seconds": audio_seconds,
+        }
+
+    def finish(self, trainer: SlamAsrTrainer, train_seconds: float, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Write the model and the results."""
+        recipe = self.recipe
         report = trainer.unwrapped_model.parameter_report()
         history = [entry for entry in trainer.state.log_history if "eval_wer" in entry]
-        metrics |= {
+        metrics = metrics | {
             "name": recipe.name,
             "steps": trainer.state.global_step,
             "train_seconds": round(train_seconds, 3),
@@ -307,6 +325,11 @@ class TrainingRun:
             write_json(self.output_dir / "metrics.json", metrics)
         trainer.accelerator.wait_for_everyone()
         return metrics
+
+
+def is_cached(rows: Any) -> bool:
+    """Whether a data set holds encoder states in place of sound."""
+    return not isinstance(rows, IterableDataset) and "encoder_hidden_states" in rows[0]
 
 
 def prefer_plain_attention(model: SlamAsrForConditionalGeneration) -> None:

@@ -24,6 +24,12 @@ def test_loss_and_gradient_are_torchs_own(dtype: torch.dtype, chunk: int, monkey
     assert loss.dtype == torch.float32 and found.dtype == dtype
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(found, wanted, atol=1e-6 if dtype == torch.float32 else 2e-3, rtol=1e-2)
+    copy = logits.detach().clone().requires_grad_()
+    consumed = cross_entropy(copy * 1, targets, 5, consume=True)
+    (found_over,) = torch.autograd.grad(3 * consumed, copy, retain_graph=True)
+    assert torch.equal(found_over, found) and consumed.item() == loss.item()
+    with pytest.raises(RuntimeError, match="return_logits=True"):
+        torch.autograd.grad(3 * consumed, copy)
     with torch.no_grad():
         torch.testing.assert_close(cross_entropy(logits, targets, 5), expected)
 
@@ -33,9 +39,24 @@ def test_without_labels_the_loss_is_zero() -> None:
     loss = cross_entropy(logits, torch.full((3,), -100), 1)
     loss.backward()
     assert loss.item() == 0 and logits.grad is not None and not logits.grad.any()
+    loss = cross_entropy(logits * 1, torch.full((3,), -100), 1, consume=True)
+    assert not torch.autograd.grad(loss, logits)[0].any()
+
+
+def test_the_gradient_takes_the_place_of_the_logits() -> None:
+    """A step's peak holds one tensor of the logits' size, not two."""
+    logits = torch.randn(4, 9).requires_grad_()
+    scaled = logits * 2
+    loss = cross_entropy(scaled, torch.tensor([1, 2, -100, 3]), 3, consume=True)
+    torch.testing.assert_close(scaled.detach().sum(-1), torch.zeros(4), atol=1e-6, rtol=0)  # of a gradient, not logits
+    wanted = torch.autograd.grad(cross_entropy(logits * 2, torch.tensor([1, 2, -100, 3]), 3), logits)[0]
+    torch.testing.assert_close(torch.autograd.grad(loss, logits)[0], wanted)
 
 
 def test_logits_are_left_out_on_request(tiny_model: Any, batch: Any) -> None:
     whole, short = tiny_model(**batch), tiny_model(**batch, return_logits=False)
     assert whole.logits is not None and short.logits is None
     assert short.loss.item() == whole.loss.item()
+    parameter = next(tiny_model.projector.parameters())
+    gradients = [torch.autograd.grad(output.loss, parameter)[0] for output in (whole, short)]
+    assert torch.equal(*gradients)

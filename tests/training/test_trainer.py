@@ -1,7 +1,6 @@
 """Training runs on tiny models, in this process."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import yaml
 from safetensors.torch import load_file
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from tests.training.cached import CachedRows, MakeRecipe, build
 from trainers.build import build_model, build_processor
 from trainers.callbacks import evaluations_without_gain, is_best
 from trainers.checkpoints import TRAINABLE
@@ -20,8 +20,6 @@ from trainers.errors import UserError
 from trainers.recipe import Recipe, from_dict
 from trainers.train import TrainingRun, run_training
 from trainers.trainer import NonFiniteLoss
-
-MakeRecipe = Callable[..., Recipe]
 
 
 def losses(output_dir: str) -> list[float]:
@@ -173,12 +171,6 @@ def test_learning_rates_apart_and_no_decay_on_norms(tiny_recipe: MakeRecipe) -> 
     assert seen == {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
 
 
-def build(recipe: Recipe) -> tuple[Any, Any]:
-    from trainers.build import build_model, build_processor
-
-    return build_processor(recipe), build_model(recipe)
-
-
 def test_the_schedule_is_the_papers(tiny_recipe: MakeRecipe) -> None:
     recipe = tiny_recipe(max_steps=40, batch_size=1, learning_rate=1e-3, validation=[])
     run_training(recipe)
@@ -205,24 +197,6 @@ def test_early_stopping_counts_evaluations_without_gain(tiny_recipe: MakeRecipe)
     metrics = run_training(recipe)
     assert metrics["steps"] == 8  # the first evaluation and three without gain
     assert (Path(recipe.output_dir) / "checkpoint-8" / "complete.json").is_file()
-
-
-class CachedRows:
-    """Rows with encoder states in place of audio, as a cache would give them."""
-
-    def __init__(self, dataset: Any, model: Any, processor: Any) -> None:
-        self.rows = []
-        for row in dataset:
-            features = torch.from_numpy(processor.extract_features(read_audio(row)))[None]
-            states, _ = model.audio_encoder.hidden_states_at(features, None, [len(model.audio_encoder.layers)])
-            kept = {name: value for name, value in row.items() if name != "audio"}
-            self.rows.append({**kept, "encoder_hidden_states": next(iter(states.values()))[0].detach()})
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.rows[index]
 
 
 def test_training_from_cached_states_is_training_through_the_encoder(

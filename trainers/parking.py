@@ -1,0 +1,41 @@
+"""Encoder blocks out of memory while training does not need them: from cached states only the final LayerNorm is used."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from modeling_slam_asr import SlamAsrForConditionalGeneration
+from trainers.checkpoints import room_to_write
+
+
+@contextmanager
+def parked_blocks(model: SlamAsrForConditionalGeneration, file: Path) -> Iterator[None]:
+    """
+    Within it the model has no encoder blocks: they wait in `file`. After it they are back, the same to the bit, on the
+    model's device, and the file is gone.
+
+    Raises:
+        DiskFullError: there is no room for the file.
+    """
+    encoder = model.audio_encoder
+    blocks = encoder.layers
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with room_to_write(file.parent):
+            save_file({name: tensor.contiguous() for name, tensor in blocks.state_dict().items()}, file)
+        encoder.layers = nn.ModuleList()
+        blocks.to("meta")
+        for parameter in encoder.parameters():  # may be views of the file that held the blocks too, which stays mapped for them
+            parameter.data = parameter.data.clone()
+        try:
+            yield
+        finally:
+            blocks.load_state_dict(load_file(file, device=str(model.device)), assign=True)
+            for parameter in blocks.parameters():
+                parameter.requires_grad_(False)
+            encoder.layers = blocks.eval()
+    finally:
+        file.unlink(missing_ok=True)
