@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers.utils import logging
+
+from .truncation_slam_asr import missing_end
 
 try:
     import soundfile
@@ -29,10 +32,15 @@ DOWNLOAD_SECONDS = 300.0
 _SILENT_SECONDS = 30.0  # without a byte from the server
 BLOCK_SECONDS = 30
 
+_HEAD_BYTES = 1 << 20
+
+logger = logging.get_logger(__name__)
 AudioSource = str | os.PathLike[str] | bytes | np.ndarray | torch.Tensor | Mapping[str, Any]
 
 
-def load_audio(source: Any, sampling_rate: int = 16_000, source_rate: int | None = None) -> np.ndarray:
+def load_audio(
+    source: Any, sampling_rate: int = 16_000, source_rate: int | None = None, whole: bool = False
+) -> np.ndarray:
     """
     Read one recording.
 
@@ -43,16 +51,17 @@ def load_audio(source: Any, sampling_rate: int = 16_000, source_rate: int | None
             of `datasets` have; or a torchcodec `AudioDecoder`.
         sampling_rate: wanted rate in Hz.
         source_rate: rate in Hz of samples given as an array; the wanted rate when None.
+        whole: refuse a file whose end is missing, as after a copy that broke off; else there is a warning.
     Returns:
         `(samples,)` float32, channels averaged.
     Raises:
         ValueError: when there is no such file, or it cannot be decoded, is empty, or has NaN or infinite samples.
     """
     name = describe(source)
-    return _load(*_unwrap(source, name, source_rate), sampling_rate, name)
+    return _load(*_unwrap(source, name, source_rate), sampling_rate, name, whole)
 
 
-def _load(source: Any, source_rate: int | None, sampling_rate: int, name: str) -> np.ndarray:
+def _load(source: Any, source_rate: int | None, sampling_rate: int, name: str, whole: bool = False) -> np.ndarray:
     """What [`load_audio`] does, once mappings, decoders and open files are unwrapped."""
     if isinstance(source, torch.Tensor):
         source = source.detach().cpu()
@@ -64,7 +73,7 @@ def _load(source: Any, source_rate: int | None, sampling_rate: int, name: str) -
     if isinstance(source, np.ndarray):
         samples, rate = source, sampling_rate if source_rate is None else source_rate
     elif isinstance(source, str | os.PathLike | bytes):
-        samples, rate = _decode(source, name)
+        samples, rate = _decode(source, name, whole)
     else:
         raise ValueError(
             f"{name} is no audio. Give a path, a file's bytes, an array, or a mapping with 'array' and 'sampling_rate'."
@@ -163,6 +172,8 @@ def _refuse_non_finite(samples: np.ndarray, name: str) -> None:
 def _file_blocks(path: str, sampling_rate: int, name: str) -> Iterator[np.ndarray]:
     try:
         with soundfile.SoundFile(path) as file:
+            with open(path, "rb") as start:
+                _check_end(missing_end(start.read(_HEAD_BYTES), os.path.getsize(path), file.extra_info), name, False)
             rate = file.samplerate
             resampler = None if rate == sampling_rate else soxr.ResampleStream(rate, sampling_rate, 1, dtype="float32")
             while True:
@@ -207,7 +218,15 @@ def _download(address: str, name: str) -> bytes:
     return b"".join(parts)
 
 
-def _decode(source: str | os.PathLike[str] | bytes, name: str) -> tuple[np.ndarray, int]:
+def _check_end(sign: str | None, name: str, whole: bool) -> None:
+    if sign is None:
+        return
+    if whole:
+        raise ValueError(f"{name} is cut short: {sign}. Get a whole copy of it.")
+    logger.warning(f"{name} is cut short: {sign}. What is there is transcribed.")
+
+
+def _decode(source: str | os.PathLike[str] | bytes, name: str, whole: bool) -> tuple[np.ndarray, int]:
     if isinstance(source, bytes):
         data = source
     elif is_address(source):
@@ -224,14 +243,17 @@ def _decode(source: str | os.PathLike[str] | bytes, name: str) -> tuple[np.ndarr
     if not data:
         raise ValueError(f"{name} is empty: the file has 0 bytes.")
     if soundfile is None:
-        return _decode_wav(data, name)
+        return _decode_wav(data, name, whole)
     try:
-        samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            sign = missing_end(data, len(data), file.extra_info)
+            samples, rate = file.read(file.frames, dtype="float32", always_2d=True), file.samplerate
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise ValueError(
             f"{name} is not sound that can be decoded: {_reason(error)}. wav, flac, ogg, opus and mp3 are read; "
             "convert others first, for example with `ffmpeg -i FILE out.flac`."
         ) from error
+    _check_end(sign, name, whole)
     return samples, rate
 
 
@@ -240,10 +262,11 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "error_string", error)).splitlines()[0].rstrip(".")
 
 
-def _decode_wav(data: bytes, name: str) -> tuple[np.ndarray, int]:
+def _decode_wav(data: bytes, name: str, whole: bool) -> tuple[np.ndarray, int]:
     try:
         with wave.open(io.BytesIO(data)) as file:
             width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
+            announced = file.getnframes() * width * channels
             frames = file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
         raise ValueError(
@@ -253,6 +276,8 @@ def _decode_wav(data: bytes, name: str) -> tuple[np.ndarray, int]:
         raise ValueError(
             f"{name} has {8 * width}-bit samples. `pip install soundfile` reads other widths than 16 bits."
         )
+    report = f"data : {announced} (should be {len(frames)})"  # as libsndfile puts it
+    _check_end(missing_end(b"", len(data), report), name, whole)
     samples = np.frombuffer(frames, dtype="<i2").astype(np.float32) / 32_768
     return samples.reshape(-1, channels), rate
 

@@ -208,6 +208,16 @@ def test_damaged_files_are_counted_listed_and_skipped(corpus: Path, tmp_path: Pa
     assert "NaN" in listed[3]["error"]
 
 
+def test_half_a_recording_is_damaged(corpus: Path, tmp_path: Path) -> None:
+    """Its transcript would be that of the whole."""
+    path = corpus / "train" / "train-05.wav"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    dataset, report = prepare([spec(corpus)], "train", max_bad_fraction=0.1, output_dir=tmp_path / "out", quiet=True)
+    assert len(dataset) == 15 and report.dropped == {"damaged": 1}
+    (listed,) = read_jsonl(tmp_path / "out" / "bad_files.jsonl")
+    assert listed["id"] == "train-05.wav" and "is cut short" in listed["error"]
+
+
 def test_too_many_damaged_files_stop_the_run(corpus: Path, tmp_path: Path) -> None:
     damage(corpus, 3)
     with pytest.raises(UserError, match=r"3 of 16 train recordings cannot be read.*bad_files.jsonl"):

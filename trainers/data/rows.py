@@ -59,7 +59,7 @@ def read_audio(row: Mapping[str, Any], sampling_rate: int = 16_000) -> np.ndarra
     """The recording of a row, (samples,) float32 mono.
 
     Raises:
-        ValueError: the file is missing, damaged, empty, or has NaN samples.
+        ValueError: the file is missing, damaged, cut short, empty, or has NaN samples.
     """
     audio = row["audio"]
     if row.get("audio_offset", -1) >= 0:
@@ -69,8 +69,8 @@ def read_audio(row: Mapping[str, Any], sampling_rate: int = 16_000) -> np.ndarra
                 data = archive.read(row["audio_size"])
         except OSError as error:
             raise ValueError(f"{row['id']} in {audio['path']}: {error.strerror or error}.") from error
-        return load_audio({"bytes": data, "path": row["id"]}, sampling_rate)
-    return load_audio(audio, sampling_rate)
+        return load_audio({"bytes": data, "path": row["id"]}, sampling_rate, whole=True)
+    return load_audio(audio, sampling_rate, whole=True)
 
 
 def pick_column(wanted: str | None, usual: Sequence[str], columns: Sequence[str], what: str, where: str) -> str:
