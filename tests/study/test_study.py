@@ -251,6 +251,17 @@ def test_ways_to_choose_blocks(make_study: Any) -> None:
     profile = json.loads(next((study.folder / "profiles").glob("*.json")).read_text())
     least = min(range(2), key=lambda index: profile["cosine_distance"][index])
     assert kept["cosine"] == [1 - least]
+    # Five ways to keep one of two blocks, and the whole encoder: three systems are trained.
+    trained = [row for row in rows if "same_as" not in row]
+    assert len(trained) == len({str(row["kept_encoder_layers"]) for row in rows}) == 3
+    assert len(list(study.folder.glob("runs/*/model"))) == 3
+    by_name = {row["name"]: row for row in trained}
+    for row in rows:
+        if "same_as" in row:
+            same = by_name[row["same_as"]]
+            assert row["kept_encoder_layers"] == same["kept_encoder_layers"] and row["wer"] == same["wer"]
+            assert row["key"] != same["key"] and row["run"] == same["run"] and row["name"] != same["name"]
+    assert (study.folder / rows[0]["run"] / "predictions.jsonl").is_file()
 
 
 def test_without_a_cache_it_is_the_same(make_study: Any, tmp_path: Path) -> None:

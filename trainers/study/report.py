@@ -160,7 +160,7 @@ def facts(study: StudyRecipe, rows: Sequence[Row]) -> list[str]:
         {f"{row['hardware']['device']}, {row['hardware']['cores']} cores" for row in rows if row.get("hardware")}
     )
     memory = sorted({str(row["memory_kind"]) for row in rows if row.get("memory_kind")})
-    seconds = sum({row["key"]: row["train_seconds"] for row in rows}.values())
+    seconds = sum({row["key"]: row["train_seconds"] for row in rows if "same_as" not in row}.values())
     return [
         f"Grid: {grid}.",
         f"Trained from {cache}; scored on sound by the saved models, each loaded anew.",
