@@ -17,14 +17,14 @@ def missing_end(head: bytes, size: int, log: str) -> str | None:
         size: the whole file's size in bytes.
         log: libsndfile's own report on the file, `soundfile.SoundFile.extra_info`.
     """
-    for announced, found in ((int(a), int(b)) for a, b in _ANNOUNCED.findall(log)):
-        if found < announced < _UNKNOWN_SIZE:
+    for announced, found in _ANNOUNCED.findall(log):
+        if int(found) < int(announced) < _UNKNOWN_SIZE:
             return f"{announced} bytes of sound are announced and {found} are there"
     if all(sign in log for sign in _OGG_SIGNS):
         return "the last page is not whole"
-    announced = mp3_size(head)
-    if announced is not None and size < 0.98 * announced:
-        return f"{announced} bytes are announced and {size} are there"
+    wanted = mp3_size(head)
+    if wanted is not None and size < 0.98 * wanted:
+        return f"{wanted} bytes are announced and {size} are there"
     return None
 
 
