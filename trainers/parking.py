@@ -28,9 +28,8 @@ def parked_blocks(model: SlamAsrForConditionalGeneration, file: Path) -> Iterato
             save_file({name: tensor.contiguous() for name, tensor in blocks.state_dict().items()}, file)
         encoder.layers = nn.ModuleList()
         blocks.to("meta")
-        for (
-            parameter
-        ) in encoder.parameters():  # may be views of the file that held the blocks too, which stays mapped for them
+        # What stays may be views of the file that held the blocks too; it would stay in memory for them.
+        for parameter in encoder.parameters():
             parameter.data = parameter.data.clone()
         try:
             yield
