@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save
 
 from trainers.errors import DiskFullError, UserError, is_disk_full
 from trainers.feature_cache.depths import Depth, depth_name
+from trainers.feature_cache.mapped import MappedRows
 from trainers.files import write_bytes, write_json
 
 META = "cache.json"
@@ -101,7 +101,7 @@ class FeatureCache:
             for frames in self.lengths[shard.start : shard.end]:
                 self._places.append((shard.number, position))
                 position += frames
-        self._open: dict[int, Any] = {}
+        self._open: dict[int, MappedRows] = {}
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -127,8 +127,8 @@ class FeatureCache:
             )
         number, position = self._places[index]
         if number not in self._open:
-            self._open[number] = safe_open(self.shards[number].data, framework="pt")
-        return self._open[number].get_slice(name)[position : position + self.lengths[index]]
+            self._open[number] = MappedRows(self.shards[number].data)
+        return self._open[number].rows(name, position, position + self.lengths[index])
 
     def dataset(self, depth: Depth, rows: Sequence[Mapping[str, Any]] | None = None) -> "FeatureRows":
         """The data set's rows with `encoder_hidden_states` in place of `audio`, for training at one depth.
