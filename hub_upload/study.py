@@ -110,7 +110,10 @@ def choose_runs(rows: Sequence[dict[str, Any]], wanted: Sequence[str]) -> list[s
         same = [
             row
             for row in rows
-            if row.get("language") == language and row["name"] in names and row.get("wer") is not None
+            if row.get("language") == language
+            and row["name"] in names
+            and row.get("wer") is not None
+            and "same_as" not in row  # the same model under another name
         ]
         front += [row["name"] for row in same if not any(_beats(other, row) for other in same)]
     if not front:

@@ -23,6 +23,9 @@ def test_the_front_of_error_rate_and_size_is_chosen() -> None:
         ("full", 0.10, 100), ("pruned", 0.12, 90), ("bad", 0.13, 95), ("lora", 0.09, 91), ("lora@2", 0.01, 1)
     )
     assert choose_runs(rows, []) == ["pruned", "lora"]
+    twin = {**rows[3], "name": "lora-cosine", "same_as": "lora"}  # the same model under another name
+    assert choose_runs([*rows, twin], []) == ["pruned", "lora"]
+    assert choose_runs([*rows, twin], ["lora-cosine"]) == ["lora-cosine"]
     assert choose_runs(rows, ["bad", "bad"]) == ["bad"]
     with pytest.raises(UserError, match="no run 'best'"):
         choose_runs(rows, ["best"])
