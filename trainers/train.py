@@ -143,7 +143,7 @@ class TrainingRun:
                     f"{self.output_dir} holds a run with another {' and '.join(forbidden)} (see {saved}). "
                     "Resume with the recipe it was started with, or choose another output_dir."
                 )
-            if changed and is_main:
+            if changed and is_main and list_checkpoints(self.output_dir):
                 logger.warning(
                     "Resuming with another %s: the result is not that of an uninterrupted run.", ", ".join(changed)
                 )
