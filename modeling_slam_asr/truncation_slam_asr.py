@@ -4,6 +4,7 @@ import re
 
 # Sizes that writers put where they could not know the length, as when they write into a pipe.
 _UNKNOWN_SIZE = 0x7FFFF000
+_WHOLE = 0.98  # of the announced bytes: some writers count their headers as sound
 _ANNOUNCED = re.compile(r"^\s*(?:data|SSND|riff)\s*:\s*(\d+)\s*\(should be (\d+)\)", re.MULTILINE)
 _OGG_SIGNS = ("lacks an end-of-stream bit", "Junk after the last page")
 
@@ -18,12 +19,12 @@ def missing_end(head: bytes, size: int, log: str) -> str | None:
         log: libsndfile's own report on the file, `soundfile.SoundFile.extra_info`.
     """
     for announced, found in _ANNOUNCED.findall(log):
-        if int(found) < int(announced) < _UNKNOWN_SIZE:
+        if int(found) < _WHOLE * int(announced) and int(announced) < _UNKNOWN_SIZE:
             return f"{announced} bytes of sound are announced and {found} are there"
     if all(sign in log for sign in _OGG_SIGNS):
         return "the last page is not whole"
     wanted = mp3_size(head)
-    if wanted is not None and size < 0.98 * wanted:
+    if wanted is not None and size < _WHOLE * wanted:
         return f"{wanted} bytes are announced and {size} are there"
     return None
 

@@ -59,6 +59,12 @@ def test_streamed_wav_files_announce_no_size() -> None:
         assert len(load_audio(streamed, whole=True)) == len(NOISE)
 
 
+def test_a_header_that_counts_itself_is_no_damage() -> None:
+    data = encoded("WAV", "PCM_16")
+    sloppy = data[:40] + (2 * len(NOISE) + 44).to_bytes(4, "little") + data[44:]
+    assert len(load_audio(sloppy, whole=True)) == len(NOISE)
+
+
 def test_long_files_are_looked_at_too(tmp_path: Path, messages: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "long.wav"
     path.write_bytes(encoded("WAV", "PCM_16", np.tile(NOISE, 25))[: 32_000 * 100])
