@@ -1,5 +1,7 @@
 """Encoder blocks out of memory while training does not need them: from cached states only the final LayerNorm is used."""
 
+import ctypes
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +33,7 @@ def parked_blocks(model: SlamAsrForConditionalGeneration, file: Path) -> Iterato
         # What stays may be views of the file that held the blocks too; it would stay in memory for them.
         for parameter in encoder.parameters():
             parameter.data = parameter.data.clone()
+        return_freed_memory()
         try:
             yield
         finally:
@@ -40,3 +43,10 @@ def parked_blocks(model: SlamAsrForConditionalGeneration, file: Path) -> Iterato
             encoder.layers = blocks.eval()
     finally:
         file.unlink(missing_ok=True)
+
+
+def return_freed_memory() -> None:
+    """Give what lies free within the process back to the system. glibc keeps pieces of this size and then fills them with holes."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # not in musl
+    if trim is not None:
+        trim(0)
