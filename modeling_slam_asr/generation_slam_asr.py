@@ -57,11 +57,13 @@ class Transcript:
     tokens: without the end token and what follows it; of a loop only the first copy when it was trimmed.
     end: the end token with which the model ended it; None when a limit did.
     loop: whether it ran into a loop.
+    stopped: whether one of the call's `stop_strings` ended it.
     """
 
     tokens: list[int]
     end: int | None
     loop: bool
+    stopped: bool = False
 
 
 def read_transcript(

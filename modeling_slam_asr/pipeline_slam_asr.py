@@ -243,17 +243,23 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
             depth = len(self.model.audio_encoder.layers)
             states, frames = self.model.audio_encoder.hidden_states_at(features, mask, [depth])
             audio = {"encoder_hidden_states": states[depth], "encoder_attention_mask": frames}
+        settings = {name: value for name, value in options.items() if name != "generation_config"}
+        config, _ = requested_generation(self.model.generation_config, options.get("generation_config"), settings)
+        stops = [config.stop_strings] if isinstance(config.stop_strings, str) else list(config.stop_strings or [])
+        if stops:
+            options = {"tokenizer": self.tokenizer, **options}
         generated = self.model.generate(**request, **audio, **{**options, "prompt_columns": False})
         tokens = generated if isinstance(generated, torch.Tensor) else generated.sequences
         tokens = tokens[:: len(tokens) // len(windows)].tolist()  # the first of several sequences
-        settings = {name: value for name, value in options.items() if name != "generation_config"}
-        config, _ = requested_generation(self.model.generation_config, options.get("generation_config"), settings)
         limits = new_token_limits(config, mask.sum(-1) / 100, self.model.config.max_tokens_per_second).tolist()
         ends = set(config.eos_token_id) if isinstance(config.eos_token_id, list | tuple) else {config.eos_token_id}
         transcripts = [
             read_transcript(row, ends, config.pad_token_id, limit, trim_loops)
             for row, limit in zip(tokens, limits, strict=True)
         ]
+        for transcript in transcripts if stops else []:
+            text = self.processor.tokenizer.decode(transcript.tokens)
+            transcript.stopped = transcript.end is None and any(stop in text for stop in stops)
         if not look:
             return transcripts, [None] * len(windows)
         finished = [t.tokens + ([] if t.end is None else [t.end]) for t in transcripts]
@@ -261,7 +267,7 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
 
     def _fill(self, piece: Piece, transcript: Transcript, look: SecondLook | None) -> None:
         piece.text = self.processor.decode(transcript.tokens, skip_special_tokens=True)
-        piece.truncated, piece.loop = transcript.end is None, transcript.loop
+        piece.truncated, piece.loop = transcript.end is None and not transcript.stopped, transcript.loop
         if look is None:
             return
         ended = [] if transcript.end is None else [transcript.end]

@@ -286,6 +286,20 @@ def test_a_transcript_that_ends_by_itself_is_not_marked(make_pipe: Callable[...,
         assert "truncated" not in answer
 
 
+def test_stop_strings_end_a_transcript(make_pipe: Callable[..., Any]) -> None:
+    """The pipeline gives `generate` the tokenizer that they need; what they end is not cut off by a limit."""
+    pipe = make_pipe(generate_kwargs={"prefix_allowed_tokens_fn": lambda row, tokens: [60 + len(tokens) % 3]})
+    whole = pipe(talk(1.0), max_new_tokens=9)
+    assert whole["truncated"] is True
+    stop = pipe.tokenizer.decode([60, 61])
+    assert stop in whole["text"]
+    for stops in (stop, [stop, "never"]):
+        answer = pipe(talk(1.0), max_new_tokens=9, stop_strings=stops)
+        assert answer["text"].endswith(stop) and len(answer["text"]) < len(whole["text"])
+        assert "truncated" not in answer
+    assert pipe(talk(1.0), max_new_tokens=9, stop_strings=["never"])["truncated"] is True
+
+
 def test_a_generation_configuration_of_the_call(make_pipe: Callable[..., Any]) -> None:
     """It may leave the end token to the model: the transcript has then ended all the same."""
     pipe = make_pipe(generate_kwargs={"prefix_allowed_tokens_fn": lambda row, tokens: [60 if len(tokens) < 3 else 2]})
