@@ -99,7 +99,8 @@ def build_cache(
         raise UserError("There is no utterance to compute features of: the data set is empty.")
     named = check_depths(depths, encoder)
     fingerprint, mel = encoder_fingerprint(encoder), mel_settings(processor)
-    key = cache_key(fingerprint, named, mel, dtype, audio_fingerprints(rows, max(workers, 1)))
+    audio = audio_fingerprints(rows, max(workers, 1))
+    key = cache_key(fingerprint, named, mel, dtype, audio)
     folder = Path(directory) / key[:24]
     seconds = durations(rows)
     sizes = [_row_bytes(each, len(named), encoder, processor, dtype) for each in seconds]
@@ -133,7 +134,7 @@ def build_cache(
         builder.fill(missing)
         found.update({shard.number: shard.frames(check=False) for shard in missing})
     lengths = [frames for shard in shards for frames in found[shard.number] or []]
-    return FeatureCache(folder, rows, lengths)
+    return FeatureCache(folder, rows, lengths, audio)
 
 
 def durations(rows: Sequence[Mapping[str, Any]]) -> list[float]:

@@ -37,14 +37,14 @@ def mel_settings(processor: SlamAsrProcessor) -> dict[str, Any]:
     return {**settings, "frames_per_unit": unit, "pad_to_30s": processor.pad_to_30s}
 
 
-def audio_fingerprints(rows: Sequence[Mapping[str, Any]], workers: int = 4) -> list[str]:
-    """SHA-256 of each row's recording, as stored: files are read but not decoded."""
+def audio_fingerprints(rows: Sequence[Mapping[str, Any]], workers: int = 4) -> str:
+    """SHA-256 over those of the rows' recordings, as stored: files are read but not decoded."""
     found: list[str] = []
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(rows), 256):  # rows may hold their sound: not all in memory at once
             part = [rows[index] for index in range(start, min(start + 256, len(rows)))]
             found += pool.map(audio_fingerprint, part)
-    return found
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()
 
 
 def audio_fingerprint(row: Mapping[str, Any]) -> str:
@@ -74,11 +74,10 @@ def audio_fingerprint(row: Mapping[str, Any]) -> str:
     return hashlib.sha256(audio).hexdigest()
 
 
-def cache_key(encoder: str, depths: Iterable[str], mel: Mapping[str, Any], dtype: str, audio: Sequence[str]) -> str:
-    """The name of a cache: SHA-256 over the fingerprints of all that its content depends on."""
-    sounds = hashlib.sha256("\n".join(audio).encode()).hexdigest()
+def cache_key(encoder: str, depths: Iterable[str], mel: Mapping[str, Any], dtype: str, audio: str) -> str:
+    """The name of a cache: SHA-256 over the fingerprints of all that its content depends on; `audio` is of all its sound."""
     parts = {"format": FORMAT, "encoder": encoder, "depths": sorted(depths), "mel": dict(mel), "dtype": dtype}
-    return hashlib.sha256(json.dumps({**parts, "audio": sounds}, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps({**parts, "audio": audio}, sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path, offset: int, size: int) -> bytes:

@@ -5,7 +5,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from safetensors.torch import save
 
 from trainers.errors import DiskFullError, UserError, is_disk_full
 from trainers.feature_cache.depths import Depth, depth_name
+from trainers.feature_cache.keys import cache_key
 from trainers.feature_cache.mapped import MappedRows
 from trainers.files import write_bytes, write_json
 
@@ -86,8 +87,11 @@ class FeatureCache:
         lengths: frames (50 a second) of each row.
     """
 
-    def __init__(self, folder: Path, rows: Sequence[Mapping[str, Any]] | None, lengths: Sequence[int]) -> None:
+    def __init__(
+        self, folder: Path, rows: Sequence[Mapping[str, Any]] | None, lengths: Sequence[int], audio: str
+    ) -> None:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        self._content = {"encoder": meta["encoder"], "mel": meta["mel"], "dtype": meta["dtype"], "audio": audio}
         self.folder = folder
         self.rows = rows
         self.lengths = list(lengths)
@@ -113,6 +117,10 @@ class FeatureCache:
     def nbytes(self) -> int:
         """Size on disk in bytes."""
         return sum(shard.data.stat().st_size for shard in self.shards)
+
+    def key_of(self, depths: Iterable[Depth]) -> str:
+        """What [`cache_key`] gives for these depths alone: the same, whatever else the cache holds."""
+        return cache_key(depths={depth_name(depth) for depth in depths}, **self._content)
 
     def states(self, index: int, depth: Depth) -> torch.Tensor:
         """States before the final LayerNorm of one row: `(frames, d_model)` in the cache's dtype.

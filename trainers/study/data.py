@@ -5,10 +5,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
 
+from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from trainers.build import build_processor
 from trainers.data.prepare import prepare
 from trainers.data.spec import DataSpec
@@ -128,19 +130,18 @@ class StudyData:
         )
         mark = _mark([self.encoder_mark(recipe), role, *map(dataclasses.asdict, getattr(recipe, role)), sorted(wanted)])
         if mark not in self._caches:
-            settings = self.study.cache
-            self._caches[mark] = build_cache(
-                features_folder(self.study),
-                dataset,
-                self.encoder(recipe).encoder,
-                build_processor(recipe),
-                sorted(wanted),
-                dtype=settings.dtype,
-                batch_seconds=settings.batch_seconds,
-                max_gigabytes=settings.max_gigabytes,
-                quiet=self.quiet,
-            )
+            self._caches[mark] = self.build_cache(dataset, self.encoder(recipe).encoder, recipe, sorted(wanted))
         return self._caches[mark]
+
+    def build_cache(
+        self, rows: Any, encoder: SlamAsrEncoder, recipe: Recipe, depths: Sequence[tuple[int, ...]]
+    ) -> FeatureCache:
+        """A cache in the study's folder, with its settings."""
+        settings = self.study.cache
+        return build_cache(
+            features_folder(self.study), rows, encoder, build_processor(recipe), depths, dtype=settings.dtype,
+            batch_seconds=settings.batch_seconds, max_gigabytes=settings.max_gigabytes, quiet=self.quiet,
+        )  # fmt: skip
 
     def known_depths(self, recipe: Recipe, role: str) -> set[tuple[int, ...]]:
         """Every set of kept blocks that the study's runs with this encoder and these data need."""

@@ -7,14 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration
-from trainers.build import build_model, build_processor
-from trainers.feature_cache import build_cache
-from trainers.feature_cache.depths import check_depths
-from trainers.feature_cache.keys import audio_fingerprints, cache_key, encoder_fingerprint, mel_settings
+from trainers.build import build_model
 from trainers.feature_cache.store import lock_file
 from trainers.healing import heal, untranscribed
 from trainers.recipe import Recipe
-from trainers.study.data import StudyData, features_folder
+from trainers.study.data import StudyData
 from trainers.study.plan import PlannedRun
 from trainers.study.recipe import StudyRecipe
 
@@ -26,22 +23,13 @@ def healed_model(
     assert study.heal is not None
     spec, method = study.heal, run.point["healing"]
     below, whole = data.healing_depths(run, kept)
-    full = data.encoder(run.recipe).encoder
     if spec.speech:
-        cache = build_cache(
-            features_folder(study), untranscribed(spec.speech, data.quiet), full, build_processor(recipe), [below, whole],
-            dtype=study.cache.dtype, batch_seconds=study.cache.batch_seconds, max_gigabytes=study.cache.max_gigabytes,
-            quiet=data.quiet,
-        )  # fmt: skip
+        rows, full = untranscribed(spec.speech, data.quiet), data.encoder(run.recipe).encoder
+        cache = data.build_cache(rows, full, recipe, [below, whole])
     else:
         cache = data.features(run.recipe, "train", [below, whole])
-    assert cache.rows is not None
     # By content, and apart from the other depths of the cache: a grid that grows keeps its healed encoders.
-    content = cache_key(
-        encoder_fingerprint(full), check_depths([below, whole], full), mel_settings(build_processor(recipe)),
-        study.cache.dtype, audio_fingerprints(cache.rows),
-    )  # fmt: skip
-    mark = json.dumps([content, list(kept), method, asdict(spec)], sort_keys=True)
+    mark = json.dumps([cache.key_of([below, whole]), list(kept), method, asdict(spec)], sort_keys=True)
     folder = study.folder / "healed" / hashlib.sha256(mark.encode()).hexdigest()[:16]
     model = build_model(recipe)
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,10 +54,5 @@ def healed_features(
         if not study.cache.enabled:
             found[role] = rows
             continue
-        cache = build_cache(
-            features_folder(study), rows, model.audio_encoder, build_processor(recipe), [kept],
-            dtype=study.cache.dtype, batch_seconds=study.cache.batch_seconds, max_gigabytes=study.cache.max_gigabytes,
-            quiet=data.quiet,
-        )  # fmt: skip
-        found[role] = cache.dataset(kept)
+        found[role] = data.build_cache(rows, model.audio_encoder, recipe, [kept]).dataset(kept)
     return found
