@@ -38,8 +38,6 @@ def parked_blocks(model: SlamAsrForConditionalGeneration, file: Path) -> Iterato
             yield
         finally:
             blocks.load_state_dict(load_file(file, device=str(model.device)), assign=True)
-            for parameter in blocks.parameters():
-                parameter.requires_grad_(False)
             encoder.layers = blocks.eval()
     finally:
         file.unlink(missing_ok=True)

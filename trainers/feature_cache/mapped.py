@@ -31,7 +31,7 @@ class MappedRows:
         entry = self._header[name]
         kind, dtype = _NUMPY[entry["dtype"]]
         width = entry["shape"][1]
-        step = width * np.dtype(kind).itemsize
+        step = width * dtype.itemsize
         first = self._data + entry["data_offsets"][0] + start * step
         values = np.frombuffer(self._map, dtype=kind, count=(end - start) * width, offset=first)
         found = torch.from_numpy(values.reshape(end - start, width).copy()).view(dtype)

@@ -22,7 +22,7 @@ from trainers.recipe import Recipe
 from trainers.study.data import StudyData, sample_rows
 from trainers.study.elastic import ElasticRows
 from trainers.study.healed import healed_features, healed_model
-from trainers.study.plan import FREE_KEYS, PlannedRun
+from trainers.study.plan import PlannedRun, recipe_content
 from trainers.study.recipe import StudyRecipe
 from trainers.study.state import claim, collect, read_failure, read_result, write_failure, write_result
 from trainers.train import run_training
@@ -120,21 +120,18 @@ def perform(study: StudyRecipe, run: PlannedRun, data: StudyData) -> list[dict[s
 
 def same_system(run: PlannedRun, kept: Sequence[int], runs: Sequence[PlannedRun]) -> list[dict[str, Any]] | None:
     """The rows of a finished run that differs in nothing but how it chose the same blocks, as rows of `run`."""
-    own = recipe_content(run.recipe)
+
+    def content(one: PlannedRun) -> list[Any]:
+        return [one.point["healing"], {**recipe_content(one.recipe), "prune_encoder_layers": None}]
+
+    own = content(run)
     for other in runs:
-        alike = other.point["healing"] == run.point["healing"] and recipe_content(other.recipe) == own
-        rows = read_result(other) if alike and other is not run else None
+        rows = read_result(other) if other is not run and content(other) == own else None
         if rows and rows[0]["kept_encoder_layers"] == list(kept):
             logger.warning(f"{run.name} keeps the blocks of {other.name}, which is finished; its results are taken")
             changes = {name: run.point[name] for name in ("prune_encoder_layers", "selection")}
             return [{**row, **changes, "name": run.name, "key": run.key, "same_as": other.name} for row in rows]
     return None
-
-
-def recipe_content(recipe: Recipe) -> dict[str, Any]:
-    """All of a recipe that a run's outcome depends on, but for the depth."""
-    left_out = (*FREE_KEYS, "prune_encoder_layers")
-    return {name: value for name, value in recipe.to_dict().items() if name not in left_out}
 
 
 def perform_elastic(run: PlannedRun, data: StudyData, study: StudyRecipe) -> list[dict[str, Any]]:

@@ -137,7 +137,7 @@ def run_recipe(study: StudyRecipe, point: Mapping[str, Any]) -> Recipe:
 
 def run_key(study: StudyRecipe, point: Mapping[str, Any], recipe: Recipe, depths: tuple[Any, ...]) -> str:
     """SHA-256 over recipe, selection, healing, base weights and data lists, as far as they can be read without a network."""
-    values = {name: value for name, value in recipe.to_dict().items() if name not in FREE_KEYS}
+    values = recipe_content(recipe)
     for name in ("audio_model", "text_model"):  # by content, so that a folder may move
         values[name] = folder_mark(base_model(values[name])) or values[name]
     if values["init_from"] is not None:
@@ -158,6 +158,11 @@ def run_key(study: StudyRecipe, point: Mapping[str, Any], recipe: Recipe, depths
         "features": study.cache.dtype if study.cache.enabled else None,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=vars).encode()).hexdigest()
+
+
+def recipe_content(recipe: Recipe) -> dict[str, Any]:
+    """All of a recipe that a run's outcome depends on."""
+    return {name: value for name, value in recipe.to_dict().items() if name not in FREE_KEYS}
 
 
 @lru_cache(maxsize=256)
