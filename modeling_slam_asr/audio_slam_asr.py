@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
-from .truncation_slam_asr import missing_end
+from .truncation_slam_asr import missing_end, missing_sound
 
 try:
     import soundfile
@@ -31,8 +31,7 @@ DOWNLOAD_BYTES = 1 << 30
 DOWNLOAD_SECONDS = 300.0
 _SILENT_SECONDS = 30.0  # without a byte from the server
 BLOCK_SECONDS = 30
-
-_HEAD_BYTES = 1 << 20
+_HEAD_BYTES = 1 << 20  # of a long file, where an MP3 file says how long it is
 
 logger = logging.get_logger(__name__)
 AudioSource = str | os.PathLike[str] | bytes | np.ndarray | torch.Tensor | Mapping[str, Any]
@@ -276,8 +275,7 @@ def _decode_wav(data: bytes, name: str, whole: bool) -> tuple[np.ndarray, int]:
         raise ValueError(
             f"{name} has {8 * width}-bit samples. `pip install soundfile` reads other widths than 16 bits."
         )
-    report = f"data : {announced} (should be {len(frames)})"  # as libsndfile puts it
-    _check_end(missing_end(b"", len(data), report), name, whole)
+    _check_end(missing_sound(announced, len(frames)), name, whole)
     samples = np.frombuffer(frames, dtype="<i2").astype(np.float32) / 32_768
     return samples.reshape(-1, channels), rate
 

@@ -247,7 +247,7 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
         config, _ = requested_generation(self.model.generation_config, options.get("generation_config"), settings)
         stops = [config.stop_strings] if isinstance(config.stop_strings, str) else list(config.stop_strings or [])
         if stops:
-            options = {"tokenizer": self.tokenizer, **options}
+            options = {"tokenizer": self.processor.tokenizer, **options}
         generated = self.model.generate(**request, **audio, **{**options, "prompt_columns": False})
         tokens = generated if isinstance(generated, torch.Tensor) else generated.sequences
         tokens = tokens[:: len(tokens) // len(windows)].tolist()  # the first of several sequences

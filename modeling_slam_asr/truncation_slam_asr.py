@@ -19,13 +19,20 @@ def missing_end(head: bytes, size: int, log: str) -> str | None:
         log: libsndfile's own report on the file, `soundfile.SoundFile.extra_info`.
     """
     for announced, found in _ANNOUNCED.findall(log):
-        if int(found) < _WHOLE * int(announced) and int(announced) < _UNKNOWN_SIZE:
-            return f"{announced} bytes of sound are announced and {found} are there"
+        if (sign := missing_sound(int(announced), int(found))) is not None:
+            return sign
     if all(sign in log for sign in _OGG_SIGNS):
         return "the last page is not whole"
     wanted = mp3_size(head)
     if wanted is not None and size < _WHOLE * wanted:
         return f"{wanted} bytes are announced and {size} are there"
+    return None
+
+
+def missing_sound(announced: int, found: int) -> str | None:
+    """The same, from the bytes of sound that a header announces and those that the file holds."""
+    if found < _WHOLE * announced and announced < _UNKNOWN_SIZE:
+        return f"{announced} bytes of sound are announced and {found} are there"
     return None
 
 

@@ -1,13 +1,15 @@
 """Fixtures of the inference tests: the pipeline around the tiny random model, and readable tokens only."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
-from tests.conftest import WORDS, speak
+from tests.conftest import SAMPLING_RATE, WORDS, speak
 
 SHARED_SPEECH = Path(__file__).parents[2] / "../shared/speech"
 
@@ -17,6 +19,13 @@ def talk(seconds: float, seed: int = 0) -> np.ndarray:
     words = list(WORDS)
     rng = np.random.default_rng(seed)
     return speak([words[i] for i in rng.integers(0, len(words), max(round(seconds / 0.25), 1))], seed=seed)
+
+
+def encoded(samples: np.ndarray, rate: int = SAMPLING_RATE, form: str = "WAV", subtype: str | None = None) -> bytes:
+    """The bytes of a sound file that holds `samples`."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format=form, subtype=subtype)
+    return buffer.getvalue()
 
 
 @pytest.fixture(scope="session")

@@ -15,16 +15,10 @@ import torch
 
 from modeling_slam_asr import audio_slam_asr
 from modeling_slam_asr.audio_slam_asr import load_audio, read_blocks
-from tests.inference.conftest import talk
+from tests.inference.conftest import encoded, talk
 
 RATE = 16_000
 TALK = talk(1.0)
-
-
-def encoded(samples: np.ndarray, rate: int = RATE, form: str = "WAV", subtype: str | None = None) -> bytes:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate, format=form, subtype=subtype)
-    return buffer.getvalue()
 
 
 @dataclass

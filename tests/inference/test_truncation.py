@@ -1,12 +1,10 @@
 """Sound files whose end is missing."""
 
-import io
 import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers.utils import logging as transformers_logging
@@ -14,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 from modeling_slam_asr import audio_slam_asr
 from modeling_slam_asr.audio_slam_asr import load_audio, read_blocks
 from modeling_slam_asr.truncation_slam_asr import missing_end, mp3_size
+from tests.inference.conftest import encoded
 
 RATE = 16_000
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(6 * RATE)).astype(np.float32)
@@ -21,12 +20,6 @@ FORMS = [
     ("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAVEX", "PCM_24"), ("AIFF", "PCM_16"), ("W64", "PCM_16"), ("FLAC", "PCM_16"),
     ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"),
 ]  # fmt: skip
-
-
-def encoded(form: str, subtype: str, samples: np.ndarray = NOISE) -> bytes:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, RATE, format=form, subtype=subtype)
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -39,7 +32,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 @pytest.mark.parametrize(("form", "subtype"), FORMS)
 def test_a_half_is_told_from_a_whole(form: str, subtype: str, messages: pytest.LogCaptureFixture) -> None:
-    data = encoded(form, subtype)
+    data = encoded(NOISE, form=form, subtype=subtype)
     assert len(load_audio(data, whole=True)) >= len(NOISE)
     assert len(load_audio(data + b"tail" * 50 if form == "WAV" else data, whole=True)) >= len(NOISE)
     half = data[: len(data) // 2]
@@ -52,7 +45,7 @@ def test_a_half_is_told_from_a_whole(form: str, subtype: str, messages: pytest.L
 
 
 def test_streamed_wav_files_announce_no_size() -> None:
-    data = encoded("WAV", "PCM_16")
+    data = encoded(NOISE)
     for size in (0xFFFFFFFF, 0x7FFFF024, 0x7FFFF000):
         announced = size.to_bytes(4, "little")
         streamed = data[:4] + announced + data[8:40] + announced + data[44:]
@@ -60,14 +53,14 @@ def test_streamed_wav_files_announce_no_size() -> None:
 
 
 def test_a_header_that_counts_itself_is_no_damage() -> None:
-    data = encoded("WAV", "PCM_16")
+    data = encoded(NOISE)
     sloppy = data[:40] + (2 * len(NOISE) + 44).to_bytes(4, "little") + data[44:]
     assert len(load_audio(sloppy, whole=True)) == len(NOISE)
 
 
 def test_long_files_are_looked_at_too(tmp_path: Path, messages: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "long.wav"
-    path.write_bytes(encoded("WAV", "PCM_16", np.tile(NOISE, 25))[: 32_000 * 100])
+    path.write_bytes(encoded(np.tile(NOISE, 25))[: 32_000 * 100])
     blocks, seconds = read_blocks(path)
     assert sum(map(len, blocks)) == pytest.approx(seconds * RATE) and 90 < seconds < 101
     assert messages.text.count("is cut short") == 1
@@ -75,14 +68,14 @@ def test_long_files_are_looked_at_too(tmp_path: Path, messages: pytest.LogCaptur
 
 def test_without_soundfile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audio_slam_asr, "soundfile", None)
-    data = encoded("WAV", "PCM_16")
+    data = encoded(NOISE)
     assert len(load_audio(data, whole=True)) == len(NOISE)
     with pytest.raises(ValueError, match="192000 bytes of sound are announced and 95978 are there"):
         load_audio(data[: len(data) // 2], whole=True)
 
 
 def test_an_mp3_file_behind_a_long_tag() -> None:
-    data = encoded("MP3", "MPEG_LAYER_III")
+    data = encoded(NOISE, form="MP3")
     size = 300_000
     tag = b"ID3\x04\x00\x00" + bytes((size >> shift) & 127 for shift in (21, 14, 7, 0)) + bytes(size)
     assert mp3_size(data) == len(data) and mp3_size(tag + data) == len(tag + data)
