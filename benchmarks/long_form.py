@@ -19,12 +19,11 @@ import jiwer
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import pipeline
 
 from benchmarks.result import publish
-from modeling_slam_asr import SlamAsrForConditionalGeneration
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
+from trainers.evaluate import load_pipeline
 from trainers.evaluation.normalizers import get_normalizer
 from trainers.provenance import hardware
 from trainers.recipe import from_dict
@@ -76,8 +75,7 @@ def is_repeated(words: list[str], start: int, end: int) -> bool:
 
 def measure(model: str, dataset: str, windows: list[float | None], seed: int = 0) -> list[dict[str, Any]]:
     """Rows: for each language one of single utterances, then one for each window size."""
-    SlamAsrForConditionalGeneration.from_pretrained(model)  # says early and clearly what is wrong with it
-    pipe: Any = pipeline("automatic-speech-recognition", model=model)
+    pipe: Any = load_pipeline(model)
     recipe = from_dict({"audio_model": "-", "text_model": "-", "train": {"dataset": dataset, "split": "test"}})
     rows, _ = prepare(recipe.train, "test", seed=seed)
     by_language: dict[str, list[Any]] = defaultdict(list)

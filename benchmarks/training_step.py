@@ -87,7 +87,6 @@ def compare(arguments: argparse.Namespace, work: Path, dtype: str) -> dict[str, 
     names = [name for name in PARTS[1:-1] if name in wanted]
     parts: dict[str, Part] = {}
     steps: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    shapes: list[list[int]] = []
     for name in names:
         parts[name] = Part(arguments, name, work, "--dtype", dtype)
         parts[name].read()
@@ -97,10 +96,10 @@ def compare(arguments: argparse.Namespace, work: Path, dtype: str) -> dict[str, 
         seconds = ", ".join(f"{name} {taken[-1]['wall']:.2f} s" for name, taken in steps.items())
         print(f"{dtype}, round {count + 1}: {seconds}", file=sys.stderr, flush=True)
     result: dict[str, Any] = {"rounds": arguments.rounds}
-    for name, part in parts.items():
-        found = part.turn()  # counts its operations
+    ends = {name: part.turn() for name, part in parts.items()}  # each counts its operations
+    shapes = ends["cached"]["shapes"]
+    for name, found in ends.items():
         own = found.pop("shapes")
-        shapes = own if name == "cached" else shapes
         result[name] = {
             "step_seconds": round(statistics.median(step["wall"] for step in steps[name]), 3),
             "step_seconds_from_to": [round(pick(step["wall"] for step in steps[name]), 3) for pick in (min, max)],

@@ -10,7 +10,6 @@ begins: eSpeak leaves no pauses between the words of these sentences.
 import argparse
 import ctypes
 import itertools
-import json
 import multiprocessing
 import statistics
 import sys
@@ -23,12 +22,11 @@ import jiwer
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import pipeline
 
 from benchmarks.result import publish
-from modeling_slam_asr import SlamAsrForConditionalGeneration
 from trainers.embedded import speech
 from trainers.embedded.corpus import Utterance, plan_utterances
+from trainers.evaluate import load_pipeline
 from trainers.provenance import hardware
 
 RATE = speech.SAMPLING_RATE
@@ -108,8 +106,7 @@ def measure(model: str, split: str, count: int, seed: int) -> list[dict[str, Any
     # A process an utterance, as eSpeak keeps state; forked before anything here runs threads.
     with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
         truths = list(tqdm(pool.imap(true_times, items, chunksize=1), total=len(items), desc="true times"))
-    SlamAsrForConditionalGeneration.from_pretrained(model)  # says early and clearly what is wrong with it
-    pipe: Any = pipeline("automatic-speech-recognition", model=model)
+    pipe: Any = load_pipeline(model)
     sounds = [item.speak()[0] for item in tqdm(items, desc="speaking")]
     rows = []
     for kind in ("word", "estimate"):
@@ -140,8 +137,6 @@ def main() -> int:
     rows = measure(arguments.model, arguments.split, arguments.utterances, arguments.seed)
     result = {"split": arguments.split, "utterances": arguments.utterances, "rows": rows, "hardware": hardware()}
     publish(result, arguments.output)
-    for row in rows:
-        print(json.dumps(row), file=sys.stderr)
     return 0
 
 
