@@ -25,14 +25,14 @@ from datasets import Dataset
 
 from benchmarks.result import publish
 from modeling_slam_asr.processing_slam_asr import pad_features
-from trainers.build import build_model, build_processor
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
-from trainers.encoder_loading import load_encoder
+from trainers.encoder_depth.loading import load_encoder
 from trainers.feature_cache import build_cache
 from trainers.provenance import hardware
 from trainers.recipe import Recipe, load_recipe
 from trainers.train import TrainingRun
+from trainers.training.models import build_model, build_processor
 
 BATCH_SECONDS = 60.0
 

@@ -23,8 +23,8 @@ from tqdm import tqdm
 from benchmarks.result import publish
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
-from trainers.evaluate import load_pipeline
 from trainers.evaluation.normalizers import get_normalizer
+from trainers.inference.evaluate import load_pipeline
 from trainers.provenance import hardware
 from trainers.recipe import from_dict
 

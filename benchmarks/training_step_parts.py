@@ -28,14 +28,14 @@ from transformers import (
     WhisperModel,
 )
 
-from trainers.build import base_model, build_model, build_processor
 from trainers.data.prepare import prepare
 from trainers.embedded.sentences import generate_sentences
-from trainers.encoder_loading import load_encoder
+from trainers.encoder_depth.loading import load_encoder
 from trainers.feature_cache import FeatureCache, build_cache
-from trainers.plan import estimate_memory
 from trainers.recipe import Recipe, from_dict
 from trainers.train import TrainingRun
+from trainers.training.dry_run import estimate_memory
+from trainers.training.models import base_model, build_model, build_processor
 
 RATE = 16_000
 BATCH = 4

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from benchmarks.result import publish
 from trainers.embedded import speech
 from trainers.embedded.corpus import Utterance, plan_utterances
-from trainers.evaluate import load_pipeline
+from trainers.inference.evaluate import load_pipeline
 from trainers.provenance import hardware
 
 RATE = speech.SAMPLING_RATE

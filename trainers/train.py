@@ -18,20 +18,26 @@ from torch.utils.data import IterableDataset
 from transformers import PrinterCallback, TrainerState
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
-from trainers.arguments import check_environment, make_sampler, trained_window, training_arguments
-from trainers.build import build_model, build_processor
-from trainers.callbacks import EXIT_TERMINATED, EarlyStopping, Progress, StopOnTermination, wer_history
-from trainers.checkpoints import last_checkpoint, list_checkpoints, read_marker, remove_incomplete, room_to_write
 from trainers.data.collator import SpeechCollator
 from trainers.data.prepare import DataReport, prepare
 from trainers.data.streaming import SpeechStream
 from trainers.errors import UserError
 from trainers.evaluation import score_rows, write_predictions
 from trainers.files import write_json
-from trainers.parking import parked_blocks
 from trainers.provenance import hardware
 from trainers.recipe import Recipe, changed_keys
-from trainers.trainer import SlamAsrTrainer
+from trainers.training.arguments import check_environment, make_sampler, trained_window, training_arguments
+from trainers.training.callbacks import EXIT_TERMINATED, EarlyStopping, Progress, StopOnTermination, wer_history
+from trainers.training.checkpoints import (
+    last_checkpoint,
+    list_checkpoints,
+    read_marker,
+    remove_incomplete,
+    room_to_write,
+)
+from trainers.training.models import build_model, build_processor
+from trainers.training.offload import parked_blocks
+from trainers.training.trainer import SlamAsrTrainer
 
 logger = logging.getLogger(__name__)
 

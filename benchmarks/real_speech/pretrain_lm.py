@@ -21,6 +21,7 @@ import torch
 from rapidfuzz.distance import Levenshtein
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from benchmarks.embedded_bases.pretrain_common import Muon
 from benchmarks.real_speech.noisy_copy import (
     HELD_OUT,
     Example,
@@ -31,7 +32,6 @@ from benchmarks.real_speech.noisy_copy import (
     read_lines,
     train_tokenizer,
 )
-from trainers.embedded.pretrain_common import Muon
 from trainers.errors import UserError
 from trainers.files import write_json
 

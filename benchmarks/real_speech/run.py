@@ -18,14 +18,14 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from trainers.build import build_model, build_processor
 from trainers.data.prepare import prepare
 from trainers.errors import UserError
-from trainers.evaluate import evaluate, load_pipeline
 from trainers.feature_cache import build_cache
 from trainers.files import write_json, write_text
+from trainers.inference.evaluate import evaluate, load_pipeline
 from trainers.recipe import Recipe, load_recipe
 from trainers.train import run_training
+from trainers.training.models import build_model, build_processor
 
 RECIPE = Path(__file__).parent / "real_nl.yaml"
 SYSTEMS = (("depth 6", 0, False), ("depth 4", 2, False), ("depth 4 + LoRA", 2, True))

@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
     """Profile, write, print."""
     from trainers.data.prepare import prepare
     from trainers.data.spec import DataSpec
-    from trainers.depth import describe, plot_profile, profile_encoder
-    from trainers.encoder_loading import load_encoder
+    from trainers.encoder_depth.loading import load_encoder
+    from trainers.encoder_depth.profile import describe, plot_profile, profile_encoder
     from trainers.errors import UserError
     from trainers.files import write_json
 

@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
     from trainers.data.prepare import prepare
     from trainers.data.spec import DataSpec
     from trainers.errors import UserError
-    from trainers.evaluate import evaluate, load_pipeline
     from trainers.evaluation import get_normalizer
+    from trainers.inference.evaluate import evaluate, load_pipeline
 
     if args.normalizer is not None:
         get_normalizer(args.normalizer)  # a misspelt name is told before hours of decoding

@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert and say what came out."""
-    from ..import_reference import import_reference
+    from trainers.commands.reference_checkpoint import import_reference
 
     options: dict[str, Any] = {"audio_revision": args.audio_revision, "text_revision": args.text_revision}
     if args.prompt is not None:

@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run it."""
-    from trainers.quickstart.run import run_quickstart
+    from trainers.study.quickstart import run_quickstart
 
     run_quickstart(args.output_dir, seed=args.seed, resume=args.resume, overrides=tuple(args.overrides))
     return 0

@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
         print(describe_status(mine))
         return 0
 
-    from trainers.checkpoints import room_to_write
     from trainers.study.report import write_report
+    from trainers.training.checkpoints import room_to_write
 
     with room_to_write(study.folder, guess=False):
         if not args.report:

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
             overrides.append(f"{key}={json.dumps(getattr(args, key))}")
     recipe = load_recipe(args.recipe, overrides)
     if args.dry_run:
-        from trainers.plan import describe, plan_run
+        from trainers.training.dry_run import describe, plan_run
 
         print(describe(plan_run(recipe)))
         return 0

@@ -85,8 +85,8 @@ def run(args: argparse.Namespace) -> int:
     if len(local) == len(args.files) and not any(Path(file).exists() for file in local):
         raise UserError(f"No such file: {', '.join(local[:5])}. Check the path.")
 
-    from trainers.evaluate import load_pipeline
-    from trainers.transcribe import timestamps_for, transcribe_files, write_answers
+    from trainers.inference.evaluate import load_pipeline
+    from trainers.inference.transcribe import timestamps_for, transcribe_files, write_answers
 
     pipe = load_pipeline(args.model, device=args.device, dtype=args.dtype, revision=args.revision)
     decoding = {"num_beams": args.num_beams, "max_new_tokens": args.max_new_tokens}

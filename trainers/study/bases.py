@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from transformers import AutoConfig, PreTrainedConfig
 
 from modeling_slam_asr import SlamAsrConfig
-from trainers.build import base_model, reading_base_models
 from trainers.errors import UserError
 from trainers.study.plan import PlannedRun
 from trainers.study.state import read_result
+from trainers.training.models import base_model, reading_base_models
 
 
 def check_bases(runs: Sequence[PlannedRun]) -> None:

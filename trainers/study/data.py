@@ -11,18 +11,18 @@ import torch
 from datasets import Dataset
 
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
-from trainers.build import build_processor
 from trainers.data.prepare import prepare
 from trainers.data.spec import DataSpec
-from trainers.depth import DepthProfile, choose_blocks, profile_encoder
-from trainers.encoder_loading import LoadedEncoder, load_encoder
+from trainers.encoder_depth.healing import trained_blocks
+from trainers.encoder_depth.loading import LoadedEncoder, load_encoder
+from trainers.encoder_depth.profile import DepthProfile, choose_blocks, profile_encoder
 from trainers.feature_cache import FeatureCache, build_cache, estimate_cache
 from trainers.feature_cache.store import lock_file
 from trainers.files import write_json
-from trainers.healing import trained_blocks
 from trainers.recipe import Recipe
 from trainers.study.plan import PlannedRun
 from trainers.study.recipe import StudyRecipe
+from trainers.training.models import build_processor
 
 DATA_SEED = 42  # which rows `max_samples` keeps must not differ between the seeds that are compared
 NEEDS_PROFILE = ("cosine", "angular", "cka")

@@ -13,10 +13,9 @@ from typing import Any
 import torch
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
-from trainers.checkpoints import list_checkpoints, remove, room_to_write
-from trainers.depth import profile_encoder
+from trainers.encoder_depth.profile import profile_encoder
 from trainers.errors import DiskFullError, UserError
-from trainers.evaluate import evaluate, load_pipeline
+from trainers.inference.evaluate import evaluate, load_pipeline
 from trainers.provenance import hardware
 from trainers.recipe import Recipe
 from trainers.study.data import StudyData, sample_rows
@@ -26,6 +25,7 @@ from trainers.study.plan import PlannedRun, recipe_content
 from trainers.study.recipe import StudyRecipe
 from trainers.study.state import claim, collect, read_failure, read_result, write_failure, write_result
 from trainers.train import run_training
+from trainers.training.checkpoints import list_checkpoints, remove, room_to_write
 
 logger = logging.getLogger(__name__)
 

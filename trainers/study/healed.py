@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration
-from trainers.build import build_model
+from trainers.encoder_depth.healing import heal, untranscribed
 from trainers.feature_cache.store import lock_file
-from trainers.healing import heal, untranscribed
 from trainers.recipe import Recipe
 from trainers.study.data import StudyData
 from trainers.study.plan import PlannedRun
 from trainers.study.recipe import StudyRecipe
+from trainers.training.models import build_model
 
 
 def healed_model(

@@ -11,12 +11,12 @@ from types import FrameType
 
 import torch
 
-from trainers.checkpoints import room_to_write
 from trainers.errors import DiskFullError, UserError
 from trainers.study.data import StudyData
 from trainers.study.execute import work
 from trainers.study.plan import PlannedRun, in_shard, plan_runs
 from trainers.study.recipe import StudyRecipe, load_study
+from trainers.training.checkpoints import room_to_write
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from trainers.build import base_model
 from trainers.errors import UserError
 from trainers.provenance import file_sha256
 from trainers.recipe import DATA_ROLES, Recipe, apply_overrides, from_dict
 from trainers.study.recipe import StudyRecipe
+from trainers.training.models import base_model
 
 # Changing these changes no result.
 FREE_KEYS = (

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from trainers.encoder_depth.healing import HealSpec
 from trainers.errors import UserError
-from trainers.healing import HealSpec
 from trainers.recipe import apply_overrides, find_recipe, merge, read_yaml
 from trainers.schema import build, nearest
 

@@ -1,0 +1,1 @@
+"""How the base models of the embedded default were trained."""

@@ -1,0 +1,192 @@
+"""Recipes: what is accepted, what is refused and how it is said."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+
+from trainers.errors import UserError
+from trainers.recipe import RECIPE_FOLDER, apply_overrides, changed_keys, from_dict, load_recipe
+from trainers.training.arguments import trained_window, training_arguments
+
+PACKAGED = sorted(
+    path.stem for path in RECIPE_FOLDER.glob("*.yaml") if path.stem != "paper_common" and "study" not in path.stem
+)
+MINIMAL = {"audio_model": "a", "text_model": "b", "train": {"dataset": "c"}}
+
+
+def test_the_defaults_are_the_papers() -> None:
+    recipe = from_dict(MINIMAL)
+    assert (recipe.learning_rate, recipe.weight_decay, recipe.max_grad_norm) == (1e-4, 0.01, 1.0)
+    assert (recipe.batch_size, recipe.seed, recipe.early_stopping_min_delta) == (4, 42, 0.005)
+    assert (recipe.schedule, recipe.warmup_fraction, recipe.min_lr_fraction) == ("cosine_with_min_lr", 0.05, 0.1)
+    assert (recipe.projector.downsample_rate, recipe.projector.hidden_size, recipe.projector.dropout) == (5, 2048, 0.1)
+    assert (recipe.decoding.num_beams, recipe.decoding.max_new_tokens, recipe.decoding.repetition_penalty) == (
+        2,
+        128,
+        1,
+    )
+    lora = from_dict({**MINIMAL, "lora": True}).lora
+    assert lora is not None
+    assert lora.to_peft() == {
+        "r": 8,
+        "lora_alpha": 16,
+        "lora_dropout": 0.1,
+        "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"],
+        "use_dora": False,
+    }
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_packaged_recipes_load_and_take_the_common_overrides(name: str) -> None:
+    overrides = ["output_dir=out", "max_steps=7", "save_steps=3", "seed=1", "prune_encoder_layers=4"]
+    recipe = load_recipe(name, overrides)
+    assert (recipe.output_dir, recipe.max_steps, recipe.save_steps, recipe.seed) == ("out", 7, 3, 1)
+    assert recipe.prune_encoder_layers == 4
+    assert from_dict(recipe.to_dict()) == recipe
+
+
+def test_the_papers_grid_is_complete() -> None:
+    expected = {
+        ("small", False): (8, 5), ("medium", False): (12, 8), ("large-v2", False): (6, 3),
+        ("small", True): (15, 5), ("medium", True): (15, 8), ("large-v2", True): (10, 6),
+    }  # fmt: skip
+    for (size, lora), (epochs, patience) in expected.items():
+        for language, hours in (("da", None), ("nl", 50), ("en", 100)):
+            recipe = load_recipe(f"paper_{size}_{language}{'_lora' if lora else ''}")
+            assert recipe.audio_model == f"openai/whisper-{size}"
+            assert recipe.text_model == "Qwen/Qwen2.5-3B"
+            assert (recipe.num_epochs, recipe.early_stopping_patience) == (epochs, patience)
+            assert (recipe.lora is not None) is lora
+            assert recipe.language == language
+            assert recipe.train[0].max_hours == hours
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("learning_rat=1", "Did you mean 'learning_rate'"),
+        ("train.langage=da", "Did you mean 'language'"),
+        ("lora.rank=4", "Unknown key 'lora.rank'"),
+        ("batch_size=four", "batch_size must be a whole number"),
+        ("batch_size=true", "batch_size must be a whole number"),
+        ("train.language=no", "quote the text"),
+        ("dtype=float61", "'float32', 'bfloat16'"),
+        ("prune_encoder_layers=-1", "prune_encoder_layers=-1"),
+        ("prune_encoder_layers=two", "a whole number or a list"),
+        ("max_steps=0", "max_steps=0 must be above 0"),
+        ("max_bad_fraction=2", "a fraction"),
+        ("train=[]", "train is empty"),
+        ("train.min_duration=40", "leave no utterance"),
+        ("seed.x=1", "seed must be a whole number"),
+        ("audio_model.x=1", "has no keys"),
+        ("nonsense", "key=value"),
+        ("train.streaming=true", "streaming needs"),
+        ("early_stopping_patience=3", "needs validation"),
+        ("audio_model=null", "audio_model must be text"),
+        ("learning_rate=.nan", "learning_rate=nan must be above 0"),
+        ("weight_decay=-1", "weight_decay=-1.0 must be 0 or more"),
+        ("num_workers=-1", "num_workers=-1 must be 0 or more"),
+        ("decoding.num_beams=0", "decoding.num_beams=0 must be above 0"),
+        ("projector.hidden_size=0", "projector.hidden_size=0 must be above 0"),
+        ("lora.r=0", "lora.r=0 must be above 0"),
+        ("lora.dropout=3", "lora.dropout=3.0 is a fraction"),
+        ("augmentation.noise.probability=7", "noise.probability=7.0 is a fraction"),
+        ("augmentation.spec_augment.time_width=-4", "spec_augment.time_width=-4 must be 0 or more"),
+        ("normalizer=klingon", "There is no normalizer 'klingon'"),
+        ("push_to_hub=a/b/c", "push_to_hub: Repo id"),
+        ("train.3.split=dev", "names element 3 of what is one alone"),
+    ],
+)
+def test_a_wrong_override_is_explained(tmp_path: Path, override: str, says: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("audio_model: a\ntext_model: b\ntrain: {dataset: c}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"Recipe r\.yaml") as caught:
+        load_recipe(path, [override])
+    assert says in str(caught.value)
+
+
+def test_numbers_in_scientific_notation(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("audio_model: a\ntext_model: b\ntrain: {dataset: c}\nlearning_rate: 3e-5\n", encoding="utf-8")
+    assert load_recipe(path).learning_rate == 3e-5
+    assert load_recipe(path, ["learning_rate=1e-3"]).learning_rate == 1e-3
+
+
+def test_base_is_merged(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "audio_model: a\ntext_model: b\ntrain: {dataset: c, language: da}\n", encoding="utf-8"
+    )
+    (tmp_path / "b.yaml").write_text("base: a.yaml\ntext_model: z\ntrain: {split: dev}\n", encoding="utf-8")
+    recipe = load_recipe(tmp_path / "b.yaml")
+    assert (recipe.audio_model, recipe.text_model) == ("a", "z")
+    assert (recipe.train[0].dataset, recipe.train[0].language, recipe.train[0].split) == ("c", "da", "dev")
+    (tmp_path / "a.yaml").write_text("base: b.yaml\n", encoding="utf-8")
+    with pytest.raises(UserError, match="circle"):
+        load_recipe(tmp_path / "b.yaml")
+
+
+def test_a_language_at_the_top_is_every_data_sets(tmp_path: Path) -> None:
+    recipe = load_recipe("own_data", ["language=da"])
+    assert recipe.language == "da"
+    assert [spec.language for spec in (*recipe.train, *recipe.validation)] == ["da", "da"]
+    with pytest.raises(UserError, match="quote the text"):
+        load_recipe("own_data", ["language=no"])
+
+
+def test_missing_recipe_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="Did you mean 'miniature'"):
+        load_recipe("minature")
+
+
+def test_a_study_is_sent_to_its_own_command() -> None:
+    with pytest.raises(UserError, match="it is a study: `slam-asr study miniature_study`"):
+        load_recipe("miniature_study")
+
+
+def test_missing_key_and_broken_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("text_model: b\ntrain: {dataset: c}\n", encoding="utf-8")
+    with pytest.raises(UserError, match="'audio_model' is missing"):
+        load_recipe(path)
+    path.write_text("a: [1\n", encoding="utf-8")
+    with pytest.raises(UserError, match="not YAML"):
+        load_recipe(path)
+
+
+def test_overrides_reach_into_lists_and_make_mappings() -> None:
+    values = {"train": [{"dataset": "a"}, {"dataset": "b"}], "lora": None}
+    changed = apply_overrides(values, ["train.language=da", "train.1.split=dev", "lora.r=4"])
+    assert changed == {
+        "train": [{"dataset": "a", "language": "da"}, {"dataset": "b", "language": "da", "split": "dev"}],
+        "lora": {"r": 4},
+    }
+    assert values["lora"] is None
+    assert apply_overrides({"train": {"dataset": "a"}}, ["train.0.split=dev"])["train"] == {
+        "dataset": "a",
+        "split": "dev",
+    }
+    with pytest.raises(UserError, match="element 7 of a list of 2"):
+        apply_overrides(values, ["train.7.language=da"])
+
+
+def test_saved_recipe_is_the_recipe(tmp_path: Path) -> None:
+    recipe = load_recipe("paper_small_da_lora", ["prune_encoder_layers=[-1, 3]"])
+    recipe.save(tmp_path / "recipe.yaml")
+    assert load_recipe(tmp_path / "recipe.yaml") == recipe
+    assert changed_keys(tmp_path / "recipe.yaml", recipe) == []
+    other = load_recipe(tmp_path / "recipe.yaml", ["seed=7", "lora.r=4"])
+    assert changed_keys(tmp_path / "recipe.yaml", other) == ["seed", "lora"]
+
+
+@pytest.mark.parametrize(("seconds", "window"), [([2.0] * 98 + [4.41] * 2, 4.5), ([1.0] * 9, 3.0), ([29.0] * 9, 25.0)])
+def test_windows_are_as_long_as_what_was_trained_on(seconds: list[float], window: float) -> None:
+    assert trained_window(Dataset.from_dict({"seconds": seconds})) == window
+
+
+def test_bf16_needs_no_accelerator(tmp_path: Path) -> None:
+    recipe = from_dict({**MINIMAL, "bf16": True, "max_steps": 1, "output_dir": str(tmp_path)})
+    args = training_arguments(recipe, None, has_validation=False)
+    assert args.bf16
+    assert args.use_cpu is not torch.accelerator.is_available()

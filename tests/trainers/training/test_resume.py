@@ -1,0 +1,228 @@
+"""Runs that are killed, told to stop, or left with half-written checkpoints go on to the same weights."""
+
+import errno
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.trainers.training.processes import kill_at, start, wait_for_step
+from trainers.errors import DiskFullError, UserError
+from trainers.recipe import from_dict
+from trainers.train import run_training
+from trainers.training.checkpoints import (
+    MARKER,
+    TRAINABLE,
+    last_checkpoint,
+    list_checkpoints,
+    load_trainable,
+    mark_complete,
+    read_marker,
+    remove_incomplete,
+    room_to_write,
+    rotate,
+    save_trainable,
+    trainable_state,
+)
+
+# Dropout, accumulation, an epoch's end that no checkpoint falls on, and evaluations that decide about the best weights.
+SETTINGS = {
+    "lora": True,
+    "max_steps": 15,
+    "save_steps": 4,
+    "eval_steps": 6,
+    "batch_size": 3,
+    "gradient_accumulation_steps": 2,
+}
+
+
+def values_for(tiny_recipe_values: dict[str, Any], output_dir: Path) -> dict[str, Any]:
+    return {**tiny_recipe_values, **SETTINGS, "output_dir": str(output_dir)}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_recipe_values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    run_training(from_dict(values_for(tiny_recipe_values, folder)))
+    return folder
+
+
+def assert_same_run(folder: Path, reference: Path) -> None:
+    """The final and the best weights, and what was logged, are those of the reference."""
+    for name in ("model.safetensors", f"best/{TRAINABLE}"):
+        found, expected = load_file(folder / name), load_file(reference / name)
+        assert found.keys() == expected.keys()
+        assert max((found[key] - expected[key]).abs().max().item() for key in found) <= 1e-6
+    states = [json.loads((path / "trainer_state.json").read_text(encoding="utf-8")) for path in (folder, reference)]
+    curves = [
+        [(entry["step"], entry["eval_wer"]) for entry in state["log_history"] if "eval_wer" in entry]
+        for state in states
+    ]
+    assert curves[0] == curves[1]
+    assert states[0]["global_step"] == states[1]["global_step"]
+
+
+def test_killed_at_random_moments(tiny_recipe_values: dict[str, Any], uninterrupted: Path, tmp_path: Path) -> None:
+    values = values_for(tiny_recipe_values, tmp_path / "run")
+    rng = random.Random(int(os.environ.get("SLAM_ASR_TEST_SEED", "0")))
+    killed = 0
+    for step in sorted(rng.sample(range(2, 14), 3)):
+        killed += kill_at(values, tmp_path / "log", step, rng) == -9
+    assert killed >= 2
+    assert run_training(from_dict(values), resume=True)["steps"] == 15
+    assert_same_run(tmp_path / "run", uninterrupted)
+
+
+def test_sigterm_saves_and_leaves_with_143(
+    tiny_recipe_values: dict[str, Any], uninterrupted: Path, tmp_path: Path
+) -> None:
+    values = {**values_for(tiny_recipe_values, tmp_path / "run"), "num_workers": 1}
+    log = tmp_path / "log"
+    process = start(values, log)
+    assert wait_for_step(process, log, 5)
+    for child in psutil.Process(process.pid).children():  # a scheduler tells the data loader's workers too
+        child.terminate()
+    process.terminate()
+    process.join(240)
+    assert process.exitcode == 143
+    saved = last_checkpoint(tmp_path / "run")
+    assert saved is not None and saved.name not in ("checkpoint-4",)
+    text = log.read_text(encoding="utf-8")
+    assert f"Stopped by SIGTERM after step {saved.name.removeprefix('checkpoint-')}" in text
+    assert "Traceback" not in text
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    run_training(from_dict(values), resume=True)
+    assert_same_run(tmp_path / "run", uninterrupted)
+
+
+@pytest.mark.parametrize("how", ["no marker", "truncated", "missing file", "deleted half way"])
+def test_a_half_written_checkpoint_is_not_picked(
+    how: str, tiny_recipe_values: dict[str, Any], uninterrupted: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
+    for name in ("metrics.json", "model.safetensors"):
+        (run / name).unlink()
+    assert [path.name for path in list_checkpoints(run)] == ["checkpoint-12", "checkpoint-15"]
+    newest = run / "checkpoint-15"
+    if how == "no marker":
+        (newest / MARKER).unlink()
+    elif how == "truncated":
+        data = (newest / "optimizer.pt").read_bytes()
+        (newest / "optimizer.pt").write_bytes(data[: len(data) // 2])
+    elif how == "missing file":
+        (newest / "trainer_state.json").unlink()
+    else:
+        for path in newest.glob("*.pt"):
+            path.unlink()
+    assert last_checkpoint(run) == run / "checkpoint-12"
+    if how == "truncated":
+        run_training(from_dict(values_for(tiny_recipe_values, run)), resume=True)
+        assert_same_run(run, uninterrupted)
+
+
+def test_killed_while_finishing(tiny_recipe_values: dict[str, Any], uninterrupted: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
+    for name in ("metrics.json", "model.safetensors", "trainer_state.json"):
+        (run / name).unlink()
+    metrics = run_training(from_dict(values_for(tiny_recipe_values, run)), resume=True)
+    assert metrics["steps"] == 15
+    before = json.loads((uninterrupted / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["wer"] == before["wer"] and metrics["loss"] == before["loss"]
+    assert_same_run(run, uninterrupted)
+
+
+def test_resume_with_nothing_there_starts(tiny_recipe_values: dict[str, Any], tmp_path: Path) -> None:
+    values = {**values_for(tiny_recipe_values, tmp_path / "run"), "max_steps": 1, "validation": []}
+    assert run_training(from_dict(values), resume=True)["steps"] == 1
+
+
+def test_more_steps_may_be_asked_of_a_finished_run(
+    tiny_recipe_values: dict[str, Any], uninterrupted: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
+    values = {**values_for(tiny_recipe_values, run), "max_steps": 17}
+    assert run_training(from_dict(values), resume=True)["steps"] == 17
+    assert "Resuming with another max_steps" in caplog.text
+
+
+def test_a_longer_run_that_was_killed_is_not_taken_for_finished(
+    tiny_recipe_values: dict[str, Any], uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
+    values = {**values_for(tiny_recipe_values, run), "max_steps": 17}
+
+    def killed(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("trainers.train.TrainingRun.load_data", killed)
+        run_training(from_dict(values), resume=True)
+    assert run_training(from_dict(values), resume=True)["steps"] == 17
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("No space left on device"),
+        Exception("No space left on device (os error 28)"),  # of the tokenizers
+    ],
+)
+def test_a_full_disk_is_named(error: Exception, tmp_path: Path) -> None:
+    with (
+        pytest.raises(DiskFullError, match=r"full .*No space left.*Make room"),
+        room_to_write(tmp_path / "run", guess=False),
+    ):
+        raise error
+    for other in (OSError(errno.EACCES, "Permission denied"), RuntimeError("shapes"), UserError("a mistake")):
+        with pytest.raises(type(other), match=str(other.args[-1])) as caught, room_to_write(tmp_path):
+            raise other
+        assert caught.value is other
+
+
+def make_checkpoints(folder: Path, steps: list[int]) -> None:
+    for step in steps:
+        checkpoint = folder / f"checkpoint-{step}"
+        save_trainable({"a": torch.ones(3)}, checkpoint)
+        mark_complete(checkpoint, step=step)
+
+
+def test_markers_and_rotation(tmp_path: Path) -> None:
+    make_checkpoints(tmp_path, [5, 10, 100])
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-100"
+    marker = read_marker(tmp_path / "checkpoint-5")
+    assert marker is not None and marker["step"] == 5
+    (tmp_path / "checkpoint-10" / MARKER).write_text("{", encoding="utf-8")
+    (tmp_path / "checkpoint-200").mkdir()
+    assert remove_incomplete(tmp_path) == [tmp_path / "checkpoint-10", tmp_path / "checkpoint-200"]
+    make_checkpoints(tmp_path, [200])
+    rotate(tmp_path, keep=1)
+    assert list_checkpoints(tmp_path) == [tmp_path / "checkpoint-200"]
+    assert last_checkpoint(tmp_path / "nowhere") is None
+
+
+def test_weights_load_strictly(make_tiny_model: Any, tmp_path: Path) -> None:
+    model = make_tiny_model()
+    state = trainable_state(model)
+    save_trainable(state, tmp_path / "good")
+    load_trainable(model, tmp_path / "good")
+    missing, *_ = sorted(state)
+    save_trainable({name: tensor for name, tensor in state.items() if name != missing}, tmp_path / "missing")
+    save_trainable({**state, "extra": torch.ones(1)}, tmp_path / "extra")
+    save_trainable({**state, missing: torch.ones(1)}, tmp_path / "shape")
+    for name, says in (
+        ("missing", f"{missing} is missing"),
+        ("extra", "extra is not trained"),
+        ("shape", r"has shape \(1,\)"),
+    ):
+        with pytest.raises(UserError, match=says):
+            load_trainable(model, tmp_path / name)
+    assert all(torch.equal(tensor, trainable_state(model)[name]) for name, tensor in state.items())

@@ -1,0 +1,1 @@
+"""Which encoder blocks to leave out, and how what remains is healed."""

@@ -1,0 +1,1 @@
+"""Finished models at work: loading, transcribing files and data sets, scoring, subtitles."""

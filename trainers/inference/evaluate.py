@@ -1,0 +1,167 @@
+"""Decode a data set with a model and score it: what `slam-asr evaluate` and the quickstart do."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoConfig
+
+from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrPipeline, SlamAsrProcessor
+from trainers.errors import UserError
+from trainers.evaluation import evaluate_rows
+from trainers.evaluation.leaderboard import leaderboard_score, scored_utterances, write_manifest
+from trainers.files import write_json
+from trainers.inference.datasets import transcribe_dataset
+from trainers.provenance import stamp
+
+
+def load_pipeline(
+    model: str | os.PathLike[str], *, device: str | None = None, dtype: str | None = None, revision: str | None = None
+) -> SlamAsrPipeline:
+    """
+    The ASR pipeline of a model folder or Hub repository.
+
+    Args:
+        device: `cpu`, `cuda`, `cuda:1`, ...; the GPU when there is one, if None.
+        dtype: `float32`, `bfloat16` or `float16`; as saved, if None.
+    Raises:
+        UserError: when there is no SLAM-ASR model of that name, or no such device.
+    """
+    name = os.fspath(model)
+    if device is not None:
+        _check_device(device)
+    local = Path(name).is_dir()
+    if not local and (Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1):
+        raise UserError(f"The model {name!r} does not exist. Give a folder with a config.json, or a Hub name.")
+    if local and not (Path(name) / "config.json").is_file():
+        raise UserError(f"The folder {name!r} has no config.json, so it is no model. `slam-asr train` makes one.")
+    # Part by part: `pipeline(model=NAME)` would wrap what is wrong with a checkpoint in tracebacks.
+    config = AutoConfig.from_pretrained(name, revision=revision)
+    if not isinstance(config, SlamAsrConfig):
+        raise UserError(f"{name!r} is a {config.model_type} model, not a SLAM-ASR model.")
+    network = SlamAsrForConditionalGeneration.from_pretrained(name, revision=revision, dtype=dtype or "auto")
+    try:
+        processor = SlamAsrProcessor.from_pretrained(name, revision=revision or "main")
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"The processor of {name!r} (processor_config.json, tokenizer.json, tokenizer_config.json) cannot be read: "
+            f"{error} Write it there with `processor.save_pretrained({name!r})`."
+        ) from error
+    return SlamAsrPipeline(
+        network,
+        tokenizer=processor.tokenizer,
+        feature_extractor=processor.feature_extractor,
+        processor=processor,
+        device=device if device is not None else ("cuda" if torch.cuda.is_available() else "cpu"),
+    )
+
+
+def _check_device(device: str) -> None:
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {device}: this machine's torch has no GPU. Use --device cpu.")
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"--device {device}: torch cannot compute there ({reason}). Use --device cpu.") from error
+
+
+def evaluate(
+    model: str | os.PathLike[str],
+    dataset: Dataset,
+    output_dir: str | os.PathLike[str],
+    *,
+    pipe: SlamAsrPipeline | None = None,
+    language: str | None = None,
+    normalizer: str | None = None,
+    batch_size: int = 8,
+    generate_kwargs: dict[str, Any] | None = None,
+    resamples: int = 1000,
+    seed: int = 42,
+    quiet: bool = False,
+    dataset_name: Mapping[str, str] | None = None,
+    leaderboard: bool = False,
+) -> dict[str, Any]:
+    """
+    Transcribe a prepared data set; write `metrics.json`, `predictions.jsonl`, `report.md` and `report.html` into `output_dir`.
+
+    Args:
+        model: a model folder or Hub name.
+        dataset: rows as `trainers.data.prepare` makes them; `text` is the reference.
+        language: of all rows; each row's own when None.
+        normalizer: see `trainers.evaluation.get_normalizer`; the language's own when None.
+        generate_kwargs: decoding settings; the model's own generation configuration when None.
+        dataset_name: what the result calls the data, as `DataSpec.published_name` gives it.
+        leaderboard: follow the Open ASR Leaderboard's protocol (see `trainers.evaluation.leaderboard`): English, greedy,
+            without utterances that have an empty reference, and without telling the model the language. Its figures
+            stand under `leaderboard` in the result, and its manifest beside the other files.
+    Returns:
+        The content of `metrics.json`.
+    Raises:
+        UserError: when no reference has a word (`leaderboard`).
+    """
+    pipe = pipe if pipe is not None else load_pipeline(model)
+    request: dict[str, Any] = {"language": language, "generate_kwargs": generate_kwargs}
+    whole = len(dataset)
+    if leaderboard:
+        kept = scored_utterances(dataset["text"])
+        if not kept:
+            raise UserError("Every reference is empty after normalisation: there is nothing to score.")
+        dataset, language, normalizer = dataset.select(kept), language or "en", normalizer or "en"
+        request = {"generate_kwargs": {**(generate_kwargs or {}), "num_beams": 1, "do_sample": False}}
+    decoded = transcribe_dataset(
+        pipe, dataset, batch_size=batch_size, quiet=quiet, **{k: v for k, v in request.items() if v is not None}
+    )
+    folder = Path(output_dir)
+    rows, board = decoded.rows, {}
+    if leaderboard:
+        rows = [row | {"seconds": decoded.speed.wall_seconds / len(rows)} for row in rows]
+        board = {"leaderboard": {**leaderboard_score(rows), "ignored_utterances": whole - len(rows)}}
+        data = dict(dataset_name or {})
+        write_manifest(
+            folder,
+            rows,
+            model_id=f"local/{Path(model).resolve().name}" if Path(model).is_dir() else os.fspath(model),
+            dataset="_".join(part for part in (data.get("name", "local/dataset"), data.get("config")) if part),
+            split=data.get("split", "test"),
+        )
+    metrics = evaluate_rows(
+        rows,
+        folder,
+        normalizer=normalizer,
+        language=language,
+        title=f"Evaluation of {Path(model).name if Path(model).is_dir() else model}",
+        speed=decoded.speed,
+        extra={
+            **({"dataset": dict(dataset_name)} if dataset_name else {}),
+            **board,
+            **system_figures(pipe, request["generate_kwargs"]),
+            "eval_rtfx": decoded.speed.rtfx,
+            "audio_seconds": decoded.speed.audio_seconds,
+        },
+        bootstrap=resamples,
+        seed=seed,
+    )
+    if Path(model).is_dir():
+        metrics = stamp(metrics, Path(model), folder / "predictions.jsonl")
+        write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+def system_figures(pipe: SlamAsrPipeline, generate_kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Size and decoding settings of the evaluated system; `generate_kwargs` go before the model's own."""
+    report = pipe.model.parameter_report()
+    special = ("transformers_version", "bos_token_id", "eos_token_id", "pad_token_id")
+    settings = pipe.model.generation_config.to_diff_dict()
+    return {
+        "decoding": {
+            **{name: value for name, value in settings.items() if name not in special},
+            **(generate_kwargs or {}),
+        },
+        "total_params": report["total"],
+        "encoder_params": report["encoder"],
+        "trainable_params": report["trainable"],
+    }

@@ -1,1 +1,0 @@
-"""The paper's story on the embedded miniature: three systems trained, compared, saved and proved."""

@@ -1,0 +1,177 @@
+"""What a run would do, without doing it: data, steps, parameters, memory."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
+from trainers.data.common_voice import transcripts_only
+from trainers.data.prepare import prepare
+from trainers.data.sources import detect_format
+from trainers.data.spec import DataSpec
+from trainers.errors import UserError
+from trainers.recipe import DATA_ROLES, Recipe
+from trainers.training.arguments import make_sampler, planned_steps, uses_autocast
+from trainers.training.models import base_model, build_processor, reading_base_models
+
+_SECONDS_A_CLIP = 4.5  # of Common Voice, for an estimate before its audio is downloaded
+_GIB = 2**30
+
+
+@dataclass
+class RolePlan:
+    """Data of one role. `known` is False where hours are estimated from the number of transcripts."""
+
+    utterances: int
+    hours: float
+    dropped: dict[str, int]
+    known: bool = True
+
+
+def plan_run(recipe: Recipe, world_size: int = 1) -> dict[str, Any]:
+    """Everything that `--dry-run` prints. Local data are read and checked; of data on the Hub only transcripts are.
+
+    Raises:
+        UserError: data or base models that the run would not find either.
+    """
+    data: dict[str, RolePlan] = {}
+    train_set = None
+    for role in DATA_ROLES:
+        specs = getattr(recipe, role)
+        if specs:
+            data[role], dataset = _plan_role(recipe, specs, role)
+            train_set = dataset if role == "train" else train_set
+    processor = build_processor(recipe)
+    with reading_base_models(recipe):
+        model = _skeleton(recipe)
+    steps, each_epoch = _steps(recipe, train_set, data["train"], processor, world_size)
+    return {
+        "recipe": recipe.name,
+        "output_dir": recipe.output_dir,
+        "data": {role: vars(plan) for role, plan in data.items()},
+        "steps": steps,
+        "steps_per_epoch": each_epoch,
+        "epochs": round(steps / each_epoch, 2) if each_epoch else None,
+        "processes": world_size,
+        "parameters": model.parameter_report(),
+        "encoder_layers": len(model.config.kept_encoder_layers),
+        "memory_gib": estimate_memory(recipe, model, max(train_set["seconds"]) if train_set is not None else None),
+    }
+
+
+def describe(plan: dict[str, Any]) -> str:
+    """The plan as lines for people."""
+    lines = [f"run          {plan['recipe'] or '(no name)'} -> {plan['output_dir']}"]
+    for role, item in plan["data"].items():
+        dropped = ", ".join(f"{count} {reason}" for reason, count in item["dropped"].items())
+        hours = f"{item['hours']:.2f} h" if item["known"] else f"about {item['hours']:.0f} h (from the transcripts)"
+        lines.append(
+            f"{role:<12} {item['utterances']} utterances, {hours}{f' (left out: {dropped})' if dropped else ''}"
+        )
+    epochs = f" ({plan['epochs']} epochs of {plan['steps_per_epoch']})" if plan["steps_per_epoch"] else ""
+    report = plan["parameters"]
+    lines += [
+        f"steps        {plan['steps']}{epochs}, {plan['processes']} process(es)",
+        f"encoder      {plan['encoder_layers']} blocks kept, {report['encoder']:,} parameters",
+        f"parameters   {report['total']:,} in all, {report['trainable']:,} trained "
+        f"(projector {report['projector']:,}, LoRA {report['lora']:,})",
+    ]
+    memory = plan["memory_gib"]
+    parts = ", ".join(f"{name} {value:.2f}" for name, value in memory.items() if name != "total")
+    lines.append(f"memory       about {memory['total']:.2f} GiB a device ({parts}); an estimate, not a measurement")
+    return "\n".join(lines)
+
+
+def estimate_memory(
+    recipe: Recipe, model: SlamAsrForConditionalGeneration, longest: float | None = None, cached: bool = False
+) -> dict[str, float]:
+    """GiB that training takes on a device: weights, gradients with AdamW's two moments, activations, logits.
+
+    `longest` is the longest utterance in seconds; the recipe's limit when it is not known. From `cached` states the
+    encoder is not in memory.
+
+    Activations are those that the LLM keeps for the backward pass: about 17 hidden vectors a layer and position, and 3 of
+    the feed-forward width; with gradient checkpointing one hidden vector a layer. The frozen encoder keeps none.
+    """
+    report = model.parameter_report()
+    frozen = report["total"] - report["trainable"] - (report["encoder"] if cached else 0)
+    width = 2 if recipe.dtype == "bfloat16" else 4
+    compute = 2 if uses_autocast(recipe) or width == 2 else 4
+    text = model.config.text_config
+    positions = _positions(recipe, longest or max(spec.max_duration for spec in recipe.train))
+    layers, hidden = text.num_hidden_layers, text.hidden_size
+    inner = getattr(text, "intermediate_size", None) or 4 * hidden
+    kept = hidden if recipe.gradient_checkpointing else 17 * hidden + 3 * inner
+    label_positions = positions / 3
+    memory = {
+        "weights": frozen * width / _GIB + report["trainable"] * 4 / _GIB,
+        "optimiser": report["trainable"] * 12 / _GIB,
+        "activations": positions * layers * kept * compute / _GIB,
+        "logits": label_positions * text.vocab_size * 8 / _GIB,
+    }
+    return {**memory, "total": sum(memory.values())}
+
+
+def _positions(recipe: Recipe, longest: float) -> float:
+    """LLM positions of the largest batch: audio tokens, prompt and about 6 transcript tokens a second."""
+    a_second = 50 / recipe.projector.downsample_rate + 6
+    if recipe.batch_tokens is not None:
+        return float(recipe.batch_tokens)
+    if recipe.batch_seconds is not None:
+        return recipe.batch_seconds * a_second
+    return recipe.batch_size * longest * a_second
+
+
+def _plan_role(recipe: Recipe, specs: list[DataSpec], role: str) -> tuple[RolePlan, Any]:
+    remote = [
+        spec for spec in specs if detect_format(spec) in ("hub", "common_voice") and not Path(spec.dataset).exists()
+    ]
+    if not remote:
+        dataset, report = prepare(specs, role, seed=recipe.seed, max_bad_fraction=recipe.max_bad_fraction)
+        return RolePlan(report.kept, report.hours, report.dropped), dataset
+    count = 0
+    for spec in remote:
+        if detect_format(spec) != "common_voice":
+            raise UserError(
+                f"A dry run cannot look into {spec.dataset!r} without downloading it. Try it with max_samples on a local "
+                "copy, or start the run: it checks its data before it trains."
+            )
+        found = len(transcripts_only(spec))
+        wanted = spec.max_hours * 3600 / _SECONDS_A_CLIP if spec.max_hours else found
+        count += int(min(found, wanted, spec.max_samples or found))
+    return RolePlan(count, count * _SECONDS_A_CLIP / 3600, {}, known=False), None
+
+
+def _steps(
+    recipe: Recipe, train_set: Any, plan: RolePlan, processor: SlamAsrProcessor, world_size: int
+) -> tuple[int, int | None]:
+    if train_set is not None:
+        return planned_steps(recipe, make_sampler(recipe, train_set, processor, rank=0, world_size=world_size))
+    batch = recipe.batch_size
+    if recipe.batch_seconds is not None or recipe.batch_tokens is not None:
+        budget = recipe.batch_seconds or recipe.batch_tokens / (50 / recipe.projector.downsample_rate + 6)  # type: ignore[operator]
+        batch = max(1, int(budget / _SECONDS_A_CLIP))
+    each_epoch = math.ceil(plan.utterances / (batch * world_size * recipe.gradient_accumulation_steps))
+    return recipe.max_steps or math.ceil(recipe.num_epochs * each_epoch), each_epoch
+
+
+def _skeleton(recipe: Recipe) -> SlamAsrForConditionalGeneration:
+    """The model without weights, from the base models' configurations alone."""
+    config = SlamAsrConfig(
+        audio_config=AutoConfig.from_pretrained(
+            base_model(recipe.audio_model), revision=recipe.audio_revision or "main"
+        ),
+        text_config=AutoConfig.from_pretrained(base_model(recipe.text_model), revision=recipe.text_revision or "main"),
+        prune_encoder_layers=recipe.prune_encoder_layers,
+        lora=recipe.lora.to_peft() if recipe.lora is not None else None,
+        projector_type=recipe.projector.type,
+        projector_downsample_rate=recipe.projector.downsample_rate,
+        projector_hidden_size=recipe.projector.hidden_size,
+        pad_to_30s=recipe.pad_to_30s,
+    )
+    with torch.device("meta"):
+        return SlamAsrForConditionalGeneration(config)

@@ -1,0 +1,138 @@
+"""The model and processor that a recipe describes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from modeling_slam_asr.adapters_slam_asr import ADAPTER_FILE, has_lora, is_adapter_tensor, read_lora, set_lora
+from modeling_slam_asr.checkpoint_slam_asr import checkpoint_files, load_strictly, open_tensors, repository_file
+from modeling_slam_asr.lora_slam_asr import LORA_FOLDERS
+from trainers.errors import UserError
+from trainers.recipe import DecodingSpec, Recipe
+
+EMBEDDED_BASES = Path(__file__).parents[1] / "embedded" / "bases"
+
+
+def base_model(name: str) -> str:
+    """The folder of a base model that comes with the project (`embedded/encoder`, `embedded/lm`), or `name` itself.
+
+    Raises:
+        UserError: an embedded base of that name does not exist.
+    """
+    kind, _, part = name.partition("/")
+    if kind != "embedded":
+        return name
+    folder = EMBEDDED_BASES / part
+    if not (folder / "config.json").is_file():
+        there = sorted(f"embedded/{path.parent.name}" for path in EMBEDDED_BASES.glob("*/config.json"))
+        raise UserError(
+            f"There is no base model {name!r}. Those that come with the project: {', '.join(there) or 'none'}."
+        )
+    return str(folder)
+
+
+def build_model(recipe: Recipe) -> SlamAsrForConditionalGeneration:
+    """The recipe's model with a fresh projector and LoRA, seeded, or those of `init_from`.
+
+    Base parts are frozen; trainable parts are in float32.
+    """
+    set_seed(recipe.seed)
+    options: dict[str, Any] = {} if recipe.prompt is None else {"prompt": recipe.prompt}
+    with reading_base_models(recipe):
+        model = SlamAsrForConditionalGeneration.from_base_models(
+            base_model(recipe.audio_model),
+            base_model(recipe.text_model),
+            prune_encoder_layers=recipe.prune_encoder_layers,
+            lora=recipe.lora.to_peft() if recipe.lora is not None else None,
+            dtype=getattr(torch, recipe.dtype),
+            audio_revision=recipe.audio_revision,
+            text_revision=recipe.text_revision,
+            projector_type=recipe.projector.type,
+            projector_downsample_rate=recipe.projector.downsample_rate,
+            projector_hidden_size=recipe.projector.hidden_size,
+            projector_dropout=recipe.projector.dropout,
+            pad_to_30s=recipe.pad_to_30s,
+            **options,
+        )
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # AdamW's small steps vanish in bfloat16 weights
+            parameter.data = parameter.data.float()
+    if recipe.init_from is not None:
+        start_from(model, recipe.init_from)
+    set_decoding(model, recipe.decoding)
+    return model
+
+
+def start_from(model: SlamAsrForConditionalGeneration, checkpoint: str) -> None:
+    """
+    Copy the projector of a SLAM-ASR checkpoint into `model`, and its LoRA where both have one.
+
+    Args:
+        checkpoint: a folder or Hub name, of either form. Its encoder and LLM are not read: `model` keeps its own.
+    Raises:
+        UserError: it is no such checkpoint, or its projector or LoRA does not fit.
+    """
+    lora_folder = LORA_FOLDERS["language_model"]
+    try:
+        projector, lora = {}, {}
+        for path in checkpoint_files(checkpoint):
+            with open_tensors(path) as file:
+                for name in file.keys():  # noqa: SIM118 (not a mapping)
+                    if name.startswith("projector."):
+                        projector[name] = file.get_tensor(name).float()
+                    elif name.startswith("language_model.") and is_adapter_tensor(name):
+                        own = name.removeprefix("language_model.").replace(".default.", ".")
+                        lora[own] = file.get_tensor(name).float()
+        if repository_file(checkpoint, ADAPTER_FILE, subfolder=lora_folder) is not None:
+            lora = {name: tensor.float() for name, tensor in read_lora(checkpoint, lora_folder, {}).items()}
+        load_strictly(model.projector, projector, checkpoint, prefix="projector.")
+        if lora and has_lora(model.language_model):
+            set_lora(model.language_model, lora, f"{checkpoint} (LoRA)")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"init_from={checkpoint!r} cannot be started from: {' '.join(str(error).split())} It must be a SLAM-ASR checkpoint "
+            "whose projector and LoRA have the recipe's settings."
+        ) from error
+
+
+def build_processor(recipe: Recipe) -> SlamAsrProcessor:
+    """The processor that belongs to the recipe's model."""
+    options: dict[str, Any] = {} if recipe.prompt is None else {"prompt": recipe.prompt}
+    with reading_base_models(recipe):
+        return SlamAsrProcessor.from_base_models(
+            base_model(recipe.audio_model),
+            base_model(recipe.text_model),
+            audio_revision=recipe.audio_revision,
+            text_revision=recipe.text_revision,
+            projector_type=recipe.projector.type,
+            projector_downsample_rate=recipe.projector.downsample_rate,
+            pad_to_30s=recipe.pad_to_30s,
+            **options,
+        )
+
+
+@contextmanager
+def reading_base_models(recipe: Recipe) -> Iterator[None]:
+    """Turns the library's errors about models that cannot be found or downloaded into one that names the recipe's keys."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"A base model cannot be read (audio_model={recipe.audio_model!r}, text_model={recipe.text_model!r}): "
+            f"{' '.join(str(error).split())}"
+        ) from error
+
+
+def set_decoding(model: SlamAsrForConditionalGeneration, decoding: DecodingSpec) -> None:
+    """Make the recipe's decoder the model's own, so that validation, test and every later use decode alike."""
+    config = model.generation_config
+    config.num_beams = decoding.num_beams
+    config.max_new_tokens = decoding.max_new_tokens
+    config.repetition_penalty = decoding.repetition_penalty
+    if decoding.num_beams > 1:
+        config.length_penalty = decoding.length_penalty

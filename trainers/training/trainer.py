@@ -1,0 +1,374 @@
+"""The trainer: `Seq2SeqTrainer` with generation from the prompt, corpus WER, planned batches and exact resume."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from safetensors.torch import load_file
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.utils.data import DataLoader, IterableDataset
+from tqdm import tqdm
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
+from transformers.trainer_utils import EvalLoopOutput
+
+from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from trainers.data.batching import EpochBatchSampler, EpochRows, Key, evaluation_batches
+from trainers.data.collator import SpeechCollator
+from trainers.errors import UserError
+from trainers.evaluation import score_rows
+from trainers.training.callbacks import hold_sigterm, is_best, wer_history
+from trainers.training.checkpoints import (
+    TRAINABLE,
+    load_trainable,
+    mark_complete,
+    room_to_write,
+    rotate,
+    save_trainable,
+    trainable_state,
+)
+
+AUDIO_INPUTS = ("input_features", "input_features_mask", "encoder_hidden_states", "encoder_attention_mask")
+_NOT_FOR_FORWARD = ("ids", "indices", "prompt_input_ids", "prompt_attention_mask")
+_NAMED_IDS = 16
+
+
+class NonFiniteLoss(UserError):
+    """The training loss became NaN or infinite; the message names the utterances of the batch."""
+
+
+class EpochDataLoader(DataLoader[Any]):
+    """A data loader that hands the epoch on to its batch sampler."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before each epoch."""
+        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+
+
+class SlamAsrTrainer(Seq2SeqTrainer):
+    """Trains the projector and LoRA of a SLAM-ASR model.
+
+    Args:
+        processor: the model's processor.
+        train_sampler: this process's batches of `train_dataset`; None for an iterable data set.
+        collator, eval_collator: make batches of rows; the second with prompts for generation.
+        lora_learning_rate: of LoRA's weights; `args.learning_rate` when None.
+        normalizer: of `trainers.evaluation`, for the validation WER; the language's own when None.
+        keep_checkpoints: how many whole checkpoints stay.
+        best_folder: where the trained tensors with the lowest validation WER are kept.
+        kwargs: of `Seq2SeqTrainer`. Data sets have rows of `trainers.data.prepare`, or such rows with
+            `encoder_hidden_states` in place of `audio`.
+    """
+
+    model: SlamAsrForConditionalGeneration
+
+    def __init__(
+        self,
+        model: SlamAsrForConditionalGeneration,
+        args: Seq2SeqTrainingArguments,
+        *,
+        processor: SlamAsrProcessor,
+        collator: SpeechCollator,
+        eval_collator: SpeechCollator,
+        train_sampler: EpochBatchSampler | None = None,
+        lora_learning_rate: float | None = None,
+        normalizer: str | None = None,
+        language: str | None = None,
+        keep_checkpoints: int = 2,
+        best_folder: Path | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(model=model, args=args, data_collator=collator, **kwargs)
+        self.processor = processor
+        self.eval_collator = eval_collator
+        self.train_sampler = train_sampler
+        self.lora_learning_rate = lora_learning_rate
+        self.normalizer, self.language = normalizer, language
+        self.keep_checkpoints, self.best_folder = keep_checkpoints, best_folder
+        self.seconds_before = 0.0
+        self._started = time.monotonic()
+
+    # ------------------------------------------------------------------ training
+
+    @property
+    def train_seconds(self) -> float:
+        """Wall-clock seconds of this run's training, those before a resume included."""
+        return self.seconds_before + time.monotonic() - self._started
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The planned batches of this process. They are shared out already, so Accelerate is not asked to do it again."""
+        options: dict[str, Any] = {
+            "collate_fn": self.data_collator,
+            "num_workers": self.args.dataloader_num_workers,
+            "pin_memory": self.args.dataloader_pin_memory and self.args.device.type == "cuda",
+            "generator": torch.Generator().manual_seed(self.args.seed),  # leaves the global random numbers alone
+        }
+        if isinstance(self.train_dataset, IterableDataset):
+            return DataLoader(self.train_dataset, batch_size=self.args.per_device_train_batch_size, **options)
+        if self.train_sampler is None:
+            raise ValueError("A data set with a length needs a train_sampler.")
+        return EpochDataLoader(EpochRows(self.train_dataset), batch_sampler=self.train_sampler, **options)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW with up to four groups: projector and LoRA, each with and without weight decay (norms and biases)."""
+        if self.optimizer is None:
+            trained = self.model if model is None else model
+            decayed = set(self.get_decay_parameter_names(trained))
+            groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+            for name, parameter in trained.named_parameters():
+                if parameter.requires_grad:
+                    groups.setdefault(("lora_" in name, name in decayed), []).append(parameter)
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = optimizer_class(
+                [
+                    {
+                        "params": parameters,
+                        "weight_decay": self.args.weight_decay if decay else 0.0,
+                        "lr": self.lora_learning_rate
+                        if is_lora and self.lora_learning_rate
+                        else self.args.learning_rate,
+                    }
+                    for (is_lora, decay), parameters in sorted(groups.items())
+                ],
+                **options,
+            )
+        return self.optimizer
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The loss over the labelled tokens of the whole (accumulated, distributed) batch.
+
+        Raises:
+            NonFiniteLoss: it is NaN or infinite.
+        """
+        batch = {name: value for name, value in inputs.items() if name not in _NOT_FOR_FORWARD}
+        batch["return_logits"] = return_outputs
+        result = super().compute_loss(model, batch, return_outputs, num_items_in_batch)
+        loss = result[0] if isinstance(result, tuple) else result
+        if model.training and not torch.isfinite(loss):
+            ids = inputs.get("ids", [])
+            more = f" and {len(ids) - _NAMED_IDS} more" if len(ids) > _NAMED_IDS else ""
+            raise NonFiniteLoss(
+                f"The loss is {loss.item()} in step {self.state.global_step + 1}, on the batch of: "
+                f"{', '.join(ids[:_NAMED_IDS])}{more}. Training has stopped. Listen to these recordings; if they are "
+                "sound, lower learning_rate or use dtype: float32, and go on from the last checkpoint with --resume."
+            )
+        return result
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Nothing: the library's estimate counts frozen parts as trained and walks all parameters at every step."""
+        return 0
+
+    # ------------------------------------------------------------------ evaluation
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+        **gen_kwargs: Any,
+    ) -> tuple[Any, torch.Tensor | None, torch.Tensor | None]:
+        """Mean loss over the labels, and the tokens generated from audio and prompt alone: (batch, new tokens).
+
+        The answer is never shown to `generate`; the decoder is the model's `generation_config`.
+        """
+        inputs = self._prepare_inputs(inputs)
+        forward = {name: value for name, value in inputs.items() if name not in _NOT_FOR_FORWARD}
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss = model(**forward, return_logits=False).loss.detach() if "labels" in forward else None
+            if prediction_loss_only:
+                return loss, None, None
+            # Sharded processes gather each layer together, so all go on until the last one has ended.
+            together: dict[str, Any] = {"synced_gpus": True} if self.is_sharded and self.args.world_size > 1 else {}
+            generator = self.model if self.is_fsdp_enabled else self.accelerator.unwrap_model(model)
+            tokens = generator.generate(
+                input_ids=inputs["prompt_input_ids"],
+                attention_mask=inputs["prompt_attention_mask"],
+                **{name: inputs[name] for name in AUDIO_INPUTS if name in inputs},
+                **together,
+                **gen_kwargs,
+            )
+        return loss, tokens, inputs.get("labels")
+
+    def transcribe(self, dataset: Any, description: str = "transcribing") -> tuple[list[dict[str, Any]], float]:
+        """The model's transcripts of a data set, shared among the processes, and the mean loss over its label tokens.
+
+        Returns:
+            One row an utterance in the data set's order, the same in every process: id, reference, prediction, language,
+            speaker_id, source, duration (seconds). An utterance that two processes have seen is counted once.
+        """
+        dataset = EpochRows(dataset)
+        costs = utterance_seconds(dataset.dataset)
+        batches = evaluation_batches(
+            costs, self.args.per_device_eval_batch_size, self.args.process_index, self.args.world_size
+        )
+        loader = DataLoader(
+            dataset,
+            batch_sampler=[[Key(index) for index in batch] for batch in batches],
+            collate_fn=self.eval_collator,
+            num_workers=self.args.dataloader_num_workers,
+            generator=torch.Generator().manual_seed(self.args.seed),
+        )
+        model = self.model_wrapped if self.is_sharded else self.model
+        model.eval()
+        found: dict[int, tuple[str, float, int]] = {}
+        quiet = True if not self.is_world_process_zero() else None
+        hold_sigterm(True)
+        batch_iterator = iter(loader)
+        hold_sigterm(False)
+        for batch in tqdm(
+            batch_iterator, total=len(batches), desc=description, unit="batch", disable=quiet, leave=False
+        ):
+            loss, tokens, labels = self.prediction_step(model, batch, prediction_loss_only=False)
+            texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
+            count = int((labels != -100).sum()) if labels is not None else 0
+            summed = float(loss) * count if loss is not None else 0.0
+            for position, (index, text) in enumerate(zip(batch["indices"], texts, strict=True)):
+                # The batch's loss is booked on its first row, so that it too is counted once.
+                found[index] = (text, summed, count) if position == 0 else (text, 0.0, 0)
+        if self.args.world_size > 1:
+            found = dict(gather_object(list(found.items())))
+        summed_loss = sum(found[index][1] for index in sorted(found))
+        tokens_seen = sum(found[index][2] for index in sorted(found))
+        rows = [
+            self._prediction(dataset.dataset[index], found[index][0], costs[index]) for index in range(len(dataset))
+        ]
+        return rows, summed_loss / max(1, tokens_seen)
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Corpus WER, CER and error counts of the data loader's data set, and its loss."""
+        rows, loss = self.transcribe(dataloader.dataset, description.lower())
+        scores = score_rows(rows, normalizer=self.normalizer, language=self.language, bootstrap=0)
+        names = ("wer", "cer", "substitutions", "deletions", "insertions", "hits", "reference_words")
+        metrics = {f"{metric_key_prefix}_{name}": scores[name] for name in names if scores.get(name) is not None}
+        metrics[f"{metric_key_prefix}_loss"] = loss
+        return EvalLoopOutput(
+            predictions=np.array([row["prediction"] for row in rows]),
+            label_ids=None,
+            metrics=metrics,
+            num_samples=len(rows),
+        )
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As in `Seq2SeqTrainer`; during training, a new lowest WER also keeps the weights in `best_folder`."""
+        metrics = super().evaluate(*args, **kwargs)
+        if self.is_in_train and self.best_folder is not None and is_best(wer_history(self.state)):
+            self.save_model(str(self.best_folder))
+        return metrics
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """A plain carrier of the data set; `transcribe` makes the batches."""
+        dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
+        return DataLoader(dataset, collate_fn=self.eval_collator)
+
+    def _prediction(self, row: dict[str, Any], text: str, seconds: float) -> dict[str, Any]:
+        names = ("language", "speaker_id", "source")
+        known = {name: row[name] for name in names if row.get(name) is not None}
+        return {"id": row["id"], "reference": row["text"], "prediction": text, **known, "duration": seconds}
+
+    # ------------------------------------------------------------------ checkpoints
+
+    @property
+    def is_sharded(self) -> bool:
+        """True when FSDP or DeepSpeed holds the parameters, and so saves and loads them in its own way."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
+    @property
+    def unwrapped_model(self) -> SlamAsrForConditionalGeneration:
+        """The model without what training has put around it."""
+        return self.accelerator.unwrap_model(self.model_wrapped)
+
+    def gathered_trainable_state(self) -> dict[str, torch.Tensor]:
+        """The trained tensors, whole, on the CPU; every process must call this, the main one gets the result."""
+        if not self.is_sharded:
+            return trainable_state(self.model)
+        names = {name for name, parameter in self.unwrapped_model.named_parameters() if parameter.requires_grad}
+        state = self.accelerator.get_state_dict(self.model_wrapped)
+        return {name: tensor.cpu().contiguous() for name, tensor in (state or {}).items() if name in names}
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write what is trained; the frozen parts are in no checkpoint of a run (FSDP and DeepSpeed add their own files)."""
+        state = self.gathered_trainable_state()
+        folder = Path(output_dir or str(self.args.output_dir))
+        if self.args.should_save:
+            with room_to_write(folder):
+                save_trainable(state, folder)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with room_to_write(Path(str(self.args.output_dir))):
+            super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            output_dir = Path(str(self.args.output_dir))
+            mark_complete(
+                output_dir / f"checkpoint-{self.state.global_step}",
+                step=self.state.global_step,
+                train_seconds=round(self.train_seconds, 3),
+            )
+            rotate(output_dir, self.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self.is_sharded:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            load_trainable(self.model, Path(resume_from_checkpoint))
+
+    def load_weights(self, folder: Path) -> None:
+        """Put the trained tensors of a checkpoint (or of `best_folder`) into the model; the optimiser's state is not read."""
+        if self.is_fsdp_enabled:
+            options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
+            state: dict[str, Any] = load_file(folder / TRAINABLE) if self.is_world_process_zero() else {}
+            set_model_state_dict(self.model, state, options=options)
+        elif self.is_deepspeed_enabled:
+            import deepspeed
+
+            with deepspeed.zero.GatheredParameters(list(self.unwrapped_model.parameters()), modifier_rank=0):
+                load_trainable(self.unwrapped_model, folder)
+        else:
+            load_trainable(self.model, folder)
+
+    def save_final(
+        self, folder: Path, checkpoint_form: str, rebuild: Callable[[], SlamAsrForConditionalGeneration]
+    ) -> None:
+        """Write the model and its processor to `folder`, as `from_pretrained` reads them.
+
+        A sharded model is not taken apart: `rebuild` makes the same one anew on the main process, which takes the weights.
+        """
+        state = self.gathered_trainable_state() if self.is_sharded else {}
+        if self.args.should_save:
+            model = self.unwrapped_model
+            if self.is_sharded:
+                model = rebuild()
+                for name, parameter in model.named_parameters():
+                    if name in state:
+                        parameter.data.copy_(state[name])
+            with room_to_write(folder):
+                model.save_pretrained(folder, checkpoint_form=checkpoint_form)
+                self.processor.save_pretrained(folder)
+
+
+def utterance_seconds(dataset: Any) -> list[float]:
+    """Seconds of each row of a data set, from its `seconds` column or, for cached encoder states, its `lengths` in frames."""
+    if hasattr(dataset, "column_names") and "seconds" in dataset.column_names:
+        return list(dataset["seconds"])
+    if hasattr(dataset, "seconds"):
+        return list(dataset.seconds)
+    return [float(dataset[index]["seconds"]) for index in range(len(dataset))]
