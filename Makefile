@@ -3,17 +3,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install quickstart test check clean
+.PHONY: install install-browser quickstart test check clean
 
 install: $(INSTALLED)
 
 # torch comes first and alone: its CPU build must be there before another package asks for any torch.
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "slam-asr needs Python 3.10 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "slam-asr needs Python 3.11 or newer: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev]'
 	touch $(INSTALLED)
+
+# What the tests of the demo app need besides Chromium.
+install-browser: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
 
 quickstart: install
 	$(BIN)/slam-asr quickstart --resume
@@ -25,6 +29,8 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_docs.py tests/test_readme.py
+	$(BIN)/python -m pytest -q --collect-only -m slow >/dev/null
 
 clean:
 	rm -rf .venv build *.egg-info quickstart runs
