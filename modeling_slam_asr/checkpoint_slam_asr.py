@@ -1,5 +1,6 @@
-"""Reading safetensors checkpoints of base models and of our own, and checking that every tensor arrived."""
+"""Reading safetensors checkpoints of base models and of our own, strictly, and quantizing the LLM as it is loaded."""
 
+import copy
 import json
 import os
 import re
@@ -11,7 +12,31 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
+from transformers import AutoModelForCausalLM
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+
+from .configuration_slam_asr import SlamAsrConfig
+
+__all__ = [
+    "ENCODER_LAYER",
+    "HUB_ARGUMENTS",
+    "StoredTensor",
+    "check_tensors",
+    "checkpoint_files",
+    "for_llm_only",
+    "hand_quantizer_to_llm",
+    "hub_arguments",
+    "load_strictly",
+    "open_tensors",
+    "read_encoder",
+    "read_pruned",
+    "refuse_non_finite",
+    "refuse_non_finite_files",
+    "refuse_problems",
+    "renumbered",
+    "repository_commit",
+    "repository_file",
+]
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
 ENCODER_LAYER = re.compile(r"^layers\.(\d+)\.")
@@ -231,3 +256,39 @@ def refuse_non_finite_files(what: str, files: Iterable[str], prefix: str = "") -
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
         for name in names:
             refuse_non_finite(what, name, StoredTensor(path, name)[...])
+
+
+def for_llm_only(quantization_config: Any, config: SlamAsrConfig) -> Any:
+    """
+    The quantization configuration with encoder, projector and LoRA left out of it.
+
+    What it leaves out itself is a part of the LLM: where it names nothing, the layer that gives the logits, as when the
+    LLM comes from its own repository.
+    """
+    quantization_config = copy.deepcopy(quantization_config)
+    for name in ("llm_int8_skip_modules", "modules_to_not_convert"):
+        if hasattr(quantization_config, name):
+            skipped = getattr(quantization_config, name) or [_output_layer(config)]
+            ours = ["audio_encoder", "projector", r".*\.lora_[AB]\.default"]
+            setattr(quantization_config, name, [*skipped, *(f"language_model.{skip}" for skip in skipped), *ours])
+    return quantization_config
+
+
+def _output_layer(config: SlamAsrConfig) -> str:
+    with torch.device("meta"):
+        language_model = AutoModelForCausalLM.from_config(config.text_config)
+    head = language_model.get_output_embeddings()
+    return next(name for name, module in language_model.named_modules() if module is head)
+
+
+def hand_quantizer_to_llm(model: Any) -> None:
+    """Mark the LLM as quantized in place of the whole, as when it comes from its own repository: only it is."""
+    marks = ("hf_quantizer", "is_quantized", "quantization_method", "is_loaded_in_4bit", "is_loaded_in_8bit",
+             "is_4bit_serializable", "is_8bit_serializable")  # fmt: skip
+    for owner, receiver, names in (
+        (model, model.language_model, marks),
+        (model.config, model.language_model.config, ("quantization_config",)),
+    ):
+        for name in names:
+            if name in vars(owner):
+                setattr(receiver, name, vars(owner).pop(name))

@@ -7,6 +7,19 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+__all__ = [
+    "AUDIO_TOKEN_ID",
+    "AUTO_MAP",
+    "CHECKPOINT_FORMS",
+    "CUSTOM_PIPELINES",
+    "DEFAULT_PROMPT",
+    "PROJECTOR_TYPES",
+    "SlamAsrConfig",
+    "audio_token_count",
+    "kept_layers",
+    "unknown_key",
+]
+
 # Outside every vocabulary: a placeholder is replaced by an audio embedding and never looked up in the LLM's table.
 AUDIO_TOKEN_ID = 2**31 - 1
 

@@ -12,6 +12,8 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import ModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer, WhisperPreTrainedModel
 
+__all__ = ["SlamAsrEncoder", "SlamAsrEncoderOutput", "sinusoids"]
+
 
 @dataclass
 class SlamAsrEncoderOutput(ModelOutput):

@@ -1,4 +1,4 @@
-"""When a transcript ends: limits from the audio's own length, and the end of runaway repetition."""
+"""How a transcript is generated: the settings of one call, limits from the audio, and the end of runaway repetition."""
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
@@ -7,6 +7,27 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig, StoppingCriteria
+
+from .checkpoint_slam_asr import repository_file
+
+__all__ = [
+    "LOOP_PERIOD",
+    "LOOP_REPEATS",
+    "LOOP_SPAN",
+    "SPARE_TOKENS",
+    "Transcript",
+    "TranscriptLimit",
+    "new_token_limits",
+    "pad_left",
+    "quieten",
+    "read_transcript",
+    "repeats_itself",
+    "requested_generation",
+    "stored_generation_config",
+    "token_limits",
+    "transcript_limit",
+    "transcription_defaults",
+]
 
 SPARE_TOKENS = 10  # for the end token and for very short recordings
 
@@ -139,3 +160,36 @@ def _loop_period(tokens: Sequence[int]) -> int | None:
         if len(tokens) >= held and all(tokens[-i] == tokens[-i - period] for i in range(1, held - period + 1)):
             return period
     return None
+
+
+def stored_generation_config(path: Any, hub: dict[str, Any]) -> GenerationConfig | None:
+    """The generation configuration that lies beside a checkpoint, or None."""
+    if repository_file(path, "generation_config.json", **hub) is None:
+        return None
+    return GenerationConfig.from_pretrained(path, **hub)
+
+
+def transcription_defaults(base: GenerationConfig, end: int | None) -> GenerationConfig:
+    """Greedy decoding that ends with the LLM's own end tokens and `end`."""
+    listed: Any = base.eos_token_id
+    ends = list(listed) if isinstance(listed, Sequence) else [] if listed is None else [listed]
+    if end is not None and end not in ends:
+        ends.insert(0, end)
+    pad = base.pad_token_id if base.pad_token_id is not None else (ends[0] if ends else None)
+    eos: Any = ends[0] if len(ends) == 1 else (ends or None)
+    return GenerationConfig(
+        bos_token_id=base.bos_token_id, eos_token_id=eos, pad_token_id=pad, num_beams=1, do_sample=False
+    )
+
+
+def quieten(language_model: Any) -> None:
+    """Chat models' sampling and penalties would come along wherever a request leaves a setting open."""
+    language_model.generation_config = transcription_defaults(language_model.generation_config, None)
+
+
+def pad_left(embeddings: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Move padding to the left of each row, where generation needs it."""
+    order = torch.argsort(mask.long(), dim=1, stable=True)
+    if torch.equal(order, torch.arange(mask.shape[1], device=mask.device).expand_as(order)):
+        return embeddings, mask
+    return embeddings.gather(1, order[..., None].expand_as(embeddings)), mask.gather(1, order)

@@ -1,22 +1,245 @@
-"""A model's LoRA: adding, merging, taking away, and switching between adapters that share the base models."""
+"""LoRA, DoRA and rsLoRA through PEFT: adding, merging, saving, and switching between adapters."""
 
+import dataclasses
+import difflib
+import json
 import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import save_file
 from torch import nn
+from transformers import PreTrainedModel
 
-from .adapters_slam_asr import (
-    add_lora,
-    belongs_to,
-    has_lora,
-    lora_settings,
-    read_lora,
-    remove_lora,
-    set_lora,
-)
-from .checkpoint_slam_asr import hub_arguments
+from .checkpoint_slam_asr import check_tensors, hub_arguments, open_tensors, repository_file
 from .configuration_slam_asr import SlamAsrConfig
 from .projector_slam_asr import build_projector, load_projector
+
+try:
+    import peft
+except ImportError:  # models without LoRA, or with LoRA merged, need no PEFT
+    peft = None  # type: ignore[assignment]
+
+__all__ = [
+    "ADAPTER_FILE",
+    "DEFAULT_TARGETS",
+    "INITIALISATIONS",
+    "LORA_FIELDS",
+    "LORA_FOLDERS",
+    "PREFIX",
+    "SHARED_FIELDS",
+    "UNSUPPORTED",
+    "LoraMixin",
+    "add_lora",
+    "belongs_to",
+    "has_lora",
+    "is_adapter_tensor",
+    "is_lora_layer",
+    "lora_config",
+    "lora_parameters",
+    "lora_settings",
+    "merged_state",
+    "read_lora",
+    "remove_lora",
+    "save_lora",
+    "set_lora",
+    "without_other_adapters",
+]
+
+PREFIX = "base_model.model."
+ADAPTER_FILE = "adapter_model.safetensors"
+# Attention's four projections, by the names of most LLMs and of Whisper's encoder.
+DEFAULT_TARGETS = (["q_proj", "k_proj", "v_proj", "o_proj"], ["q_proj", "k_proj", "v_proj", "out_proj"])
+# These train weights that are not LoRA's own, which neither checkpoint form would keep apart from the base model.
+UNSUPPORTED = ("modules_to_save", "trainable_token_indices", "layer_replication")
+# Other ways to initialise change the base weights.
+INITIALISATIONS = (True, False, "gaussian", "orthogonal")
+
+
+def is_adapter_tensor(name: str) -> bool:
+    """Whether a parameter or module of this name belongs to LoRA."""
+    return "lora_" in name
+
+
+def belongs_to(name: str, adapter: str) -> bool:
+    """Whether a parameter of this name belongs to the adapter of that name."""
+    return is_adapter_tensor(name) and adapter in name.split(".")
+
+
+def lora_config(settings: Any) -> Any:
+    """
+    A `peft.LoraConfig` from one, or from its keyword arguments.
+
+    Raises:
+        ImportError: without PEFT.
+        ValueError: for settings that LoRA does not have or that a checkpoint could not keep.
+    """
+    if peft is None:
+        raise ImportError(
+            "This model has LoRA weights of their own, which need PEFT: `pip install peft`. A merged model does not."
+        )
+    if isinstance(settings, Mapping):
+        values = {name: value for name, value in settings.items() if name not in ("peft_type", "task_type")}
+        known = [field.name for field in dataclasses.fields(peft.LoraConfig)]
+        for name in values.keys() - set(known):
+            nearest = {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"}.get(name) or next(
+                iter(difflib.get_close_matches(name, known, n=1)), None
+            )
+            hint = f" Did you mean {nearest!r}?" if nearest else " They are the arguments of peft.LoraConfig."
+            raise ValueError(f"Unknown LoRA setting {name!r}.{hint}")
+        settings = peft.LoraConfig(**values)
+    for name in UNSUPPORTED:
+        if getattr(settings, name, None):
+            raise ValueError(f"The LoRA setting {name} is not supported: it trains weights outside LoRA. Leave it out.")
+    if settings.bias != "none":
+        raise ValueError(
+            f"The LoRA setting bias={settings.bias!r} is not supported: base weights stay frozen. Use 'none'."
+        )
+    if settings.init_lora_weights not in INITIALISATIONS:
+        raise ValueError(
+            f"init_lora_weights={settings.init_lora_weights!r} changes the base weights, which stay as they are here. "
+            f"Choose one of {INITIALISATIONS}."
+        )
+    return settings
+
+
+def lora_settings(model: PreTrainedModel, adapter: str = "default") -> dict[str, Any]:
+    """The settings of an adapter that differ from `peft.LoraConfig`'s defaults, as JSON holds them."""
+    defaults = peft.LoraConfig().to_dict()
+    leave = (
+        "peft_type",
+        "task_type",
+        "base_model_name_or_path",
+        "revision",
+        "inference_mode",
+        "peft_version",
+        "auto_mapping",
+    )
+    settings = _peft_settings(model, adapter)
+    changed = {name: value for name, value in settings.items() if value != defaults.get(name) and name not in leave}
+    return {"r": settings["r"], "lora_alpha": settings["lora_alpha"], **_for_json(changed)}
+
+
+def add_lora(model: PreTrainedModel, settings: Any, adapter: str = "default") -> None:
+    """
+    Put LoRA layers into `model` and make them active.
+
+    Args:
+        settings: `peft.LoraConfig` or its keyword arguments. Without `target_modules` the attention's projections get LoRA.
+    """
+    config = lora_config(settings)
+    if config.target_modules is None:
+        names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+        config.target_modules = next((list(targets) for targets in DEFAULT_TARGETS if names >= set(targets)), None)
+    model.add_adapter(config, adapter_name=adapter)
+
+
+def is_lora_layer(module: nn.Module) -> bool:
+    """Whether a module is one of PEFT's, which holds a base layer and LoRA."""
+    return peft is not None and isinstance(module, peft.tuners.lora.LoraLayer)
+
+
+def has_lora(model: PreTrainedModel) -> bool:
+    """Whether `model` has adapters."""
+    return bool(getattr(model, "peft_config", None))
+
+
+def lora_parameters(model: nn.Module) -> int:
+    """Number of LoRA parameters in `model`."""
+    return sum(p.numel() for name, p in model.named_parameters() if is_adapter_tensor(name))
+
+
+def save_lora(model: PreTrainedModel, folder: Path, base: str | None, revision: str | None) -> None:
+    """Write the adapter in PEFT's own format, so that PEFT alone can put it on the bare base model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = peft.get_peft_model_state_dict(model, adapter_name="default")
+    save_file(
+        {PREFIX + name: tensor.detach().cpu().contiguous() for name, tensor in state.items()},
+        folder / ADAPTER_FILE,
+        metadata={"format": "pt"},
+    )
+    settings = _peft_settings(model, "default")
+    settings.update(base_model_name_or_path=base, revision=revision, inference_mode=True, auto_mapping=None)
+    text = json.dumps(_for_json(settings), indent=2, sort_keys=True)
+    (folder / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def read_lora(path: str | os.PathLike[str], folder: str, hub: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors of the adapter saved under `path/folder`, without PEFT's prefix."""
+    subfolder = os.path.join(hub.get("subfolder", ""), folder)
+    file = repository_file(path, ADAPTER_FILE, **{**hub, "subfolder": subfolder})
+    if file is None:
+        raise ValueError(
+            f"The checkpoint of {os.fspath(path)} is incomplete: its configuration names LoRA weights but there is no "
+            f"{folder}/{ADAPTER_FILE}. Download or save it again."
+        )
+    with open_tensors(file) as opened:
+        return {name.removeprefix(PREFIX): opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+
+
+def set_lora(model: PreTrainedModel, tensors: dict[str, torch.Tensor], what: str, adapter: str = "default") -> None:
+    """
+    Give the adapter, which `model` has already, exactly these tensors (named as in PEFT's files, without its prefix).
+
+    Raises:
+        ValueError: naming tensors that are missing, extra, of another shape, or not finite.
+    """
+    check_tensors(what, tensors, peft.get_peft_model_state_dict(model, adapter_name=adapter))
+    peft.set_peft_model_state_dict(model, tensors, adapter_name=adapter)
+
+
+def merged_state(model: PreTrainedModel, state_dict: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """
+    `state_dict` with the active LoRA of `model` added into the base weights and the adapter's own tensors gone.
+
+    `model`, whose names begin with `prefix` there, stays as it is to the last bit.
+    """
+    merged = {
+        name.replace(".base_layer.", ".") if name.startswith(prefix) else name: tensor
+        for name, tensor in state_dict.items()
+        if not (name.startswith(prefix) and is_adapter_tensor(name))
+    }
+    for name, layer in _lora_layers(model):
+        base = layer.get_base_layer()
+        original = base.weight.detach().clone()
+        layer.merge(safe_merge=True)
+        merged[f"{prefix}{name}.weight"] = base.weight.detach().clone()
+        layer.merged_adapters.clear()
+        base.weight.data.copy_(original)  # exact, where unmerging would leave rounding errors
+    return merged
+
+
+def remove_lora(model: PreTrainedModel, merge: bool) -> None:
+    """Take all adapters out of `model`, adding the active one into the base weights first if `merge`."""
+    for name, layer in list(_lora_layers(model)):
+        if merge:
+            layer.merge(safe_merge=True)
+            layer.merged_adapters.clear()
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, layer.get_base_layer())
+    model.delete_adapter([*model.peft_config])  # type: ignore[misc]  # a dict once there are adapters
+
+
+def _lora_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    for name, module in model.named_modules():
+        if is_lora_layer(module):
+            yield name, module
+
+
+def _peft_settings(model: Any, adapter: str) -> dict[str, Any]:
+    return model.peft_config[adapter].to_dict()
+
+
+def _for_json(settings: dict[str, Any]) -> dict[str, Any]:
+    """Names of modules, which PEFT holds as sets, in a fixed order."""
+    names = ("target_modules", "exclude_modules")
+    return {
+        name: sorted(value) if isinstance(value, set) or (name in names and isinstance(value, list)) else value
+        for name, value in settings.items()
+    }
+
 
 LORA_FOLDERS = {"language_model": "language_model_lora", "audio_encoder": "audio_encoder_lora"}
 LORA_FIELDS = {"language_model": "lora", "audio_encoder": "encoder_lora"}

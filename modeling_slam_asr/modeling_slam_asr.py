@@ -6,19 +6,79 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from transformers import AutoModelForCausalLM, GenerationConfig, StoppingCriteriaList
 from transformers.generation import GenerationMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import ModelOutput
 from transformers.utils import can_return_tuple
 
-from .adapters_slam_asr import add_lora, is_adapter_tensor, is_lora_layer, lora_parameters
 from .configuration_slam_asr import SlamAsrConfig, kept_layers
 from .encoder_slam_asr import SlamAsrEncoder
-from .generation_slam_asr import requested_generation, transcript_limit
-from .loss_slam_asr import cross_entropy
+from .generation_slam_asr import pad_left, requested_generation, transcript_limit
+from .lora_slam_asr import add_lora, is_adapter_tensor, is_lora_layer, lora_parameters
 from .pretrained_slam_asr import SlamAsrPreTrainedModel
 from .projector_slam_asr import build_projector
+
+__all__ = ["SlamAsrForConditionalGeneration", "SlamAsrOutput", "cross_entropy"]
+
+_CHUNK = 2**21  # logits in float32 at a time
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """The gradient is made along with the loss, so no probabilities are kept for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: torch.Tensor, targets: torch.Tensor, count: torch.Tensor, consume: bool
+    ) -> torch.Tensor:
+        loss = torch.zeros((), dtype=torch.float32, device=logits.device)
+        gradient = None
+        if ctx.needs_input_grad[0]:
+            gradient = logits.detach() if consume else torch.empty_like(logits)
+        labelled = targets != -100
+        for rows in labelled.nonzero().squeeze(-1).split(max(1, _CHUNK // logits.shape[-1])):
+            log_probabilities = logits[rows].float().log_softmax(-1)
+            target = targets[rows, None]
+            loss -= log_probabilities.gather(1, target).sum()
+            if gradient is not None:
+                change = log_probabilities.exp_()
+                change.scatter_add_(1, target, -torch.ones_like(target, dtype=change.dtype))
+                gradient[rows] = change.div_(count).to(gradient)
+        if gradient is not None:
+            gradient[~labelled] = 0
+        ctx.gradient, ctx.consume = gradient, consume
+        return loss / count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        gradient = ctx.gradient
+        if not ctx.consume:
+            return gradient * upstream.to(gradient), None, None, None
+        if gradient is None:
+            raise RuntimeError(
+                "This loss has been differentiated, and its gradient is used up. Compute it with return_logits=True to "
+                "differentiate it more than once."
+            )
+        ctx.gradient = None
+        return gradient.mul_(upstream.to(gradient)), None, None, None
+
+
+@torch.compiler.disable  # how many rows have a label is known at run time only
+def cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, count: int | torch.Tensor, consume: bool = False
+) -> torch.Tensor:
+    """
+    Cross-entropy of `logits` `(rows, vocab)` and `targets` `(rows)`, summed and divided by `count`, in float32.
+
+    Rows whose target is -100 count nothing. The gradient has the dtype of `logits`; it cannot be differentiated again.
+
+    Args:
+        consume: write the gradient over the logits, which nobody needs any more: with a large vocabulary they are the
+            largest tensor of a training step. The gradient can then be asked for once.
+    """
+    return _CrossEntropy.apply(logits, targets, count, consume)
 
 
 @dataclass
@@ -308,7 +368,7 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
         embeddings = self.embed_inputs(
             input_ids, input_features, input_features_mask, encoder_hidden_states, encoder_attention_mask
         )
-        embeddings, attention_mask = _pad_left(embeddings, attention_mask.to(embeddings.device))
+        embeddings, attention_mask = pad_left(embeddings, attention_mask.to(embeddings.device))
         config, rest = requested_generation(self.generation_config, generation_config, kwargs)
         if rest.get("assistant_model") is not None:
             raise ValueError(
@@ -377,11 +437,3 @@ class _EvalCheckpoint:
                 self.block.training = True
 
         return self.checkpoint(in_eval, *args)
-
-
-def _pad_left(embeddings: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Move padding to the left of each row, where generation needs it."""
-    order = torch.argsort(mask.long(), dim=1, stable=True)
-    if torch.equal(order, torch.arange(mask.shape[1], device=mask.device).expand_as(order)):
-        return embeddings, mask
-    return embeddings.gather(1, order[..., None].expand_as(embeddings)), mask.gather(1, order)

@@ -16,10 +16,10 @@ from .audio_slam_asr import describe, read_blocks
 from .generation_slam_asr import Transcript, new_token_limits, read_transcript, requested_generation
 from .processing_slam_asr import SlamAsrProcessor, pad_features, pad_rows
 from .results_slam_asr import TIMESTAMPS, Piece, assemble
-from .scoring_slam_asr import SecondLook, look_again
-from .speech_gate_slam_asr import SILENCE_DB, VoiceDetector, check_vad, is_silent, is_steady
-from .timestamps_slam_asr import active_frames, alignment_matrix, attention_words, token_pieces
-from .windows_slam_asr import Window, cut_windows
+from .timestamps_slam_asr import SecondLook, active_frames, alignment_matrix, attention_words, look_again, token_pieces
+from .windows_slam_asr import SILENCE_DB, VoiceDetector, Window, check_vad, cut_windows, is_silent, is_steady
+
+__all__ = ["LONG_SECONDS", "OVERLAP_SECONDS", "WINDOW_SECONDS", "SlamAsrPipeline", "default_window"]
 
 WINDOW_SECONDS = 25.0
 OVERLAP_SECONDS = 4.0

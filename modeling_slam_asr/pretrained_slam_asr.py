@@ -1,9 +1,10 @@
-"""Making a SLAM-ASR model from its base models, and loading its two checkpoint forms."""
+"""Making a SLAM-ASR model from its base models, and saving and loading its two checkpoint forms."""
 
 import copy
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +14,16 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from .adapters_slam_asr import add_lora, read_lora, set_lora
 from .checkpoint_slam_asr import (
     HUB_ARGUMENTS,
     checkpoint_files,
+    for_llm_only,
+    hand_quantizer_to_llm,
     hub_arguments,
     load_strictly,
     open_tensors,
@@ -35,18 +36,146 @@ from .checkpoint_slam_asr import (
     repository_commit,
     repository_file,
 )
-from .configuration_slam_asr import SlamAsrConfig, unknown_key
+from .configuration_slam_asr import CHECKPOINT_FORMS, SlamAsrConfig, unknown_key
 from .encoder_slam_asr import SlamAsrEncoder
-from .lora_slam_asr import LORA_FOLDERS
+from .generation_slam_asr import quieten, stored_generation_config, transcription_defaults
+from .lora_slam_asr import (
+    LORA_FIELDS,
+    LORA_FOLDERS,
+    LoraMixin,
+    add_lora,
+    merged_state,
+    read_lora,
+    save_lora,
+    set_lora,
+    without_other_adapters,
+)
 from .projector_slam_asr import build_projector, load_projector
-from .quantization_slam_asr import for_llm_only, hand_quantizer_to_llm
-from .saving_slam_asr import SavingMixin
 
 if TYPE_CHECKING:
     # transformers keeps beside a checkpoint's model code the files that are named here. A model that was loaded with
     # them can then be saved with all of its code.
     from .pipeline_slam_asr import SlamAsrPipeline  # noqa: F401
     from .processing_slam_asr import SlamAsrProcessor  # noqa: F401
+
+__all__ = ["SavingMixin", "SlamAsrPreTrainedModel"]
+
+
+class SavingMixin(LoraMixin):
+    """For [`SlamAsrForConditionalGeneration`]; stands before `PreTrainedModel`, whose `save_pretrained` writes the files."""
+
+    config: SlamAsrConfig
+    state_dict: Any  # of `nn.Module`
+    resized_vocabulary: bool = False  # the LLM's embeddings are no longer those of its repository
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool = True,
+        state_dict: dict[str, torch.Tensor] | None = None,
+        *,
+        checkpoint_form: str = "standalone",
+        merge_lora: bool = False,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """
+        Save weights as safetensors, the configuration, the generation configuration and the code that loads them.
+
+        Args:
+            checkpoint_form: `"standalone"`: every weight. `"adapter"`: projector and LoRA; the base parts are fetched from
+                where they came from (`config.audio_model_id` and so on) when it is loaded.
+            merge_lora: in the standalone form, add LoRA into the LLM's weights: loading then needs no PEFT. This model
+                itself does not change.
+            kwargs: those of `PreTrainedModel.save_pretrained`, such as `max_shard_size`.
+        Raises:
+            ValueError: for a form that this model cannot be saved in.
+        """
+        self._check_saving(checkpoint_form, merge_lora, push_to_hub)
+        folder = Path(save_directory)
+        if folder.is_file():
+            raise ValueError(f"{folder} is a file; a checkpoint is a folder. Name another place.")
+        folder.mkdir(parents=True, exist_ok=True)
+        before = self.config.checkpoint_form, self.config.lora, self.config.encoder_lora
+        earlier = {file: _version(file) for file in folder.glob("model*.safetensors*")}
+        state = self._state_to_save(state_dict, checkpoint_form, merge_lora)
+        self.config.checkpoint_form = checkpoint_form
+        if merge_lora:
+            self.config.lora = self.config.encoder_lora = None
+        try:
+            super().save_pretrained(folder, is_main_process=is_main_process, state_dict=state, **kwargs)  # type: ignore[misc]
+        finally:
+            self.config.checkpoint_form, self.config.lora, self.config.encoder_lora = before
+        if is_main_process:
+            for file, version in earlier.items():
+                if file.exists() and _version(file) == version:
+                    file.unlink()  # of an earlier save in one file, or in shards: loading would prefer it
+            self._save_lora_folders(folder, checkpoint_form)
+            for source in Path(__file__).parent.glob("*_slam_asr.py"):
+                if source.resolve() != (folder / source.name).resolve():
+                    shutil.copyfile(source, folder / source.name)
+
+    def _check_saving(self, checkpoint_form: str, merge_lora: bool, push_to_hub: bool) -> None:
+        if checkpoint_form not in CHECKPOINT_FORMS:
+            raise ValueError(f"checkpoint_form={checkpoint_form!r} is unknown. Choose 'standalone' or 'adapter'.")
+        if push_to_hub:
+            raise ValueError(
+                "save_pretrained does not upload. Call `push_to_hub(repo_id)` or `slam-asr push DIR REPO_ID`."
+            )
+        if checkpoint_form == "adapter" and merge_lora:
+            raise ValueError(
+                "The adapter form keeps LoRA apart. merge_lora=True goes with checkpoint_form='standalone'."
+            )
+        if checkpoint_form == "adapter" and not (self.config.audio_model_id and self.config.text_model_id):
+            raise ValueError(
+                "The adapter form needs audio_model_id and text_model_id in the configuration. Save the standalone form."
+            )
+        if checkpoint_form == "adapter" and self.resized_vocabulary:
+            raise ValueError(
+                "The adapter form holds no embeddings, and resize_token_embeddings changed those of the LLM. Save the "
+                "standalone form."
+            )
+        if checkpoint_form == "standalone" and self.has_quantized_llm():
+            raise ValueError(
+                "The LLM is quantized; its weights cannot be saved in full. Save with checkpoint_form='adapter': the LLM is "
+                "then fetched from its own repository, and may be quantized again."
+            )
+        if self.active_adapter != "default":
+            raise ValueError(
+                f"The adapter {self.active_adapter!r} is active. It has its own checkpoint: `set_adapter('default')` first."
+            )
+
+    def _state_to_save(
+        self, state_dict: dict[str, torch.Tensor] | None, checkpoint_form: str, merge_lora: bool
+    ) -> dict[str, torch.Tensor]:
+        state = self.state_dict() if state_dict is None else dict(state_dict)
+        if checkpoint_form == "adapter":
+            return {name: tensor for name, tensor in state.items() if name.startswith("projector.")}
+        for part, field in LORA_FIELDS.items():
+            model, own = getattr(self, part), getattr(self.config, field) is not None
+            if merge_lora and own:
+                state = merged_state(model, state, f"{part}.")
+            else:
+                state = without_other_adapters(model, f"{part}.", state, keep=own)
+        return dict(sorted(state.items()))  # shards hold the same tensors however the model came about
+
+    def _save_lora_folders(self, folder: Path, checkpoint_form: str) -> None:
+        config = self.config
+        bases = {
+            "language_model": (config.lora, config.text_model_id, config.text_model_revision),
+            "audio_encoder": (config.encoder_lora, config.audio_model_id, config.audio_model_revision),
+        }
+        for part, name in LORA_FOLDERS.items():
+            shutil.rmtree(folder / name, ignore_errors=True)
+            settings, base, revision = bases[part]
+            if checkpoint_form == "adapter" and settings is not None:
+                save_lora(getattr(self, part), folder / name, base, revision)
+
+
+def _version(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_ino, found.st_mtime_ns
+
 
 # What `_from_adapter` understands of `from_pretrained`'s arguments, and what has no meaning for it.
 _PART_OPTIONS = ("dtype", "device_map", "attn_implementation", "quantization_config", "max_memory", "offload_folder")
@@ -130,7 +259,7 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
             config, hub, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation,
             quantization_config=quantization_config,
         )  # fmt: skip
-        model.generation_config = _transcription_defaults(
+        model.generation_config = transcription_defaults(
             model.language_model.generation_config, _end_token(text_model, text_hub)
         )
         model.config.checkpoint_form = "standalone"
@@ -193,8 +322,8 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
         model.language_model = language_model
         model.config.text_config = language_model.config
         model.config.dtype = dtype
-        model.generation_config = _transcription_defaults(language_model.generation_config, None)
-        _quieten(language_model)
+        model.generation_config = transcription_defaults(language_model.generation_config, None)
+        quieten(language_model)
         return model
 
     @classmethod
@@ -244,7 +373,7 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
             info: dict[str, Any] = {}
         else:
             model, info = cls._from_standalone(path, config, stored, hub, args, kwargs)
-        _quieten(model.language_model)
+        quieten(model.language_model)
         model.freeze()
         return (model, info) if want_info else model
 
@@ -278,7 +407,7 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
             model, info = load(None, *args, config=config, state_dict=tensors, **rest)
             model.name_or_path = os.fspath(path)
         # transformers passes over one that cannot be read.
-        model.generation_config = _stored_generation_config(path, hub) or model.generation_config
+        model.generation_config = stored_generation_config(path, hub) or model.generation_config
         refuse_problems(os.fspath(path), info["missing_keys"], info["unexpected_keys"], _shapes(info))
         for name, parameter in model.named_parameters():
             refuse_non_finite(os.fspath(path), name, parameter)
@@ -312,15 +441,9 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
                     names = {name: renumbered(name, *blocks) for name in tensors}
                     tensors = {new: tensors[name] for name, new in names.items() if new is not None}
                 set_lora(getattr(model, part), tensors, f"{os.fspath(path)} ({LORA_FOLDERS[part]})")
-        model.generation_config = _stored_generation_config(path, hub) or model.generation_config
+        model.generation_config = stored_generation_config(path, hub) or model.generation_config
         model.name_or_path = os.fspath(path)
         return model.eval()
-
-
-def _stored_generation_config(path: Any, hub: dict[str, Any]) -> GenerationConfig | None:
-    if repository_file(path, "generation_config.json", **hub) is None:
-        return None
-    return GenerationConfig.from_pretrained(path, **hub)
 
 
 def _shapes(info: dict[str, Any]) -> list[str]:
@@ -362,21 +485,3 @@ def _end_token(text_model: str | os.PathLike[str], hub: dict[str, Any]) -> int |
     if repository_file(text_model, "tokenizer_config.json", **hub) is None:
         return None
     return AutoTokenizer.from_pretrained(text_model, **hub).eos_token_id
-
-
-def _transcription_defaults(base: GenerationConfig, end: int | None) -> GenerationConfig:
-    """Greedy decoding that ends with the LLM's own end tokens and `end`."""
-    listed: Any = base.eos_token_id
-    ends = list(listed) if isinstance(listed, Sequence) else [] if listed is None else [listed]
-    if end is not None and end not in ends:
-        ends.insert(0, end)
-    pad = base.pad_token_id if base.pad_token_id is not None else (ends[0] if ends else None)
-    eos: Any = ends[0] if len(ends) == 1 else (ends or None)
-    return GenerationConfig(
-        bos_token_id=base.bos_token_id, eos_token_id=eos, pad_token_id=pad, num_beams=1, do_sample=False
-    )
-
-
-def _quieten(language_model: Any) -> None:
-    """Chat models' sampling and penalties would come along wherever a request leaves a setting open."""
-    language_model.generation_config = _transcription_defaults(language_model.generation_config, None)

@@ -10,6 +10,8 @@ from transformers import AutoTokenizer, BatchFeature, ProcessorMixin, WhisperFea
 from .audio_slam_asr import load_audio
 from .configuration_slam_asr import AUDIO_TOKEN_ID, AUTO_MAP, DEFAULT_PROMPT, SlamAsrConfig, audio_token_count
 
+__all__ = ["LANGUAGE_NAMES", "SlamAsrProcessor", "pad_features", "pad_rows"]
+
 LANGUAGE_NAMES = {
     "ar": "Arabic", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek", "en": "English", "es": "Spanish",
     "et": "Estonian", "fi": "Finnish", "fo": "Faroese", "fr": "French", "hi": "Hindi", "hu": "Hungarian",

@@ -10,6 +10,15 @@ from transformers import Blip2QFormerConfig, Blip2QFormerModel
 from .checkpoint_slam_asr import checkpoint_files, load_strictly, read_pruned
 from .configuration_slam_asr import SlamAsrConfig
 
+__all__ = [
+    "ConcatLinearProjector",
+    "Conv1dProjector",
+    "QFormerProjector",
+    "build_projector",
+    "hidden_size",
+    "load_projector",
+]
+
 
 class ConcatLinearProjector(nn.Module):
     """

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .merging_slam_asr import Word, join_texts, join_words, merge_overlap
-from .timestamps_slam_asr import estimate_words
+from .timestamps_slam_asr import Word, estimate_words, join_texts, join_words, merge_overlap
 from .windows_slam_asr import FRAME_SECONDS
+
+__all__ = ["TIMESTAMPS", "Piece", "assemble", "confidence"]
 
 TIMESTAMPS = (True, "word", "estimate")
 

@@ -1,14 +1,132 @@
-"""When each word was said: an estimate from the sound's level, or from the LLM's attention to the audio. Both are approximate."""
+"""Words with times: from the sound's level or the LLM's attention, a second look at transcripts, and overlaps joined."""
 
+import math
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from .merging_slam_asr import Word, split_words
 from .windows_slam_asr import FRAME_SECONDS, frame_levels
+
+__all__ = [
+    "ALIGNMENT_HEADS",
+    "SecondLook",
+    "Word",
+    "active_frames",
+    "alignment_matrix",
+    "attention_words",
+    "eager_attention",
+    "estimate_words",
+    "join_texts",
+    "join_words",
+    "look_again",
+    "merge_overlap",
+    "split_words",
+    "token_pieces",
+    "warp",
+]
+
+# Scripts written without spaces: there each character is a unit of its own.
+_UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_UNITS = re.compile(rf"\s*(?:[{_UNSPACED}]|[^\s{_UNSPACED}]+)")
+
+
+@dataclass
+class Word:
+    """One word (or one character of a script without spaces) with white space before it, and its time in seconds."""
+
+    text: str
+    start: float = 0.0
+    end: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """What two spellings of the word have in common: neither capitals nor punctuation count."""
+        plain = "".join(c for c in unicodedata.normalize("NFC", self.text).casefold() if c.isalnum())
+        return plain or self.text.strip()
+
+    @property
+    def middle(self) -> float:
+        return (self.start + self.end) / 2
+
+
+def split_words(text: str) -> list[str]:
+    """`text` in units, each with the white space before it; joined they are `text` again, but for white space at the end."""
+    return _UNITS.findall(text)
+
+
+def join_words(words: Sequence[Word]) -> str:
+    """The text of words in a row."""
+    return "".join(word.text for word in words).strip()
+
+
+def join_texts(texts: Sequence[str]) -> str:
+    """Texts in a row, with a space between two unless their script has none."""
+    joined = ""
+    for text in texts:
+        if joined and text:
+            joined += "" if re.search(rf"[{_UNSPACED}]$", joined) and re.match(rf"[{_UNSPACED}]", text) else " "
+        joined += text
+    return joined
+
+
+def merge_overlap(
+    left: Sequence[Word], right: Sequence[Word], start: float, end: float, slack: float = 0.0
+) -> tuple[list[Word], list[Word]]:
+    """
+    What to keep of two transcripts that both hold the speech between `start` and `end`, so that nothing is lost or said twice.
+
+    The words that both have in the overlap are aligned in order; of all alignments the one with the most equal words, then
+    with the least difference in time. Up to a pair near the middle of the overlap the left transcript counts, after it the
+    right one: words that a window's edge cut through are left out. Without any equal word the middle of the overlap decides.
+
+    Args:
+        left, right: words with times in seconds, in order.
+        start, end: the overlap, in seconds.
+        slack: by how much the words' times may be wrong, in seconds.
+    Returns:
+        the left words and the right words to keep; the text is the one after the other.
+    """
+    first = next((i for i, word in enumerate(left) if word.middle >= start - slack), len(left))
+    past = next((i for i, word in enumerate(right) if word.middle > end + slack), len(right))
+    pairs = _align(left[first:], right[:past], scale=2 * (end - start + 2 * slack))
+    middle = (start + end) / 2
+    if not pairs:
+        return [word for word in left if word.middle < middle], [word for word in right if word.middle >= middle]
+    i, j = min(pairs, key=lambda pair: abs(left[first + pair[0]].middle + right[pair[1]].middle - 2 * middle))
+    return list(left[: first + i + 1]), list(right[j + 1 :])
+
+
+def _align(left: Sequence[Word], right: Sequence[Word], scale: float) -> list[tuple[int, int]]:
+    """Index pairs of equal words, in order: the most, and of these the nearest in time (differences are below `scale`)."""
+    rows, columns = len(left), len(right)
+    best = np.zeros((rows + 1, columns + 1))
+    gain = np.zeros((rows, columns))
+    keys = [word.key for word in left], [word.key for word in right]
+    weight = 1 / (scale * (min(rows, columns) + 1)) if scale > 0 else 0.0  # never worth a match
+    for i in range(rows - 1, -1, -1):
+        for j in range(columns - 1, -1, -1):
+            if keys[0][i] == keys[1][j]:
+                gain[i, j] = 1 - weight * abs(left[i].middle - right[j].middle)
+            matched = best[i + 1, j + 1] + gain[i, j] if gain[i, j] > 0 else -1.0
+            best[i, j] = max(best[i + 1, j], best[i, j + 1], matched)
+    pairs = []
+    i = j = 0
+    while i < rows and j < columns:
+        if gain[i, j] > 0 and best[i, j] == best[i + 1, j + 1] + gain[i, j]:
+            pairs.append((i, j))
+            i, j = i + 1, j + 1
+        elif best[i, j] == best[i + 1, j]:
+            i += 1
+        else:
+            j += 1
+    return pairs
+
 
 ALIGNMENT_HEADS = 8
 _ACTIVE_DB = 30.0  # frames up to this much below the loud ones count as speech
@@ -158,3 +276,67 @@ def eager_attention(language_model: Any) -> Iterator[None]:
         yield
     finally:
         language_model.set_attn_implementation(before)
+
+
+@dataclass
+class SecondLook:
+    """
+    log_probs: natural logarithm of each token's probability, `(tokens,)`, float32.
+    attentions: of each layer `(heads, tokens, length)`: rows are the positions that predict the tokens; None if not asked for.
+    audio: indices of the audio embeddings within `length`.
+    """
+
+    log_probs: torch.Tensor
+    attentions: list[torch.Tensor] | None
+    audio: torch.Tensor
+
+    @property
+    def confidence(self) -> float:
+        """`exp` of the mean log-probability of a token: the geometric mean of the tokens' probabilities, from 0 to 1."""
+        return math.exp(float(self.log_probs.double().mean())) if len(self.log_probs) else 0.0
+
+
+@torch.no_grad()
+def look_again(
+    model: Any,
+    transcripts: Sequence[Sequence[int]],
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    attentions: bool = False,
+    **audio: Any,
+) -> list[SecondLook]:
+    """
+    One forward pass of the LLM over request and finished transcript, an utterance at a time.
+
+    Args:
+        model: a [`SlamAsrForConditionalGeneration`].
+        transcripts: generated token ids of each utterance, without padding.
+        input_ids, attention_mask: the request, `(batch, length)`, padded at either side.
+        attentions: give back attention weights too; the LLM computes attention in its plain (`eager`) form meanwhile.
+        audio: the audio arguments of `model.forward`.
+    """
+    embeddings = model.embed_inputs(input_ids, **audio)
+    table = model.get_input_embeddings()
+    looks = []
+    for row, transcript in enumerate(transcripts):
+        held = attention_mask[row].bool()
+        request = embeddings[row, held]
+        places = (input_ids[row, held] == model.config.audio_token_id).nonzero().squeeze(-1).cpu()
+        if not len(transcript):
+            looks.append(SecondLook(torch.zeros(0), [] if attentions else None, places))
+            continue
+        tokens = torch.tensor(list(transcript), device=request.device)
+        whole = torch.cat([request, table(tokens).to(request)])[None]
+        first = len(request) - 1  # each token is predicted at the place before it
+        with eager_attention(model.language_model) if attentions else nullcontext():
+            output = model(
+                inputs_embeds=whole,
+                attention_mask=torch.ones(whole.shape[:2], dtype=torch.long, device=whole.device),
+                output_attentions=attentions,
+                use_cache=False,
+            )
+        logits = output.logits[0, first:-1].float()
+        log_probs = logits.log_softmax(-1).gather(-1, tokens[:, None].to(logits.device)).squeeze(-1).cpu()
+        rows = [layer[0, :, first:-1].cpu() for layer in output.attentions] if attentions else None
+        looks.append(SecondLook(log_probs, rows, places))
+    return looks

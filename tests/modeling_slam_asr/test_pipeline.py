@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from transformers import GenerationConfig, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-from modeling_slam_asr import SlamAsrProcessor, speech_gate_slam_asr
+from modeling_slam_asr import SlamAsrProcessor, windows_slam_asr
 from tests.modeling_slam_asr.conftest import talk
 from trainers.inference.evaluate import load_pipeline
 
@@ -186,7 +186,7 @@ def test_steady_noise_is_marked(pipe: Any) -> None:
 
 @pytest.mark.parametrize("vad", ["silero", "webrtc"])
 def test_voice_detectors(pipe: Any, vad: str) -> None:
-    package = speech_gate_slam_asr.silero_vad if vad == "silero" else speech_gate_slam_asr.webrtcvad
+    package = windows_slam_asr.silero_vad if vad == "silero" else windows_slam_asr.webrtcvad
     recording = np.concatenate([np.zeros(RATE), talk(1.0), np.zeros(RATE)])
     if package is None:
         with pytest.raises(ValueError, match=f"vad='{vad}' needs a package that is not installed: `pip install"):

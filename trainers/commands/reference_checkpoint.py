@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
-from modeling_slam_asr.adapters_slam_asr import PREFIX, set_lora
 from modeling_slam_asr.checkpoint_slam_asr import load_strictly
+from modeling_slam_asr.lora_slam_asr import PREFIX, set_lora
 from trainers.errors import UserError
 
 LORA_NAME = re.compile(r"^(.*)\.lora_(A|B)\.(?:[^.]+\.)?weight$")

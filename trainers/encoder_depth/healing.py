@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
-from modeling_slam_asr.adapters_slam_asr import add_lora, is_adapter_tensor, merged_state
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
+from modeling_slam_asr.lora_slam_asr import add_lora, is_adapter_tensor, merged_state
 from trainers.data.batching import EpochBatchSampler
 from trainers.data.rows import from_rows
 from trainers.data.scan import scan

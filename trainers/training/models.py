@@ -9,9 +9,8 @@ import torch
 from transformers import set_seed
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
-from modeling_slam_asr.adapters_slam_asr import ADAPTER_FILE, has_lora, is_adapter_tensor, read_lora, set_lora
 from modeling_slam_asr.checkpoint_slam_asr import checkpoint_files, load_strictly, open_tensors, repository_file
-from modeling_slam_asr.lora_slam_asr import LORA_FOLDERS
+from modeling_slam_asr.lora_slam_asr import ADAPTER_FILE, LORA_FOLDERS, has_lora, is_adapter_tensor, read_lora, set_lora
 from trainers.errors import UserError
 from trainers.recipe import DecodingSpec, Recipe
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration
-from modeling_slam_asr.adapters_slam_asr import is_adapter_tensor
+from modeling_slam_asr.lora_slam_asr import is_adapter_tensor
 from trainers.errors import UserError
 from trainers.recipe import Recipe
 from trainers.train import run_training

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 import torch
 
-from modeling_slam_asr import loss_slam_asr
-from modeling_slam_asr.loss_slam_asr import cross_entropy
+from modeling_slam_asr import modeling_slam_asr
+from modeling_slam_asr.modeling_slam_asr import cross_entropy
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("chunk", [1, 64, 2**22])
 def test_loss_and_gradient_are_torchs_own(dtype: torch.dtype, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss_slam_asr, "_CHUNK", chunk)
+    monkeypatch.setattr(modeling_slam_asr, "_CHUNK", chunk)
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(11, 30, generator=generator).to(dtype).requires_grad_()
     targets = torch.randint(0, 30, (11,), generator=generator)
