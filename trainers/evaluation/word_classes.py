@@ -5,11 +5,9 @@ from collections.abc import Callable, Collection, Sequence
 
 from num2words import num2words
 
-from trainers.evaluation.normalizers.danish import danish_numbers
-from trainers.evaluation.normalizers.dutch import dutch_numbers
+from trainers.evaluation.normalizers import find_language, language_code
 
-_GRAMMARS = {"da": danish_numbers, "nl": dutch_numbers}
-COMPOUNDING_LANGUAGES = frozenset({"af", "da", "de", "is", "nb", "nl", "nn", "no", "sv"})
+_COMPOUNDING_LANGUAGES = frozenset({"af", "de", "is", "nb", "nn", "no", "sv"})  # those without a file
 _LINKS = ("", "s", "e", "en", "er")
 _SHORTEST_PART = 3
 _SHORTEST_COMPOUND = 7
@@ -22,11 +20,11 @@ def numeral_test(language: str | None) -> Callable[[str], bool]:
     The word for 1 is left out because it is an article or a pronoun too ("een", "en", "one"). Languages that num2words
     does not know have only the digits.
     """
-    code = (language or "").lower().split("-")[0]
-    if code in _GRAMMARS:
-        grammar = _GRAMMARS[code]()
+    found = find_language(language)
+    if found is not None and found.numbers is not None:
+        grammar = found.numbers()
         return lambda word: grammar.is_number(word) or any(c.isdigit() for c in word)
-    words = _number_words(code)
+    words = _number_words(language_code(language) or "")
     return lambda word: word in words or any(c.isdigit() for c in word)
 
 
@@ -60,7 +58,8 @@ def compound_test(language: str | None, vocabulary: Collection[str]) -> Callable
 
     vocabulary: words that may be parts, such as those of the training texts; a small one finds fewer compounds.
     """
-    if language is None or language.lower().split("-")[0] not in COMPOUNDING_LANGUAGES:
+    found = find_language(language)
+    if not (found.compounds if found is not None else language_code(language) in _COMPOUNDING_LANGUAGES):
         return lambda word: False
     parts = {word for word in vocabulary if len(word) >= _SHORTEST_PART}
 

@@ -16,6 +16,9 @@ from trainers.data.text import normalize_transcript
         ("Cafe\u0301", "café"),
         ("„Zo’n dag” zei hij; 's avonds", "zo'n dag zei hij 's avonds"),
         ("...", ""),
+        ("wacht...nee, wacht…ja,nee 3,5", "wacht nee wacht ja nee 35"),
+        ("\ufeffka\u00adffe ko\u200bffie a\0b ĳs ﬁre ＡＢ１", "kaffe koffie ab ijs fire ab1"),
+        ("می\u200cخواهم กำ", "می\u200cخواهم กำ"),
     ],
 )
 def test_the_papers_form(raw: str, expected: str) -> None:

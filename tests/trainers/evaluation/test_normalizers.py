@@ -1,6 +1,7 @@
 """Each normaliser's table of examples, and the properties that all share."""
 
 import json
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -8,15 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainers.data.text import clean_characters, normalize_transcript
 from trainers.errors import UserError
 from trainers.evaluation.normalizers import (
+    find_language,
     get_normalizer,
+    language_code,
     normalizer_for_language,
     normalizer_names,
     register_normalizer,
 )
 from trainers.evaluation.normalizers.english import english_normalizer
 from trainers.evaluation.normalizers.english_spelling import british_to_american, load_spelling
+from trainers.evaluation.normalizers.registry import LANGUAGE_FILES
+from trainers.evaluation.word_classes import compound_test, numeral_test
 
 EXAMPLES = {
     "en": [
@@ -26,6 +32,10 @@ EXAMPLES = {
         ("Mr. Brown paid $20 million, uh, in 1995", "mister brown paid $20000000 in 1995"),
         ("[noise] analysed (laughs) the catalogue", "analyzed the catalog"),
         ("To be continued...", "to be continued"),
+        ("10 000 people, 10\u00a0000 people", "10000 people 10000 people"),
+        ("US$ 5, $ 5 and 5 $", "$5 $5 and $5"),
+        ("€ 2.5 million", "€2500000"),
+        ("50 % and co\u00adffee", "50% and coffee"),
     ],
     "nl": [
         ("In 1995 kostte het € 2.500,50.", "in negentienhonderdvijfennegentig kostte het tweeduizend vijfhonderd euro vijftig"),
@@ -56,6 +66,20 @@ EXAMPLES = {
         ("d.w.z. o.a. dhr. Jansen, bijv. t/m 3", "dat wil zeggen onder andere de heer jansen bijvoorbeeld tot en met drie"),
         ("de N.S. en het A4-papier", "de ns en het a vier papier"),
         ("acht mensen namen het in acht", "acht mensen namen het in acht"),
+        ("10\u00a0000, 10\u202f000, 10\u2009000, 10 000 en 10'000", "tienduizend tienduizend tienduizend tienduizend en tienduizend"),
+        ("1,000,000 of 2 500 000,5", "een miljoen of twee miljoen vijfhonderdduizend komma vijf"),
+        ("€ 2,5 miljoen, €2,5 mln. en 2,5 mld €", "twee komma vijf miljoen euro twee komma vijf miljoen euro en twee komma vijf miljard euro"),
+        ("-€ 5, € -5, -5 € en −€5", "min vijf euro min vijf euro min vijf euro en min vijf euro"),
+        ("US$ 5, $5, EUR 5 en 5 EUR", "vijf dollar vijf dollar vijf euro en vijf euro"),
+        ("€ 5,-, € 5,00, € 10 000 en € 5-10", "vijf euro vijf euro tienduizend euro en vijf euro tien"),
+        ("5G, 4K, maat 40 L en maat 40 l", "vijf g vier k maat veertig l en maat veertig l"),
+        ("in 2010 m'n vader, 5 m-tje", "in tweeduizend tien mijn vader vijf mtje"),
+        ("in 2010 u en 10 u", "in tweeduizend tien u en tien uur"),
+        ("5 m, 5 KM, 3 m², 1 sec. en 2 sec.", "vijf meter vijf kilometer drie vierkante meter een seconde en twee seconden"),
+        ("wacht...nee, wacht…ja", "wacht nee wacht ja"),
+        ("\ufeffkoffie\u00adkop ko\u200bffie ka\0t ĳs ﬁets", "koffiekop koffie kat ijs fiets"),
+        ("5 ℃, 20 %, 3 ‰ en § 5", "vijf graden celsius twintig procent drie promille en paragraaf vijf"),
+        ("٣ en ５", "drie en vijf"),
     ],
     "da": [
         ("I 1995 kostede det 2.500,50 kr.", "i nitten hundrede og femoghalvfems kostede det to tusind fem hundrede komma halvtreds kroner"),
@@ -83,6 +107,17 @@ EXAMPLES = {
         ("5 %, 5 pct., -5 grader, 5 km", "fem procent fem procent minus fem grader fem kilometer"),
         ("12345678", "en to tre fire fem seks syv otte"),
         ("én café på Møllevej", "en café på møllevej"),
+        ("1\u00a0000\u00a0000 eller 10 000 mennesker", "en million eller ti tusind mennesker"),
+        ("20kr., kr. 20, kr.20, 20,- kr. og DKK 20", "tyve kroner tyve kroner tyve kroner tyve kroner og tyve kroner"),
+        ("1 kr., 5 mio. kr., 1 mio. kr. og kr. 2,5 mio.", "en krone fem millioner kroner en million kroner og to komma fem millioner kroner"),
+        ("-20 kr., -kr. 20 og kr. 20,50", "minus tyve kroner minus tyve kroner og tyve komma halvtreds kroner"),
+        ("Han er 25. Hun er 30.", "han er femogtyve hun er tredive"),
+        ("kl. 9. Så gik vi, kl. 9. så gik de", "klokken ni så gik vi klokken ni så gik de"),
+        ("den 25.december, den 1.-3. maj", "den femogtyvende december den første tredje maj"),
+        ("2. verdenskrig, Christian 4. var konge", "anden verdenskrig christian fjerde var konge"),
+        ("I 2010 min far, 5 min. og 1 min.", "i to tusind og ti min far fem minutter og en minut"),
+        ("5G, 5 l mælk og størrelse 40 L", "fem g fem liter mælk og størrelse fyrre l"),
+        ("vent...nej ka\u00adffe ﬁre", "vent nej kaffe fire"),
     ],
     "basic": [
         ("Hello, WORLD! Ça va?", "hello world ça va"),
@@ -91,6 +126,7 @@ EXAMPLES = {
     "paper": [
         ("Hello, World! It's zo’n e-mail.", "hello world it's zo'n email"),
         ("Wait—what… yes/no (21)", "wait what yes no 21"),
+        ("Wait...what,now \ufeffko\u00adﬁ", "wait what now kofi"),
     ],
     "none": [("  Hello,   World! ", "Hello, World!")],
 }  # fmt: skip
@@ -139,6 +175,24 @@ FRAGMENTS = st.sampled_from(
         "f.eks.",
         "A4",
         "e-mail",
+        "10\u00a0000",
+        "1 000",
+        "US$",
+        "kr.",
+        "mio.",
+        "miljoen",
+        "-€",
+        "25. december",
+        "25. Hun",
+        "5 min",
+        "g",
+        "L",
+        "m'n",
+        "...",
+        "\u00ad",
+        "\u200b",
+        "ĳ",
+        "\0",
         "½",
         "aa",
         "Å",
@@ -170,6 +224,37 @@ def test_unicode_form_and_case_do_not_matter(name: str, text: str) -> None:
     assert normalize(unicodedata.normalize("NFD", text)) == normalize(unicodedata.normalize("NFC", text))
 
 
+@pytest.mark.parametrize("name", ["nl", "da"])
+@settings(max_examples=100)
+@given(before=TEXT, number=st.integers(2, 10**9), after=TEXT)
+def test_no_number_is_lost(name: str, before: str, number: int, after: str) -> None:
+    """Between two words: numbers side by side may be one number in words ("6 123" is said as 623 is)."""
+    words = get_normalizer(name)(f"{before} zz {number} zz {after}")
+    spoken = find_language(name).numbers().digits_to_words(str(number))
+    assert f" zz {spoken} zz " in f" {words} "
+    assert not any(c.isdecimal() for c in words)
+
+
+@pytest.mark.parametrize("name", ["nl", "da", "paper"])
+def test_no_letter_or_digit_of_any_script_is_dropped(name: str) -> None:
+    kinds = ("Lu", "Ll", "Lt", "Lo", "Nd", "Nl", "No")
+    characters = [
+        chr(code)
+        for code in [*range(0x3100), *range(0x3100, sys.maxunicode, 97)]
+        if unicodedata.category(chr(code)) in kinds and clean_characters(chr(code)).strip()
+    ]
+    kept = f" {get_normalizer(name)(' zz '.join(characters))} ".split(" zz ")
+    assert [c for c, word in zip(characters, kept, strict=True) if not word.strip()] == []
+
+
+@given(text=TEXT)
+def test_training_and_scoring_clean_alike(text: str) -> None:
+    trained = normalize_transcript(text)
+    assert normalize_transcript(trained) == trained
+    assert clean_characters(clean_characters(text)) == clean_characters(text)
+    assert not any(c in trained for c in "\0\u00ad\u200b\ufeffĳ")
+
+
 def test_diacritics_stay() -> None:
     assert get_normalizer("nl")("café coördinatie reünie") == "café coördinatie reünie"
     assert get_normalizer("da")("rødgrød æble å") == "rødgrød æble å"
@@ -181,7 +266,23 @@ def test_every_name_is_in_the_tables() -> None:
 
 @pytest.mark.parametrize(
     ("language", "name"),
-    [("nl", "nl"), ("NL-be", "nl"), ("dutch", "nl"), ("da_DK", "da"), ("en", "en"), ("fy", "basic"), (None, "basic")],
+    [
+        ("nl", "nl"),
+        ("NL-be", "nl"),
+        ("dutch", "nl"),
+        ("da_DK", "da"),
+        ("en", "en"),
+        ("fy", "basic"),
+        (None, "basic"),
+        ("nld", "nl"),
+        ("dan", "da"),
+        ("eng", "en"),
+        ("Danish", "da"),
+        ("Nederlands", "nl"),
+        ("dansk", "da"),
+        (" ", "basic"),
+        ("German", "basic"),
+    ],
 )
 def test_language_chooses(language: str | None, name: str) -> None:
     assert normalizer_for_language(language) == name
@@ -196,6 +297,36 @@ def test_register_a_normalizer() -> None:
     register_normalizer("test-swedish", lambda: str.casefold, description="a test", languages=("x-test",))
     assert normalizer_for_language("x-test") == "test-swedish"
     assert get_normalizer("test-swedish")("HEJ") == "hej"
+
+
+def test_a_language_without_a_normalizer_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    assert normalizer_for_language("tlh") == "basic"
+    assert "no normalizer for the language 'tlh'" in caplog.text and "da, nl, en" in caplog.text
+    caplog.clear()
+    assert [normalizer_for_language(None), normalizer_for_language("nld")] == ["basic", "nl"]
+    assert not caplog.text
+
+
+def test_codes_and_names_of_languages() -> None:
+    assert [language_code(x) for x in ("da_DK", "DAN", "Danish", "German", "tlh", "", None)] == [
+        "da", "da", "da", "de", "tlh", None, None
+    ]  # fmt: skip
+    assert get_normalizer("Dutch") is get_normalizer("nld") is get_normalizer("nl")
+
+
+def test_a_language_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tokipona.py").write_text(
+        "from trainers.evaluation.normalizers import Language\n"
+        "LANGUAGE = Language(codes=('tp', 'tok'), description='Toki Pona', names=('toki pona',),\n"
+        "                    normalizer=lambda: str.lower, compounds=True)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(LANGUAGE_FILES, "tp", "tokipona")
+    assert [normalizer_for_language(x) for x in ("tp", "tok", "tokipona", "Toki Pona", "tp-XX")] == ["tp"] * 5
+    assert get_normalizer("tok")("JAN \u00adPONA") == "jan pona"
+    assert "tp" in normalizer_names()
+    assert compound_test("tok", ["jan", "pona"])("janpona")
+    assert numeral_test("tp")("5") and not numeral_test("tp")("tu")
 
 
 def test_spelling_list(tmp_path: Path) -> None:

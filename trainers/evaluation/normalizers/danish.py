@@ -9,6 +9,7 @@ import re
 
 from num2words import num2words
 
+from trainers.evaluation.normalizers.language import Language
 from trainers.evaluation.normalizers.numbers import NumberRules, NumberWords
 from trainers.evaluation.normalizers.spoken_form import SpokenForm
 
@@ -25,10 +26,22 @@ _PHRASES = {
     "osv": "og så videre", "pct": "procent", "pga": "på grund af", "½": "en halv",
 }  # fmt: skip
 _UNITS = {
-    "km/t": "kilometer i timen", "km": "kilometer", "m": "meter", "cm": "centimeter", "mm": "millimeter",
-    "m²": "kvadratmeter", "m2": "kvadratmeter", "kg": "kilo", "g": "gram", "l": "liter", "°c": "grader celsius",
-    "min": "minutter", "sek": "sekunder",
+    "km/t": "kilometer i timen", "km": "kilometer", "m": "meter", "dm": "decimeter", "cm": "centimeter",
+    "mm": "millimeter", "km²": "kvadratkilometer", "km2": "kvadratkilometer", "m²": "kvadratmeter", "m2": "kvadratmeter",
+    "m³": "kubikmeter", "m3": "kubikmeter", "kg": "kilo", "g": "gram", "mg": "milligram", "l": "liter",
+    "dl": "deciliter", "cl": "centiliter", "ml": "milliliter", "°c": "grader celsius", "kwh": "kilowatttimer",
+    "min": "minut|minutter", "sek": "sekund|sekunder",
 }  # fmt: skip
+_SIGNS = {"%": "procent", "‰": "promille", "&": "og", "°": "grader", "§": "paragraf", "+": "plus", "×": "gange"}
+_CURRENCIES = {
+    "€": "euro", "eur": "euro", "$": "dollar", "us$": "dollar", "usd": "dollar", "£": "pund", "gbp": "pund", "¥": "yen",
+    "kr": "krone|kroner", "dkk": "krone|kroner",
+}  # fmt: skip
+# "størrelse 40 l": a number and a letter after these are a name.
+_LABELS = frozenset({
+    "størrelse", "str", "type", "klasse", "model", "version", "nummer", "nr", "paragraf", "stk", "afsnit",
+    "linje", "bus", "spor", "gate", "sal", "lokale",
+})  # fmt: skip
 _WORDS = {
     "én": "en", "ét": "et", "kilogram": "kilo", "hundred": "hundrede", "tusinde": "tusind",
 }  # fmt: skip
@@ -36,6 +49,14 @@ _TENS = {
     20: "tyvende", 30: "tredivte", 40: "fyrretyvende", 50: "halvtredsindstyvende", 60: "tresindstyvende",
     70: "halvfjerdsindstyvende", 80: "firsindstyvende", 90: "halvfemsindstyvende",
 }  # fmt: skip
+
+
+_LOWER = "[a-zæøåéäöü]"
+# The full stop of an ordinal stands before a word in lower case ("den 25. december", "3.b", "1.-3. maj"); before a
+# capital it ends a sentence. A number that follows a label is no ordinal ("kl. 9. så").
+_ORDINAL_MARK = re.compile(
+    rf"(?<![\w.,])(?<!kl\. )(?<!klokken )(?<!side )(?<!s\. )(\d+)\.(?=\s*{_LOWER}|\s?[-–]\s?\d+\.\s*{_LOWER})"
+)
 
 
 def _cardinal(value: int) -> str:
@@ -101,10 +122,13 @@ def _spoken_form() -> SpokenForm:
         numbers=danish_numbers(),
         phrases=_PHRASES,
         units=_UNITS,
-        signs={"%": "procent", "&": "og", "°": "grader"},
-        currencies={"€": "euro", "$": "dollar", "£": "pund"},
+        unit_words=frozenset({"min"}),
+        label_words=_LABELS,
+        signs=_SIGNS,
+        currencies=_CURRENCIES,
+        decimal_currencies=frozenset({"kr", "dkk"}),
         words=_WORDS,
-        ordinal=re.compile(r"(?<![\w.,])(\d+)\.(?=\s+[^\W\d_])"),
+        ordinal=_ORDINAL_MARK,
         minus="minus",
         keep_apostrophes=False,
     )
@@ -113,3 +137,13 @@ def _spoken_form() -> SpokenForm:
 def danish(text: str) -> str:
     """One pass of the Danish normaliser; `get_normalizer("da")` repeats it until nothing changes."""
     return _spoken_form()(text).replace("aa", "å")
+
+
+LANGUAGE = Language(
+    codes=("da", "dan"),
+    names=("dansk",),
+    description="Danish: numbers to words, aa = å, abbreviations spelled out, hyphens joined",
+    normalizer=lambda: danish,
+    numbers=danish_numbers,
+    compounds=True,
+)

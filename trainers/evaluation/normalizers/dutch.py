@@ -9,7 +9,8 @@ import re
 
 from num2words import num2words
 
-from trainers.evaluation.normalizers.basic import APOSTROPHES
+from trainers.data.text import APOSTROPHES
+from trainers.evaluation.normalizers.language import Language
 from trainers.evaluation.normalizers.numbers import NumberRules, NumberWords
 from trainers.evaluation.normalizers.spoken_form import SpokenForm
 
@@ -26,10 +27,21 @@ _PHRASES = {
     "mln": "miljoen", "mld": "miljard", "nr": "nummer", "½": "een half",
 }  # fmt: skip
 _UNITS = {
-    "km/u": "kilometer per uur", "km/h": "kilometer per uur", "km": "kilometer", "m": "meter", "cm": "centimeter",
-    "mm": "millimeter", "m²": "vierkante meter", "m2": "vierkante meter", "kg": "kilo", "g": "gram", "l": "liter",
-    "°c": "graden celsius", "u": "uur", "min": "minuten", "sec": "seconden",
+    "km/u": "kilometer per uur", "km/h": "kilometer per uur", "km": "kilometer", "m": "meter", "dm": "decimeter",
+    "cm": "centimeter", "mm": "millimeter", "km²": "vierkante kilometer", "km2": "vierkante kilometer",
+    "m²": "vierkante meter", "m2": "vierkante meter", "m³": "kubieke meter", "m3": "kubieke meter", "kg": "kilo",
+    "g": "gram", "mg": "milligram", "l": "liter", "dl": "deciliter", "cl": "centiliter", "ml": "milliliter",
+    "°c": "graden celsius", "kwh": "kilowattuur", "u": "uur", "min": "minuut|minuten", "sec": "seconde|seconden",
 }  # fmt: skip
+_SIGNS = {"%": "procent", "‰": "promille", "&": "en", "°": "graden", "§": "paragraaf", "+": "plus", "×": "keer"}
+_CURRENCIES = {
+    "€": "euro", "eur": "euro", "$": "dollar", "us$": "dollar", "usd": "dollar", "£": "pond", "gbp": "pond", "¥": "yen",
+}  # fmt: skip
+# "maat 40 l": a number and a letter after these are a name.
+_LABELS = frozenset({
+    "maat", "artikel", "art", "lid", "type", "klas", "klasse", "groep", "model", "versie", "nummer", "nr",
+    "huisnummer", "lijn", "bus", "spoor", "perron", "kamer",
+})  # fmt: skip
 _WORDS = {
     "'t": "het", "'n": "een", "'k": "ik", "'m": "hem", "m'n": "mijn", "z'n": "zijn", "'s": "'s", "één": "een",
     "éen": "een", "eén": "een", "dé": "de", "hét": "het", "vóór": "voor", "wél": "wel", "níet": "niet", "nóg": "nog", "dát": "dat",
@@ -90,10 +102,12 @@ def _spoken_form() -> SpokenForm:
         numbers=dutch_numbers(),
         phrases=_PHRASES,
         units=_UNITS,
-        signs={"%": "procent", "&": "en", "°": "graden"},
-        currencies={"€": "euro", "$": "dollar", "£": "pond"},
+        unit_words=frozenset({"min", "u"}),
+        label_words=_LABELS,
+        signs=_SIGNS,
+        currencies=_CURRENCIES,
         words=_WORDS,
-        ordinal=re.compile(r"(?<![\w.,])(\d+)(?:e|de|ste)(?!\w)"),
+        ordinal=re.compile(r"(?<![\w.,])(\d+)(?:e|de|ste)(?!\w)", re.IGNORECASE),
         minus="min",
         keep_apostrophes=True,
     )
@@ -102,3 +116,13 @@ def _spoken_form() -> SpokenForm:
 def dutch(text: str) -> str:
     """One pass of the Dutch normaliser; `get_normalizer("nl")` repeats it until nothing changes."""
     return _spoken_form()(_DAY_PARTS.sub("'s", _GENITIVE.sub("'s ", text.translate(APOSTROPHES))))
+
+
+LANGUAGE = Language(
+    codes=("nl", "nld", "dut", "vls"),
+    names=("nederlands", "flemish", "vlaams"),
+    description="Dutch: numbers to words, clitics and abbreviations spelled out, hyphens joined",
+    normalizer=lambda: dutch,
+    numbers=dutch_numbers,
+    compounds=True,
+)

@@ -1,9 +1,16 @@
 """Whisper's English normaliser, from transformers, with a spelling list that needs no download."""
 
+import re
 from collections.abc import Mapping
 
 from trainers.evaluation.normalizers.english_spelling import british_to_american
-from trainers.evaluation.normalizers.registry import TextFunction
+from trainers.evaluation.normalizers.language import Language, TextFunction
+from trainers.evaluation.normalizers.spoken_form import SPACED_THOUSANDS, collapse_thousands
+
+# Whisper reads an amount only where the sign stands right before it: "US$ 5", "$ 5" and "5 $" become "$5".
+_SIGN_BEFORE = re.compile(r"(?:\b(?:US|AU|CA|NZ|A|C)(?=\$))?([$€£])\s*(?=\d)")
+_SIGN_BEHIND = re.compile(r"(?<![\d.,$€£])(\d[\d,]*(?:\.\d+)?)\s?([$€£])(?!\d)")
+_SPACED_PERCENT = re.compile(r"(?<=\d)\s+%")
 
 
 def english_normalizer(spelling: Mapping[str, str] | None = None) -> TextFunction:
@@ -16,3 +23,21 @@ def english_normalizer(spelling: Mapping[str, str] | None = None) -> TextFunctio
 
     normalize = EnglishTextNormalizer(dict(british_to_american() if spelling is None else spelling))
     return lambda text: normalize(text).strip()
+
+
+def english() -> TextFunction:
+    """Whisper's English normaliser on text whose numbers are written as it reads them: no digit is lost."""
+    whisper = english_normalizer()
+
+    def normalize(text: str) -> str:
+        text = _SIGN_BEFORE.sub(r"\1", collapse_thousands(text, SPACED_THOUSANDS))
+        return whisper(_SPACED_PERCENT.sub("%", _SIGN_BEHIND.sub(r"\2\1", text)))
+
+    return normalize
+
+
+LANGUAGE = Language(
+    codes=("en", "eng"),
+    description="Whisper's English normalizer with the project's British-American spelling list",
+    normalizer=english,
+)

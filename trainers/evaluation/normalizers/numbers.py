@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 _LONGEST_RUN = 14
 _READ_AS_DIGITS_FROM = 10**7
+_MOST_DIGITS = 12  # from a thousand milliards on nobody says the number
+_MOST_ORDINAL_DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class NumberWords:
 
     def digits_to_words(self, digits: str) -> str:
         """A string of digits in words; read digit by digit when it starts with 0 or is too long for a count."""
-        if len(digits) > 1 and (digits[0] == "0" or (int(digits) >= _READ_AS_DIGITS_FROM and int(digits) % 1000)):
+        code = len(digits) > _MOST_DIGITS or (int(digits) >= _READ_AS_DIGITS_FROM and int(digits) % 1000)
+        if len(digits) > 1 and (digits[0] == "0" or code):
             return " ".join(self.rules.spell(int(digit)) for digit in digits)
         return self.spell(int(digits))
 
@@ -59,7 +62,8 @@ class NumberWords:
 
     def ordinal_to_words(self, digits: str) -> str:
         """An ordinal in words; the cardinal where the language has no usual ordinal."""
-        return self.rules.ordinal(int(digits)) or self.digits_to_words(digits)
+        usual = len(digits) <= _MOST_ORDINAL_DIGITS and digits[0] != "0"
+        return (self.rules.ordinal(int(digits)) if usual else None) or self.digits_to_words(digits)
 
     def spell(self, value: int) -> str:
         """A count in words, in the one spelling that this module uses."""
