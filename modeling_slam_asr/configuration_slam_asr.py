@@ -63,6 +63,11 @@ class SlamAsrConfig(PreTrainedConfig):
         projector_hidden_size: width between the projector's two linear layers.
         projector_dropout: dropout probability between the layers of `"concat_linear"`.
         projector_num_queries, projector_num_layers: audio tokens of an utterance and depth, for the Q-Former only.
+        projector_ctc: a CTC head on the projector whose classes are the LLM's own token embeddings and a learned blank, see
+            [`CtcHead`]; not for the Q-Former.
+        projector_ctc_tokens: the token ids that are its classes, in rising order; None: the whole vocabulary.
+        projector_compress: `"blank"`: the LLM reads only the frames that the CTC head does not call blank, repeats averaged.
+        projector_compress_keep: a frame stays where the tokens together have at least this probability.
         audio_model_id, audio_model_revision, text_model_id, text_model_revision: where the frozen parts come from.
         lora, encoder_lora: keyword arguments of `peft.LoraConfig` for the LLM and for the encoder, or None.
         pad_to_30s: encode Whisper's own 30 s window, padded with silence, in place of the utterance's own length.
@@ -95,6 +100,10 @@ class SlamAsrConfig(PreTrainedConfig):
     projector_dropout: float = 0.1
     projector_num_queries: int = 64
     projector_num_layers: int = 2
+    projector_ctc: bool = False
+    projector_ctc_tokens: list[int] | None = None
+    projector_compress: str | None = None
+    projector_compress_keep: float = 0.1
     audio_model_id: str | None = None
     audio_model_revision: str | None = None
     text_model_id: str | None = None
@@ -146,6 +155,7 @@ class SlamAsrConfig(PreTrainedConfig):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of 1 or more, got {value!r}.")
+        self._check_ctc()
         if not isinstance(self.max_tokens_per_second, int | float) or not self.max_tokens_per_second > 0:
             raise ValueError(f"max_tokens_per_second must be a number above 0, got {self.max_tokens_per_second!r}.")
         if self.window_seconds is not None and not 1 <= self.window_seconds <= 30:
@@ -153,6 +163,30 @@ class SlamAsrConfig(PreTrainedConfig):
                 f"window_seconds must lie between 1 and 30, the encoder's limit, or be None; got {self.window_seconds}."
             )
         kept_layers(self.prune_encoder_layers, self.audio_config.encoder_layers)
+
+    def _check_ctc(self) -> None:
+        if self.projector_ctc and self.projector_type == "qformer":
+            raise ValueError(
+                "projector_ctc=True is not possible with projector_type='qformer': CTC needs frames in the order of time, which a "
+                "Q-Former's queries are not. Use 'concat_linear' or 'conv1d'."
+            )
+        if self.projector_compress is not None:
+            _check_choice("projector_compress", self.projector_compress, ("blank",))
+            if not self.projector_ctc:
+                raise ValueError(
+                    "projector_compress='blank' asks the CTC head what is blank: set projector_ctc=True too."
+                )
+        if not 0 < self.projector_compress_keep < 1:
+            raise ValueError(
+                f"projector_compress_keep is a probability between 0 and 1, got {self.projector_compress_keep!r}."
+            )
+        tokens = self.projector_ctc_tokens
+        if tokens is not None and (
+            not tokens or sorted(set(tokens)) != list(tokens) or tokens[0] < 0 or tokens[-1] >= self.vocab_size
+        ):
+            raise ValueError(
+                f"projector_ctc_tokens must be token ids from 0 to {self.vocab_size - 1} in rising order, each once, or None."
+            )
 
     @property
     def kept_encoder_layers(self) -> list[int]:

@@ -1,12 +1,12 @@
 """How a transcript is generated: the settings of one call, limits from the audio, and the end of runaway repetition."""
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, StoppingCriteria
 
 from .checkpoint_slam_asr import repository_file
 
@@ -15,8 +15,11 @@ __all__ = [
     "LOOP_REPEATS",
     "LOOP_SPAN",
     "SPARE_TOKENS",
+    "EndSilence",
     "Transcript",
     "TranscriptLimit",
+    "can_draft",
+    "draft_decoding",
     "new_token_limits",
     "pad_left",
     "quieten",
@@ -187,9 +190,108 @@ def quieten(language_model: Any) -> None:
     language_model.generation_config = transcription_defaults(language_model.generation_config, None)
 
 
-def pad_left(embeddings: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Move padding to the left of each row, where generation needs it."""
+def pad_left(mask: torch.Tensor, *tensors: torch.Tensor) -> list[torch.Tensor]:
+    """
+    `mask` `(batch, length)` and tensors `(batch, length, ...)` with what is masked moved to the left of each row, where
+    generation needs padding, and columns that no row uses left out.
+    """
     order = torch.argsort(mask.long(), dim=1, stable=True)
-    if torch.equal(order, torch.arange(mask.shape[1], device=mask.device).expand_as(order)):
-        return embeddings, mask
-    return embeddings.gather(1, order[..., None].expand_as(embeddings)), mask.gather(1, order)
+    order = order[:, order.shape[1] - int(mask.sum(-1).max()) :]
+    if torch.equal(order, torch.arange(mask.shape[1], device=mask.device).expand_as(mask)):
+        return [mask, *tensors]
+    moved = []
+    for tensor in (mask, *tensors):
+        index = order.to(tensor.device).reshape(*order.shape, *[1] * (tensor.dim() - 2))
+        moved.append(tensor.gather(1, index.expand(*order.shape, *tensor.shape[2:])))
+    return moved
+
+
+class EndSilence(LogitsProcessor):
+    """
+    Rows without speech end at once: nothing is invented for them.
+
+    Args:
+        silent: `(batch,)`, bool; an utterance's beams or samples stand in neighbouring rows.
+        end: the end token.
+    """
+
+    def __init__(self, silent: torch.Tensor, end: int) -> None:
+        self.silent, self.end = silent, end
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """`scores` `(rows, vocab)` with nothing but the end token possible in silent rows."""
+        rows = self.silent.to(scores.device).repeat_interleave(len(scores) // len(self.silent))
+        only_end = torch.full_like(scores, -float("inf"))
+        only_end[:, self.end] = 0.0
+        return torch.where(rows[:, None], only_end, scores)
+
+
+def can_draft(config: GenerationConfig, options: Mapping[str, Any]) -> bool:
+    """Whether a call with this configuration and these other `options` wants greedy tokens alone, which a draft can serve."""
+    return (
+        (config.num_beams or 1) == 1
+        and not config.do_sample
+        and (config.num_return_sequences or 1) == 1
+        and not config.return_dict_in_generate
+        and config.prompt_lookup_num_tokens is None
+        and options.get("custom_generate") is None
+    )
+
+
+def draft_decoding(draft: Sequence[int]) -> Callable[..., torch.Tensor]:
+    """
+    Greedy decoding that verifies a draft, as the `custom_generate` of `GenerationMixin.generate`; for one utterance.
+
+    The LLM reads the prompt and the whole draft in one pass and keeps the tokens that it would have written itself. After each one
+    that it writes otherwise, the draft is taken up again behind it. The transcript is that of greedy decoding.
+
+    Args:
+        draft: token ids of a first guess, such as a greedy CTC transcript.
+    Source: Leviathan et al. 2023 (arXiv 2211.17192), with a draft that costs no model of its own.
+    """
+
+    def decode(
+        model: Any,
+        input_ids: torch.Tensor,
+        logits_processor: Any,
+        stopping_criteria: Any,
+        generation_config: GenerationConfig,
+        streamer: Any = None,
+        **model_kwargs: Any,  # what is named above would not come as an input of the LLM
+    ) -> torch.Tensor:
+        embed, prompt = model.get_input_embeddings(), model_kwargs["inputs_embeds"]
+        cache = DynamicCache(config=model.config)
+        cache.activate_past_recording()
+        guess, place = list(draft), 0
+        embeddings = prompt
+        while True:
+            tokens = input_ids.new_tensor(guess)[None]
+            embeddings = torch.cat([embeddings, embed(tokens).to(embeddings)], dim=1)
+            output = model(
+                inputs_embeds=embeddings, past_key_values=cache, use_cache=True, logits_to_keep=len(guess) + 1
+            )
+            for read, logits in enumerate(output.logits[0].float()):
+                token = int(logits_processor(input_ids, logits[None]).argmax())
+                input_ids = torch.cat([input_ids, input_ids.new_tensor([[token]])], dim=1)
+                if streamer is not None:
+                    streamer.put(input_ids[0, -1:].cpu())
+                if bool(stopping_criteria(input_ids, None).all()):
+                    if streamer is not None:
+                        streamer.end()
+                    return input_ids
+                if read == len(guess) or token != guess[read]:
+                    break
+            cache.crop(read - len(guess))
+            place = _take_up(draft, place + read, token)
+            guess = list(draft[place:])
+            embeddings = embed(input_ids[:, -1:]).to(prompt)
+
+    return decode
+
+
+def _take_up(draft: Sequence[int], place: int, token: int) -> int:
+    """Where a draft goes on after `token` was written in place of `draft[place]`: behind the same token nearby, else behind `place`."""
+    for ahead in range(place, min(place + 4, len(draft))):
+        if draft[ahead] == token:
+            return ahead + 1
+    return min(place + 1, len(draft))

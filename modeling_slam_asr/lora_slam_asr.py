@@ -5,6 +5,7 @@ import difflib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ __all__ = [
     "LoraMixin",
     "add_lora",
     "belongs_to",
+    "checkpoint_frozen",
     "has_lora",
     "is_adapter_tensor",
     "is_lora_layer",
@@ -246,7 +248,8 @@ LORA_FIELDS = {"language_model": "lora", "audio_encoder": "encoder_lora"}
 # Two checkpoints that agree in these share encoder, LLM and processor.
 SHARED_FIELDS = (
     "audio_model_id", "audio_model_revision", "text_model_id", "text_model_revision", "kept_encoder_layers",
-    "projector_type", "projector_downsample_rate", "projector_num_queries", "pad_to_30s", "prompt", "use_chat_template",
+    "projector_type", "projector_downsample_rate", "projector_num_queries", "projector_ctc", "projector_ctc_tokens",
+    "projector_compress", "projector_compress_keep", "pad_to_30s", "prompt", "use_chat_template",
 )  # fmt: skip
 
 
@@ -385,3 +388,33 @@ def without_other_adapters(model: Any, prefix: str, state: dict[str, Any], keep:
             name = name if keep else name.replace(".base_layer.", ".")
         output[name] = tensor
     return output
+
+
+def checkpoint_frozen(block: Any, mode: bool) -> None:
+    """
+    Let a frozen block be checkpointed without its dropout.
+
+    Gradient checkpointing asks the block itself whether it is in training mode, and so do those dropouts that are no
+    modules of their own, as in Whisper and OPT. The block's mode is therefore training outside the checkpoint only.
+    """
+    block.training = mode
+    if not isinstance(block._gradient_checkpointing_func, _EvalCheckpoint):
+        block._gradient_checkpointing_func = _EvalCheckpoint(block, block._gradient_checkpointing_func)
+
+
+@dataclass
+class _EvalCheckpoint:
+    """`checkpoint` with `block` in evaluation mode in both the first and the repeated forward pass."""
+
+    block: nn.Module
+    checkpoint: Any
+
+    def __call__(self, function: Any, *args: Any) -> Any:
+        def in_eval(*inputs: Any) -> Any:
+            self.block.training = False
+            try:
+                return function(*inputs)
+            finally:
+                self.block.training = True
+
+        return self.checkpoint(in_eval, *args)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
-from transformers import AutoModelForCausalLM, GenerationConfig, StoppingCriteriaList
+from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation import GenerationMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import ModelOutput
@@ -15,10 +15,10 @@ from transformers.utils import can_return_tuple
 
 from .configuration_slam_asr import SlamAsrConfig, kept_layers
 from .encoder_slam_asr import SlamAsrEncoder
-from .generation_slam_asr import pad_left, requested_generation, transcript_limit
-from .lora_slam_asr import add_lora, is_adapter_tensor, is_lora_layer, lora_parameters
+from .generation_slam_asr import EndSilence, can_draft, draft_decoding, pad_left, requested_generation, transcript_limit
+from .lora_slam_asr import add_lora, checkpoint_frozen, is_adapter_tensor, is_lora_layer, lora_parameters
 from .pretrained_slam_asr import SlamAsrPreTrainedModel
-from .projector_slam_asr import build_projector
+from .projector_slam_asr import CtcMixin, CtcScores, build_projector, compress_frames
 
 __all__ = ["SlamAsrForConditionalGeneration", "SlamAsrOutput", "cross_entropy"]
 
@@ -88,6 +88,8 @@ class SlamAsrOutput(ModelOutput):
     logits (`torch.Tensor`): `(batch, length, vocab)`; with labels only the positions that some row has a label for.
     past_key_values: the LLM's cache.
     hidden_states, attentions: the LLM's, when asked for.
+    ctc_log_probs, ctc_mask: of the CTC head, where the loss has a share of it: `(batch, audio_tokens, 1 + classes)` and
+        `(batch, audio_tokens)`.
     """
 
     loss: torch.Tensor | None = None
@@ -95,9 +97,27 @@ class SlamAsrOutput(ModelOutput):
     past_key_values: Any = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
+    ctc_log_probs: torch.Tensor | None = None
+    ctc_mask: torch.Tensor | None = None
 
 
-class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin):  # type: ignore[misc]  # see LoraMixin
+@dataclass
+class MergedInputs:
+    """
+    What the LLM reads: `inputs_embeds` `(batch, length, hidden)` and its `attention_mask`, with `labels` where there are any.
+
+    audio: which places hold audio, `(batch, length)`, bool.
+    ctc: the CTC head's scores of all frames, those that compression leaves out too; None where nobody asked.
+    """
+
+    inputs_embeds: torch.Tensor
+    attention_mask: torch.Tensor
+    labels: torch.Tensor | None
+    audio: torch.Tensor
+    ctc: CtcScores | None = None
+
+
+class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, GenerationMixin):  # type: ignore[misc]  # see LoraMixin
     """
     `audio_encoder` → `projector` → `language_model`.
 
@@ -131,7 +151,7 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
             part.eval()
             for name, module in part.named_modules():
                 if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
-                    _checkpoint_frozen(module, mode)
+                    checkpoint_frozen(module, mode)
                 elif is_adapter_tensor(name) or is_lora_layer(module):
                     module.training = mode
         return self
@@ -243,32 +263,56 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
         frames = frames.masked_fill(~mask[..., None], 0.0)
         return self.projector(frames.to(next(self.projector.parameters()).dtype), mask)
 
-    def embed_inputs(
+    def merge_inputs(
         self,
         input_ids: torch.Tensor,
-        input_features: torch.Tensor | None = None,
-        input_features_mask: torch.Tensor | None = None,
-        encoder_hidden_states: torch.Tensor | None = None,
-        encoder_attention_mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Embeddings `(batch, length, hidden)` of `input_ids`, audio embeddings in the places of the placeholders."""
-        placeholders = input_ids == self.config.audio_token_id
-        embeddings = self.get_input_embeddings()(input_ids.masked_fill(placeholders, 0))
-        if input_features is None and encoder_hidden_states is None:
-            if placeholders.any():
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        *,
+        ctc: bool = False,
+        **audio: torch.Tensor | None,
+    ) -> MergedInputs:
+        """
+        Audio embeddings in the places of the placeholders, the tokens' embeddings in all others.
+
+        With `config.projector_compress`, the placeholders of frames that are left out go, and rows become shorter.
+
+        Args:
+            input_ids, attention_mask, labels: `(batch, length)`.
+            ctc: compute the CTC head's log-probabilities too.
+            audio: the arguments of [`get_audio_features`].
+        """
+        places = input_ids == self.config.audio_token_id
+        embeddings = self.get_input_embeddings()(input_ids.masked_fill(places, 0))
+        attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        attention_mask = attention_mask.to(embeddings.device)
+        if audio.get("input_features") is None and audio.get("encoder_hidden_states") is None:
+            if places.any():
                 raise ValueError("input_ids holds audio placeholders but there is no audio. Pass input_features too.")
-            return embeddings
-        audio, mask = self.get_audio_features(
-            input_features, input_features_mask, encoder_hidden_states, encoder_attention_mask
-        )
-        wanted, given = placeholders.sum(-1), mask.sum(-1).to(placeholders.device)
+            return MergedInputs(embeddings, attention_mask, labels, places)
+        frames, mask = self.get_audio_features(**audio)
+        wanted, given = places.sum(-1), mask.sum(-1).to(places.device)
         if not torch.equal(wanted, given):
             raise ValueError(
                 f"input_ids has {wanted.tolist()} audio placeholders a row, but the audio gives {given.tolist()} embeddings. "
                 "Processor and model must have the same projector settings, and a padded batch its input_features_mask."
             )
-        audio = audio.to(embeddings)[mask.to(embeddings.device)]
-        return embeddings.masked_scatter(placeholders[..., None], audio)
+        compress = self.config.projector_compress is not None
+        scores = CtcScores(self.ctc_log_probs(frames), mask) if ctc or compress else None
+        heard, used = (frames, mask), places
+        if compress and scores is not None:
+            heard = compress_frames(frames, mask, scores.log_probs.detach(), self.config.projector_compress_keep)
+            kept = heard[1].sum(-1, keepdim=True).to(places.device)
+            used = places & (places.cumsum(-1) <= kept)
+            attention_mask = attention_mask * (used | ~places)
+        audio_embeddings = heard[0].to(embeddings)[heard[1].to(embeddings.device)]
+        embeddings = embeddings.masked_scatter(used[..., None], audio_embeddings)
+        if compress:
+            attention_mask, embeddings, used, *rest = pad_left(
+                attention_mask, embeddings, used, *([] if labels is None else [labels])
+            )
+            labels = rest[0] if rest else None
+        return MergedInputs(embeddings, attention_mask, labels, used, scores)
 
     @can_return_tuple
     def forward(
@@ -285,6 +329,7 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
         past_key_values: Any = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         return_logits: bool = True,
+        ctc_weight: float = 0.0,
         **kwargs: Any,
     ) -> SlamAsrOutput:
         """
@@ -294,8 +339,11 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
             num_items_in_batch: divide the summed loss by this many label tokens (gradient accumulation); their own number
                 when None.
             return_logits: False where only the loss is wanted: its gradient then takes the logits' place in memory.
+            ctc_weight: the CTC head's share of the loss, `(1 - ctc_weight) * cross-entropy + ctc_weight * CTC`. With 1 the LLM
+                only lends its embeddings: there are no logits.
             kwargs: passed to the LLM. The audio arguments are those of [`get_audio_features`].
         """
+        scores, ctc = None, None
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError(
@@ -303,9 +351,24 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
                     "transformers' own ASR pipeline around a loaded model: without `import modeling_slam_asr` only a folder "
                     "or Hub name gets the right one, `pipeline(task, model=NAME, trust_remote_code=True)`."
                 )
-            inputs_embeds = self.embed_inputs(
-                input_ids, input_features, input_features_mask, encoder_hidden_states, encoder_attention_mask
-            )
+            audio = {
+                "input_features": input_features,
+                "input_features_mask": input_features_mask,
+                "encoder_hidden_states": encoder_hidden_states,
+                "encoder_attention_mask": encoder_attention_mask,
+            }
+            if labels is not None and ctc_weight >= 1:
+                frames, frames_mask = self.get_audio_features(**audio)
+                scores = CtcScores(self.ctc_log_probs(frames), frames_mask)
+                alone = self.ctc_loss(scores, labels, num_items_in_batch)
+                return SlamAsrOutput(loss=alone, ctc_log_probs=scores.log_probs, ctc_mask=scores.mask)
+            merged = self.merge_inputs(input_ids, attention_mask, labels, ctc=ctc_weight > 0, **audio)
+            scores = merged.ctc
+            if labels is not None and ctc_weight > 0 and scores is not None:
+                ctc = self.ctc_loss(scores, labels, num_items_in_batch)
+            inputs_embeds, labels = merged.inputs_embeds, merged.labels
+            if attention_mask is not None or past_key_values is None:
+                attention_mask = merged.attention_mask
         accepted = inspect.signature(self.language_model.forward).parameters
         if position_ids is None and attention_mask is not None and past_key_values is None:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
@@ -328,12 +391,16 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
             targets = targets[:, positions].to(logits.device)
             count = num_items_in_batch if num_items_in_batch is not None else (targets != -100).sum().clamp(min=1)
             loss = cross_entropy(logits.flatten(0, 1), targets.flatten(), count, consume=not return_logits)
+            if ctc is not None:
+                loss = (1 - ctc_weight) * loss + ctc_weight * ctc
         return SlamAsrOutput(
             loss=loss,
             logits=logits if return_logits else None,
             past_key_values=outputs.get("past_key_values"),
             hidden_states=outputs.get("hidden_states"),
             attentions=outputs.get("attentions"),
+            ctc_log_probs=scores.log_probs if scores is not None else None,
+            ctc_mask=scores.mask if scores is not None else None,
         )
 
     @torch.no_grad()
@@ -360,15 +427,11 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
                 `prompt_columns=True`, here or in the generation configuration, is for programs that cut the prompt off
                 themselves, `tokens[:, input_ids.shape[1]:]`: each row then begins with an audio placeholder for every
                 column of `input_ids`. The processor's `decode` leaves placeholders out, so it reads both forms alike.
+                `ctc_draft=False` turns off that a single utterance, decoded greedily by a model with a CTC head, is verified
+                from the head's transcript in few passes: the tokens are the same.
         """
         if input_ids is None:
             raise ValueError("generate needs input_ids; `processor.apply_transcription_request(audio)` makes them.")
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        embeddings = self.embed_inputs(
-            input_ids, input_features, input_features_mask, encoder_hidden_states, encoder_attention_mask
-        )
-        embeddings, attention_mask = pad_left(embeddings, attention_mask.to(embeddings.device))
         config, rest = requested_generation(self.generation_config, generation_config, kwargs)
         if rest.get("assistant_model") is not None:
             raise ValueError(
@@ -376,15 +439,41 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
                 "`prompt_lookup_num_tokens` needs none."
             )
         prompt_columns = rest.pop("prompt_columns", getattr(config, "prompt_columns", False))
-        seconds = (input_ids == self.config.audio_token_id).sum(-1) * self._seconds_per_audio_token(
-            input_features_mask, encoder_attention_mask
+        draft = rest.pop("ctc_draft", getattr(config, "ctc_draft", None))
+        fits = self.config.projector_ctc and len(input_ids) == 1 and can_draft(config, rest)
+        if draft and not fits:
+            raise ValueError(
+                "ctc_draft=True needs a model with a CTC head, one utterance at a time, num_beams=1 and no sampling. Leave it "
+                "out: drafts are used by themselves where they fit."
+            )
+        draft = fits and draft is not False
+        merged = self.merge_inputs(
+            input_ids,
+            attention_mask,
+            ctc=draft,
+            input_features=input_features,
+            input_features_mask=input_features_mask,
+            encoder_hidden_states=encoder_hidden_states,
+            encoder_attention_mask=encoder_attention_mask,
         )
+        attention_mask, embeddings = pad_left(merged.attention_mask, merged.inputs_embeds)
+        placeholders = input_ids == self.config.audio_token_id
+        seconds = placeholders.sum(-1) * self._seconds_per_audio_token(input_features_mask, encoder_attention_mask)
         criteria = StoppingCriteriaList(rest.pop("stopping_criteria", None) or [])
         criteria.append(transcript_limit(config, seconds.to(embeddings.device), self.config.max_tokens_per_second))
+        processors = LogitsProcessorList(rest.pop("logits_processor", None) or [])
+        ends = config.eos_token_id if isinstance(config.eos_token_id, list | tuple) else [config.eos_token_id]
+        silent = placeholders.any(-1) & ~merged.audio.any(-1).to(placeholders.device)
+        if silent.any() and ends[0] is not None:
+            processors.append(EndSilence(silent, ends[0]))
+        if draft and merged.ctc is not None:
+            guess = self.ctc_transcripts(merged.ctc)[0]
+            rest["custom_generate"] = draft_decoding([*guess, *ends[:1]])
         output = self.language_model.generate(
             inputs_embeds=embeddings,
             attention_mask=attention_mask,
             generation_config=config,
+            logits_processor=processors,
             stopping_criteria=criteria,
             **rest,
         )
@@ -407,33 +496,3 @@ class SlamAsrForConditionalGeneration(SlamAsrPreTrainedModel, GenerationMixin): 
             if mask is not None:
                 return mask.sum(-1) / rate / self.config.projector_num_queries
         return 30 / self.config.projector_num_queries
-
-
-def _checkpoint_frozen(block: Any, mode: bool) -> None:
-    """
-    Let a frozen block be checkpointed without its dropout.
-
-    Gradient checkpointing asks the block itself whether it is in training mode, and so do those dropouts that are no
-    modules of their own, as in Whisper and OPT. The block's mode is therefore training outside the checkpoint only.
-    """
-    block.training = mode
-    if not isinstance(block._gradient_checkpointing_func, _EvalCheckpoint):
-        block._gradient_checkpointing_func = _EvalCheckpoint(block, block._gradient_checkpointing_func)
-
-
-@dataclass
-class _EvalCheckpoint:
-    """`checkpoint` with `block` in evaluation mode in both the first and the repeated forward pass."""
-
-    block: nn.Module
-    checkpoint: Any
-
-    def __call__(self, function: Any, *args: Any) -> Any:
-        def in_eval(*inputs: Any) -> Any:
-            self.block.training = False
-            try:
-                return function(*inputs)
-            finally:
-                self.block.training = True
-
-        return self.checkpoint(in_eval, *args)

@@ -268,6 +268,8 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
     def _fill(self, piece: Piece, transcript: Transcript, look: SecondLook | None) -> None:
         piece.text = self.processor.decode(transcript.tokens, skip_special_tokens=True)
         piece.truncated, piece.loop = transcript.end is None and not transcript.stopped, transcript.loop
+        # The LLM of a compressing model is shown speech only: where there was none, it writes nothing.
+        piece.no_speech |= self.model.config.projector_compress is not None and not transcript.tokens
         if look is None:
             return
         ended = [] if transcript.end is None else [transcript.end]

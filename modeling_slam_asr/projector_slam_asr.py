@@ -1,7 +1,8 @@
 """Projectors: from the encoder's frames to embeddings that the LLM reads."""
 
 import os
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -13,8 +14,14 @@ from .configuration_slam_asr import SlamAsrConfig
 __all__ = [
     "ConcatLinearProjector",
     "Conv1dProjector",
+    "CtcHead",
+    "CtcMixin",
+    "CtcScores",
     "QFormerProjector",
     "build_projector",
+    "compress_frames",
+    "ctc_loss",
+    "greedy_ctc",
     "hidden_size",
     "load_projector",
 ]
@@ -87,6 +94,154 @@ class QFormerProjector(nn.Module):
         return self.norm(self.linear(output.last_hidden_state)), mask.new_ones(query.shape[:2])
 
 
+class CtcScores(NamedTuple):
+    """Log-probabilities `(batch, audio_tokens, 1 + classes)`, blank first, and which of the frames are sound, `(batch, audio_tokens)`."""
+
+    log_probs: torch.Tensor
+    mask: torch.Tensor
+
+
+class CtcHead(nn.Module):
+    """
+    CTC over the LLM's own vocabulary: a projected frame is scored against the token embeddings that it is to become.
+
+    `logits = exp(log_scale) / sqrt(hidden) * <frame, e / rms(e)>`, `e` a row of the LLM's input embeddings, and a learned blank (vector
+    and bias) as class 0: hidden + 2 parameters in all. The embeddings stay the LLM's; nothing of them is kept here.
+    Source of CTC: Graves et al. 2006.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.blank = nn.Parameter(torch.randn(size) * 0.02)
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.log_scale = nn.Parameter(torch.tensor(10.0).log())
+
+    def forward(self, frames: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """
+        Log-probabilities `(batch, frames, 1 + classes)`, float32, of blank (class 0) and of the tokens.
+
+        Args:
+            frames: projected frames `(batch, frames, hidden)`.
+            embeddings: of the classes' tokens, `(classes, hidden)`, of any scale.
+        """
+        rows = embeddings.float()
+        rows = rows / rows.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6)
+        classes = torch.cat([self.blank.float()[None], rows])
+        logits = frames.float() @ classes.T * (self.log_scale.float().exp() / frames.shape[-1] ** 0.5)
+        shift = nn.functional.pad(self.bias.float()[None], (0, len(rows)))
+        return (logits + shift).log_softmax(-1)
+
+
+def greedy_ctc(log_probs: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
+    """
+    The best class of each frame, repeats joined and blanks left out: class numbers from 1, a list for each utterance.
+
+    Args:
+        log_probs: `(batch, frames, classes)` as [`CtcHead`] gives them, with `mask` `(batch, frames)`, bool.
+    """
+    best = log_probs.argmax(-1).masked_fill(~mask, 0)
+    fresh = best != nn.functional.pad(best, (1, 0))[:, :-1]
+    return [row[keep].tolist() for row, keep in zip(best, fresh & (best != 0), strict=True)]
+
+
+def compress_frames(
+    frames: torch.Tensor, mask: torch.Tensor, log_probs: torch.Tensor, keep: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Only the frames that say something: blanks are left out, neighbours that say the same token are averaged.
+
+    Args:
+        frames, mask: `(batch, frames, hidden)` and `(batch, frames)`.
+        log_probs: `(batch, frames, 1 + classes)`, see [`CtcHead`].
+        keep: a frame stays where the tokens together have at least this probability; more than 0.5 loses doubtful speech.
+    Returns:
+        `(batch, kept, hidden)` and its mask; `kept` is the most that an utterance has, 0 where all of them are blank.
+    Source: CTC compression, Gaido et al. 2021 (arXiv 2102.01578).
+    """
+    best = log_probs[..., 1:].argmax(-1)
+    stays = mask & (log_probs[..., 0].exp() <= 1 - keep)
+    before = nn.functional.pad(stays, (1, 0))[:, :-1] & (best == nn.functional.pad(best, (1, 0))[:, :-1])
+    place = (stays & ~before).cumsum(-1) - 1
+    kept = int(place.max()) + 1 if place.numel() else 0
+    place = place.masked_fill(~stays, kept)  # one place more takes what is left out
+    sums = frames.new_zeros(len(frames), kept + 1, frames.shape[-1])
+    sums = sums.scatter_add(1, place[..., None].expand_as(frames), frames)
+    counts = frames.new_zeros(len(frames), kept + 1).scatter_add(1, place, torch.ones_like(frames[..., 0]))
+    counts = counts[:, :kept]
+    return sums[:, :kept] / counts.clamp(min=1)[..., None], counts > 0
+
+
+def ctc_loss(
+    log_probs: torch.Tensor, mask: torch.Tensor, targets: Sequence[torch.Tensor], count: int | torch.Tensor
+) -> torch.Tensor:
+    """
+    CTC loss, summed over the utterances and divided by `count`. One with more tokens than frames counts nothing.
+
+    Args:
+        log_probs, mask: `(batch, frames, classes)` and `(batch, frames)`, bool, frames first.
+        targets: class numbers of each utterance, from 1.
+    """
+    lengths = torch.tensor([len(target) for target in targets], device=log_probs.device)
+    joined = torch.cat(list(targets)).to(log_probs.device)
+    summed = nn.functional.ctc_loss(
+        log_probs.transpose(0, 1), joined, mask.sum(-1), lengths, reduction="sum", zero_infinity=True
+    )
+    return summed / count
+
+
+class CtcMixin:
+    """For [`SlamAsrForConditionalGeneration`]: what its projector's CTC head says of audio embeddings."""
+
+    config: SlamAsrConfig
+    projector: Any
+    get_input_embeddings: Any  # of `PreTrainedModel`
+
+    def ctc_log_probs(self, audio: torch.Tensor, tokens: Sequence[int] | None = None) -> torch.Tensor:
+        """
+        The CTC head's log-probabilities of blank and tokens for audio embeddings `(batch, audio_tokens, hidden)`.
+
+        Args:
+            tokens: the classes' token ids; `config.projector_ctc_tokens` when None.
+        Returns:
+            `(batch, audio_tokens, 1 + tokens)`, float32.
+        Raises:
+            ValueError: the model has no such head.
+        """
+        if not self.config.projector_ctc:
+            raise ValueError("This model has no CTC head. Train one with `projector: {ctc: true}`.")
+        table = self.get_input_embeddings()
+        with torch.no_grad():
+            rows = table(torch.tensor(self.ctc_tokens() if tokens is None else tokens, device=table.weight.device))
+        return self.projector.ctc(audio, rows.to(audio.device))
+
+    def ctc_tokens(self) -> Sequence[int]:
+        """The token ids of the CTC head's classes, in order; class 0, the blank, comes before them."""
+        tokens = self.config.projector_ctc_tokens
+        return tokens if tokens is not None else range(self.config.vocab_size)
+
+    def ctc_transcripts(self, scores: CtcScores) -> list[list[int]]:
+        """Token ids of the greedy CTC transcripts."""
+        tokens = self.ctc_tokens()
+        return [[tokens[index - 1] for index in row] for row in greedy_ctc(scores.log_probs, scores.mask)]
+
+    def ctc_loss(
+        self, scores: CtcScores, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """
+        CTC loss of the transcripts in `labels` `(batch, length)`, without their end tokens, a label token.
+
+        Tokens that are none of the head's classes are left out of a transcript.
+        """
+        classes = torch.tensor(self.ctc_tokens(), device=labels.device)
+        targets = []
+        for row in labels:
+            tokens = row[row != -100][:-1]
+            found = torch.searchsorted(classes, tokens).clamp(max=len(classes) - 1)
+            targets.append(found[classes[found] == tokens] + 1)
+        count = num_items_in_batch if num_items_in_batch is not None else (labels != -100).sum().clamp(min=1)
+        return ctc_loss(scores.log_probs, scores.mask, targets, count)
+
+
 PROJECTORS: dict[str, type[nn.Module]] = {
     "concat_linear": ConcatLinearProjector,
     "conv1d": Conv1dProjector,
@@ -96,7 +251,10 @@ PROJECTORS: dict[str, type[nn.Module]] = {
 
 def build_projector(config: SlamAsrConfig) -> nn.Module:
     """The projector that `config.projector_type` names, with torch's own initial weights."""
-    return PROJECTORS[config.projector_type](config)
+    projector = PROJECTORS[config.projector_type](config)
+    if config.projector_ctc:
+        projector.ctc = CtcHead(hidden_size(config))
+    return projector
 
 
 def load_projector(projector: nn.Module, path: str | os.PathLike[str], hub: dict[str, Any]) -> None:

@@ -315,13 +315,13 @@ def look_again(
         attentions: give back attention weights too; the LLM computes attention in its plain (`eager`) form meanwhile.
         audio: the audio arguments of `model.forward`.
     """
-    embeddings = model.embed_inputs(input_ids, **audio)
+    merged = model.merge_inputs(input_ids, attention_mask, **audio)
     table = model.get_input_embeddings()
     looks = []
     for row, transcript in enumerate(transcripts):
-        held = attention_mask[row].bool()
-        request = embeddings[row, held]
-        places = (input_ids[row, held] == model.config.audio_token_id).nonzero().squeeze(-1).cpu()
+        held = merged.attention_mask[row].bool()
+        request = merged.inputs_embeds[row, held]
+        places = merged.audio[row, held].nonzero().squeeze(-1).cpu()
         if not len(transcript):
             looks.append(SecondLook(torch.zeros(0), [] if attentions else None, places))
             continue

@@ -1,0 +1,265 @@
+"""The CTC head over the LLM's own embeddings: loss, compression, drafts, both save forms."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration
+from modeling_slam_asr.generation_slam_asr import draft_decoding, pad_left
+from modeling_slam_asr.projector_slam_asr import CtcHead, compress_frames, greedy_ctc
+
+from .conftest import noise
+
+TEXTS = ["en to", "tre fire fem"]
+
+
+@pytest.fixture
+def make_ctc_model(make_tiny_model: Callable[..., Any], tiny_processor: Any) -> Callable[..., Any]:
+    """A function that makes a tiny model with a CTC head whose classes are the pieces of the tones' words."""
+    pieces = {token for text in TEXTS for token in tiny_processor.transcript_ids(text)[:-1]}
+
+    def make(**options: Any) -> Any:
+        return make_tiny_model(projector_ctc=True, projector_ctc_tokens=sorted(pieces), **options)
+
+    return make
+
+
+def blank_bias(model: Any, bias: float) -> Any:
+    """The model with its CTC blank made likelier or less likely."""
+    with torch.no_grad():
+        model.projector.ctc.bias.fill_(bias)
+    return model.eval()
+
+
+def test_head_costs_its_width_and_two_numbers(make_ctc_model: Callable[..., Any], tiny_model: Any) -> None:
+    model = make_ctc_model()
+    width = model.config.text_config.hidden_size
+    before, now = tiny_model.parameter_report(), model.parameter_report()
+    assert now["projector"] - before["projector"] == width + 2
+    assert now["trainable"] - before["trainable"] == width + 2
+
+
+def test_without_a_head_nothing_changes(make_ctc_model: Callable[..., Any], tiny_model: Any, batch: Any) -> None:
+    """The head draws its random numbers after the projector, so the same seed gives the same projector and loss."""
+    assert torch.equal(make_ctc_model().eval()(**batch).loss, tiny_model(**batch).loss)
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
+def test_scores_do_not_depend_on_the_embeddings_scale(scale: float) -> None:
+    torch.manual_seed(0)
+    head, rows, frames = CtcHead(16), torch.randn(7, 16), torch.randn(2, 5, 16)
+    assert torch.allclose(head(frames, rows), head(frames, rows * scale), atol=1e-5)
+    assert torch.allclose(head(frames, rows).exp().sum(-1), torch.ones(2, 5))
+
+
+def test_loss_is_torchs_own(make_ctc_model: Callable[..., Any], batch: Any) -> None:
+    model = make_ctc_model().eval()
+    output = model(**batch, ctc_weight=1.0)
+    tokens = model.ctc_tokens()
+    expected = torch.zeros(())
+    for row, labels in enumerate(batch["labels"]):
+        target = [tokens.index(int(token)) + 1 for token in labels[labels != -100][:-1]]
+        frames = output.ctc_log_probs[row, output.ctc_mask[row]]
+        expected += torch.nn.functional.ctc_loss(
+            frames,
+            torch.tensor(target),
+            torch.tensor(len(frames)),
+            torch.tensor(len(target)),
+            reduction="sum",
+            zero_infinity=True,
+        )
+    assert output.logits is None
+    assert torch.allclose(output.loss, expected / (batch["labels"] != -100).sum(), atol=1e-5)
+
+
+def test_joint_loss_is_the_weighted_sum(make_ctc_model: Callable[..., Any], batch: Any) -> None:
+    model = make_ctc_model().eval()
+    plain, ctc, both = (model(**batch, ctc_weight=weight).loss for weight in (0.0, 1.0, 0.3))
+    assert torch.allclose(both, 0.7 * plain + 0.3 * ctc, atol=1e-6)
+
+
+def test_ctc_alone_trains_the_projector_and_leaves_the_llm(make_ctc_model: Callable[..., Any], batch: Any) -> None:
+    model = make_ctc_model(lora={"r": 2}).train()
+    model(**batch, ctc_weight=1.0).loss.backward()
+    for name, parameter in model.named_parameters():
+        if name.startswith("projector."):
+            assert parameter.grad is not None, name
+        elif parameter.requires_grad:
+            assert parameter.grad is None, name
+
+
+@pytest.mark.parametrize("form", ["standalone", "adapter"])
+def test_saved_and_loaded(make_ctc_model: Callable[..., Any], tmp_path: Path, batch: Any, form: str) -> None:
+    model = blank_bias(make_ctc_model(projector_compress="blank"), 0.7)
+    model.save_pretrained(tmp_path, checkpoint_form=form)
+    loaded = SlamAsrForConditionalGeneration.from_pretrained(tmp_path).eval()
+    assert loaded.config.projector_ctc_tokens == model.config.projector_ctc_tokens
+    for weight in (0.0, 1.0):
+        assert torch.equal(loaded(**batch, ctc_weight=weight).loss, model(**batch, ctc_weight=weight).loss)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"projector_ctc": True, "projector_type": "qformer"},
+        {"projector_compress": "blank"},
+        {"projector_ctc": True, "projector_compress": "silence"},
+        {"projector_ctc": True, "projector_compress_keep": 0.0},
+        {"projector_ctc": True, "projector_ctc_tokens": [5, 3]},
+        {"projector_ctc": True, "projector_ctc_tokens": [10**9]},
+        {"projector_ctc": True, "projector_ctc_tokens": []},
+    ],
+)
+def test_settings_that_are_not_possible(settings: dict[str, Any], tiny_model: Any) -> None:
+    base = {"audio_config": tiny_model.config.audio_config, "text_config": tiny_model.config.text_config}
+    with pytest.raises(ValueError, match="projector_"):
+        SlamAsrConfig(**base, **settings)
+
+
+def test_no_head_no_scores(tiny_model: Any) -> None:
+    with pytest.raises(ValueError, match="no CTC head"):
+        tiny_model.ctc_log_probs(torch.zeros(1, 2, 32))
+
+
+# ------------------------------------------------------------------ compression
+
+
+def segments(best: list[int], blank: list[bool]) -> list[list[int]]:
+    """Frames that belong together, the plain way."""
+    found: list[list[int]] = []
+    before = None
+    for frame, (token, silent) in enumerate(zip(best, blank, strict=True)):
+        if silent:
+            before = None
+        elif token == before:
+            found[-1].append(frame)
+        else:
+            found.append([frame])
+            before = token
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 4), st.floats(0.05, 0.95))
+def test_compression_is_the_plain_loop(seed: int, length: int, classes: int, keep: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    frames = torch.randn(3, length, 4, generator=generator)
+    log_probs = (3 * torch.randn(3, length, classes + 1, generator=generator)).log_softmax(-1)
+    mask = torch.arange(length) < torch.tensor([length, length // 2, 0])[:, None]
+    kept, kept_mask = compress_frames(frames, mask, log_probs, keep)
+    for row in range(3):
+        blank = [not m or float(p) > 1 - keep for m, p in zip(mask[row], log_probs[row, :, 0].exp(), strict=True)]
+        expected = segments(log_probs[row, :, 1:].argmax(-1).tolist(), blank)
+        assert int(kept_mask[row].sum()) == len(expected)
+        for place, group in enumerate(expected):
+            assert torch.allclose(kept[row, place], frames[row, group].mean(0), atol=1e-6)
+
+
+def test_greedy_transcript() -> None:
+    best = torch.tensor([[0, 2, 2, 0, 2, 1, 1, 3], [3, 3, 0, 0, 1, 1, 2, 2]])
+    log_probs = torch.nn.functional.one_hot(best, 4).float().log_softmax(-1)
+    mask = torch.arange(8) < torch.tensor([8, 5])[:, None]
+    assert greedy_ctc(log_probs, mask) == [[2, 2, 1, 3], [3, 1]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=4))
+def test_padding_moves_left(rows: list[list[bool]]) -> None:
+    mask = torch.tensor(rows).long()
+    numbers = torch.arange(mask.numel()).reshape(mask.shape)
+    packed, moved = pad_left(mask, numbers)
+    assert packed.shape[1] == int(mask.sum(-1).max())
+    for row in range(len(rows)):
+        assert moved[row, packed[row].bool()].tolist() == numbers[row, mask[row].bool()].tolist()
+        assert packed[row].tolist() == sorted(packed[row].tolist())
+
+
+def test_compressed_batch_is_single(make_ctc_model: Callable[..., Any], tiny_processor: Any) -> None:
+    """Loss and transcripts of a batch, with utterances of very different length, are those of each alone."""
+    model = blank_bias(make_ctc_model(projector_compress="blank", projector_compress_keep=0.5), 2.2)
+    waves = [noise(2.0, 1), noise(0.5, 2), noise(1.2, 3)]
+    texts = ["en to tre", "fem", "to"]
+    together = tiny_processor(waves, text=texts)
+    merged = model.merge_inputs(**together)
+    places = (together["input_ids"] == model.config.audio_token_id).sum(-1)
+    kept = merged.audio.sum(-1)
+    assert (kept < places).any() and (kept > 0).all(), "the blank is neither everywhere nor nowhere"
+    total = 0.0
+    for wave, text, count in zip(waves, texts, kept, strict=True):
+        alone = tiny_processor([wave], text=[text])
+        own = model.merge_inputs(**alone)
+        assert int(own.audio.sum()) == int(count)
+        total += float(model(**alone).loss) * int((alone["labels"] != -100).sum())
+    assert total / int((together["labels"] != -100).sum()) == pytest.approx(float(model(**together).loss), abs=1e-5)
+    asked = tiny_processor.apply_transcription_request(waves)
+    for options in ({"num_beams": 1}, {"num_beams": 3}):
+        batch = model.generate(**asked, max_new_tokens=12, **options)
+        for row, wave in enumerate(waves):
+            alone = model.generate(**tiny_processor.apply_transcription_request(wave), max_new_tokens=12, **options)[0]
+            assert batch[row, : len(alone)].tolist() == alone.tolist()
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"num_beams": 2, "num_return_sequences": 2}])
+def test_only_blanks_give_nothing(make_ctc_model: Callable[..., Any], tiny_processor: Any, options: Any) -> None:
+    model = blank_bias(make_ctc_model(projector_compress="blank"), 1e4)
+    asked = tiny_processor.apply_transcription_request([noise(1.0, 1), noise(0.4, 2)])
+    texts = tiny_processor.batch_decode(model.generate(**asked, **options), skip_special_tokens=True)
+    assert texts == [""] * (2 * options.get("num_return_sequences", 1))
+
+
+def test_pipeline_marks_blanks_as_no_speech(make_ctc_model: Callable[..., Any], make_pipe: Callable[..., Any]) -> None:
+    pipe = make_pipe(blank_bias(make_ctc_model(projector_compress="blank"), 1e4))
+    answer = pipe({"array": noise(1.5, 1) * np.linspace(0, 1, 24_000, dtype=np.float32), "sampling_rate": 16_000})
+    assert answer == {"text": "", "no_speech": True}
+
+
+# ------------------------------------------------------------------ drafts
+
+
+class Passes:
+    """Counts the LLM's forward passes."""
+
+    def __init__(self, model: Any) -> None:
+        self.count = 0
+        self.hook = model.language_model.register_forward_pre_hook(self)
+
+    def __call__(self, *_: Any) -> None:
+        self.count += 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("draft_of", ["ctc", "truth", "half", "nonsense", "empty"])
+def test_draft_gives_the_greedy_transcript(
+    make_ctc_model: Callable[..., Any], tiny_processor: Any, seed: int, draft_of: str
+) -> None:
+    model = blank_bias(make_ctc_model(), 0.0)
+    asked = tiny_processor.apply_transcription_request(noise(1.0 + seed / 4, seed))
+    passes = Passes(model)
+    plain = model.generate(**asked, ctc_draft=False, max_new_tokens=30)
+    alone, passes.count = passes.count, 0
+    if draft_of == "ctc":
+        drafted = model.generate(**asked, max_new_tokens=30)
+    else:
+        truth = plain[0].tolist()
+        draft = {"truth": truth, "half": truth[::2], "nonsense": [7] * 9, "empty": []}[draft_of]
+        drafted = model.generate(**asked, ctc_draft=False, custom_generate=draft_decoding(draft), max_new_tokens=30)
+    assert drafted.tolist() == plain.tolist()
+    assert passes.count <= alone
+    if draft_of == "truth":
+        assert passes.count == 1
+
+
+def test_draft_is_refused_where_it_cannot_be(
+    make_ctc_model: Callable[..., Any], tiny_model: Any, tiny_processor: Any
+) -> None:
+    asked = tiny_processor.apply_transcription_request(noise(1.0))
+    with pytest.raises(ValueError, match="ctc_draft"):
+        tiny_model.generate(**asked, ctc_draft=True)
+    with pytest.raises(ValueError, match="ctc_draft"):
+        make_ctc_model().generate(**asked, ctc_draft=True, num_beams=2)
