@@ -7,12 +7,13 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 import model_cards
+from modeling_slam_asr.processing_slam_asr import LANGUAGE_NAMES
 from trainers.errors import UserError
 
 from . import user_text
 from .card_lines import decoding_lines, limit_lines, speed_lines, summary_of, training_lines
 from .client import ConflictError
-from .facts import DEPTH_PLOT, LANGUAGE_NAMES, Evaluation, ModelFacts, baseline_rows
+from .facts import DEPTH_PLOT, Evaluation, ModelFacts, baseline_rows
 from .user_text import UserText
 
 TEMPLATE = Path(model_cards.__file__).with_name("model_card.md.jinja")

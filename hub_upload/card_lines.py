@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from .facts import LANGUAGE_NAMES, ModelFacts, public_name, recipe_data
+from modeling_slam_asr.processing_slam_asr import LANGUAGE_NAMES
+
+from .facts import ModelFacts, public_name, recipe_data
 
 # Thermal design power in watts, for the energy estimate. The first name that is part of the device's counts.
 GPU_WATTS = {

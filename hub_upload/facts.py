@@ -14,7 +14,6 @@ from trainers.provenance import TRAINING_RECORD, file_sha256, inconsistency, mod
 from .checks import is_hub_id, is_local_only
 from .licences import Licence, Part, derive_licence, known_licence
 
-LANGUAGE_NAMES = {"da": "Danish", "nl": "Dutch", "en": "English", "de": "German", "sv": "Swedish", "fr": "French"}
 PLOT_SUFFIXES = (".png", ".svg")
 DEPTH_PLOT = "wer_vs_depth.png"
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from .facts import LANGUAGE_NAMES
+from modeling_slam_asr.processing_slam_asr import LANGUAGE_NAMES
 
 
 def plot_depth(rows: list[dict[str, Any]], path: Path) -> Path | None:

@@ -14,12 +14,13 @@ from typing import Any
 from huggingface_hub import HfApi, SpaceCard, SpaceCardData, get_token
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
+from modeling_slam_asr.processing_slam_asr import LANGUAGE_NAMES
 from trainers.errors import UserError
 from trainers.files import write_json, write_text
 
 from . import checks
 from .client import DEFAULT_TIMEOUT, PublishError, call, connect, request_timeout
-from .facts import LANGUAGE_NAMES, read_json, read_recipe, recipe_data
+from .facts import read_json, read_recipe, recipe_data
 from .remote import commit_folder
 from .rights import check_repo_id, check_rights, open_repo
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from huggingface_hub import Collection, HfApi
 
+from modeling_slam_asr.processing_slam_asr import LANGUAGE_NAMES
 from trainers.errors import UserError
 
 from .build import BuildOptions
 from .card import rate_with_interval
 from .client import DEFAULT_ATTEMPTS, DEFAULT_TIMEOUT, PublishError, TransientError, call, connect
-from .facts import LANGUAGE_NAMES, read_depth_rows
+from .facts import read_depth_rows
 from .push import PushOptions, PushResult, push_model
 from .rights import check_repo_id, check_rights
 from .verify import DEFAULT_TIMEOUT as VERIFY_TIMEOUT

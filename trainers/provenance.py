@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.errors import UserError
+from trainers.results import COUNTS, errors_of
 
 PRODUCED_BY = "slam-asr evaluate"
 # What a published model tells of its training run. The run's own error rates are not among it: `evaluate` gives those.
@@ -116,16 +117,24 @@ def read_stamped(path: str | Path, fingerprint: str) -> dict[str, Any]:
 def inconsistency(metrics: Mapping[str, Any]) -> str | None:
     """What in the figures contradicts itself, or None."""
     try:
-        counts = {name: int(metrics[name]) for name in ("substitutions", "deletions", "insertions", "hits")}
-        words, rate = int(metrics["reference_words"]), metrics["wer"]
-    except (KeyError, TypeError, ValueError) as error:
+        return _contradiction(metrics)
+    except KeyError as error:
         return f"it lacks {error}"
+    except (TypeError, ValueError) as error:
+        return f"a figure is no number ({error})"
+
+
+def _contradiction(metrics: Mapping[str, Any]) -> str | None:
+    counts = {name: int(metrics[name]) for name in COUNTS}
+    words, rate = int(metrics["reference_words"]), metrics["wer"]
     if counts["hits"] + counts["substitutions"] + counts["deletions"] != words:
         return f"hits, substitutions and deletions are not the {words} reference words"
-    errors = counts["substitutions"] + counts["deletions"] + counts["insertions"]
+    errors = errors_of(counts)
     if words and (rate is None or abs(float(rate) - errors / words) > RATE_TOLERANCE):
         return f"{errors} errors in {words} words are not a WER of {rate}"
     interval = metrics.get("wer_ci")
-    if interval and rate is not None and not interval[0] - RATE_TOLERANCE <= rate <= interval[1] + RATE_TOLERANCE:
-        return f"the WER {rate} lies outside its interval {interval}"
+    if interval and rate is not None:
+        low, high = (float(bound) for bound in interval)
+        if not low - RATE_TOLERANCE <= rate <= high + RATE_TOLERANCE:
+            return f"the WER {rate} lies outside its interval {interval}"
     return None

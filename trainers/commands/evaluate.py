@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from trainers.commands.score import LEADERBOARD, add_protocol_argument, describe_leaderboard
+from trainers.commands.score import LEADERBOARD, add_protocol_argument, describe_counts, describe_leaderboard
 
 HELP = """\
 Transcribe a data set with a model and score the transcripts: word error rate with a confidence interval,
@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from trainers.data.spec import DataSpec
     from trainers.errors import UserError
     from trainers.evaluation import get_normalizer
+    from trainers.evaluation.format import percent, percent_range
     from trainers.inference.evaluate import evaluate, load_pipeline
 
     if args.normalizer is not None:
@@ -91,12 +92,11 @@ def run(args: argparse.Namespace) -> int:
         generate_kwargs={name: value for name, value in decoding.items() if value is not None} or None,
         dataset_name=spec.published_name(), leaderboard=leaderboard,
     )  # fmt: skip
-    interval = "" if metrics["wer_ci"] is None else " (95 % interval {:.4f} to {:.4f})".format(*metrics["wer_ci"])
-    wer, cer = ("undefined" if metrics[rate] is None else f"{metrics[rate]:.4f}" for rate in ("wer", "cer"))
+    interval = "" if metrics["wer_ci"] is None else f" (95 % interval {percent_range(metrics['wer_ci'])})"
     print(
-        f"WER {wer}{interval}, CER {cer}: "
-        f"{metrics['substitutions']} substitutions, {metrics['deletions']} deletions, {metrics['insertions']} insertions "
-        f"in {metrics['reference_words']} words; {metrics['eval_rtfx']:.1f} x real time\n{folder / 'report.md'}"
+        f"WER {percent(metrics['wer'])}{interval}, CER {percent(metrics['cer'])}: {describe_counts(metrics)} "
+        f"of {metrics['reference_words']:,} reference words; {metrics['eval_rtfx']:.1f} x real time\n"
+        f"{folder / 'report.md'}\n{folder / 'report.html'}"
     )
     if leaderboard:
         print(describe_leaderboard(metrics["leaderboard"]))

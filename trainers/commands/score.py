@@ -2,8 +2,11 @@
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from trainers.results import COUNTS, PredictionRow
 
 LEADERBOARD = "open-asr-leaderboard"
 HELP = "Score a file of references and predictions; no model is needed."
@@ -89,7 +92,7 @@ def add_training_text_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def training_word_counts(args: argparse.Namespace, rows: list[dict[str, Any]]) -> Counter[str] | None:
+def training_word_counts(args: argparse.Namespace, rows: Sequence[PredictionRow]) -> Counter[str] | None:
     """Word counts of the --training-text files, normalised as the rows are; `None` without such files."""
     if not args.training_text:
         return None
@@ -127,8 +130,7 @@ def run(args: argparse.Namespace) -> int:
     )
     print(f"WER  {percent_with_interval(metrics['wer'], metrics['wer_ci'])}")
     print(f"CER  {percent_with_interval(metrics['cer'], metrics['cer_ci'])}")
-    kinds = ("substitutions", "deletions", "insertions", "hits")
-    counted = ", ".join(f"{metrics[kind]:,} {kind}" for kind in kinds)
+    counted = describe_counts(metrics)
     print(f"{counted}; {metrics['reference_words']:,} reference words in {metrics['utterances']:,} utterances")
     print(f"normalizer {metrics['normalizer']}")
     for note in metrics["notes"]:
@@ -140,7 +142,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def with_local_audio(rows: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+def describe_counts(metrics: Mapping[str, Any]) -> str:
+    """`12 substitutions, 3 deletions, ...`, as text."""
+    return ", ".join(f"{metrics[kind]:,} {kind}" for kind in COUNTS)
+
+
+def with_local_audio(rows: list[PredictionRow], folder: Path) -> list[PredictionRow]:
     """Resolve audio paths that are relative to the prediction file."""
     for row in rows:
         audio = row.get("audio")

@@ -47,13 +47,14 @@ def run(args: argparse.Namespace) -> int:
 
     from accelerate import PartialState
 
+    from trainers.evaluation.format import percent
     from trainers.train import run_training
 
     metrics = run_training(recipe, resume=args.resume)
     state = PartialState()
     if state.is_main_process:
         wer = metrics.get("wer")
-        scored = f"  {metrics['split']} WER {wer:.4f}" if wer is not None else ""
+        scored = f"  {metrics['split']} WER {percent(wer)}" if wer is not None else ""
         print(f"{metrics['steps']} steps{scored}  model and results: {recipe.output_dir}")
         if recipe.push_to_hub is not None:
             from trainers.cli import run_command

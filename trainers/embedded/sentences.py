@@ -12,7 +12,6 @@ from trainers.embedded import sentences_da, sentences_en, sentences_nl
 from trainers.errors import UserError
 
 LANGUAGES = ("da", "nl", "en")
-LANGUAGE_NAMES = {"da": "Danish", "nl": "Dutch", "en": "English"}
 # Shares of the hash space, in thousandths.
 SPLIT_SHARES = {"pretrain": 800, "train": 100, "validation": 30, "test": 70}
 

@@ -257,10 +257,10 @@ def plot_profile(profile: DepthProfile, path: str) -> None:
     """Each measure by block, and the angle between any two depths."""
     from matplotlib.figure import Figure
 
-    from trainers.study.plots import save
+    from trainers.figures import style, write_figure
 
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[3, 2])
     names = [str(block) for block in profile.blocks]
     curves = {
         "1 - cosine": profile.cosine_distance,
@@ -269,19 +269,19 @@ def plot_profile(profile: DepthProfile, path: str) -> None:
     }
     if profile.losses_without and profile.loss is not None:
         curves["loss without it, more"] = [loss - profile.loss for loss in profile.losses_without]
-    for label, values in curves.items():
+    for number, (label, values) in enumerate(curves.items()):
         top = max(map(abs, values)) or 1.0
-        left.plot(names, [value / top for value in values], "o-", label=f"{label} (1 = {top:.3g})")
+        left.plot(names, [value / top for value in values], label=f"{label} (1 = {top:.3g})", **style(number))
     left.set_xlabel("encoder block")
     left.set_ylabel("how much the block does, relative to the greatest")
     left.axhline(0, color="0.8", zorder=0)
-    left.legend()
+    left.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, frameon=False)
     image = right.imshow(profile.angles, origin="lower", cmap="viridis")
     right.set_xlabel("depth (blocks passed)")
     right.set_ylabel("depth (blocks passed)")
     right.set_title("angle / pi between the states at two depths")
     figure.colorbar(image, ax=right)
-    save(figure, path)
+    write_figure(figure, path)
 
 
 def _batches(rows: Sequence[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:

@@ -11,7 +11,7 @@ from trainers.evaluation.insertions import KINDS, insertion_kinds
 from trainers.evaluation.language_prior import DEFAULT_RESAMPLES as PRIOR_RESAMPLES
 from trainers.evaluation.language_prior import TextScorer, language_prior
 from trainers.evaluation.normalizers import Normalizer
-from trainers.evaluation.predictions import Row, column, pair_predictions, texts
+from trainers.evaluation.predictions import column, pair_predictions, texts
 from trainers.evaluation.scoring import ScoredUtterances, normalize_and_align, row_languages, summarize
 from trainers.evaluation.significance import holm, matched_pairs, paired_bootstrap
 from trainers.evaluation.tables import Bins, change_table
@@ -22,10 +22,11 @@ from trainers.evaluation.transitions import (
     word_transitions,
 )
 from trainers.evaluation.word_tokens import Labels, WordTokens, names_in, wrong_words
+from trainers.results import PredictionRow
 
 
 def compare(
-    systems: Mapping[str, Sequence[Row]],
+    systems: Mapping[str, Sequence[PredictionRow]],
     *,
     normalizer: str | Normalizer | None = None,
     language: str | None = None,
@@ -100,7 +101,7 @@ def compare(
     }
 
 
-def align_systems(systems: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
+def align_systems(systems: Mapping[str, Sequence[PredictionRow]]) -> dict[str, list[PredictionRow]]:
     """Bring every system's rows into the order of the first, checking ids and references."""
     names = list(systems)
     ordered = {names[0]: list(systems[names[0]])}

@@ -17,6 +17,7 @@ from trainers.evaluation.format import (
 )
 from trainers.evaluation.sections import BIN_TITLES, INSERTION_NAMES
 from trainers.files import write_json, write_text
+from trainers.results import ERROR_TYPES
 
 _STATES = ("right", "substituted", "deleted")
 
@@ -68,9 +69,7 @@ def _systems(systems: Mapping[str, Any]) -> str:
             name,
             percent_with_interval(m["wer"], m["wer_ci"]),
             percent_with_interval(m["cer"], m["cer_ci"]),
-            number(m["substitutions"]),
-            number(m["deletions"]),
-            number(m["insertions"]),
+            *(number(m[kind]) for kind in ERROR_TYPES),
         ]
         for name, m in systems.items()
     ]
@@ -169,7 +168,7 @@ def _prior(prior: Mapping[str, Any]) -> list[str]:
                     f"{fate}, {name}",
                     number(row["errors"]),
                     _nats(row.get("mean_pull"), row.get("mean_pull_ci")),
-                    percent_with_interval(row.get("positive_share"), row.get("positive_share_ci"), 1),
+                    percent_with_interval(row.get("positive_share"), row.get("positive_share_ci")),
                 ]
             )
         for key, text in (("fixed_over_kept", "P(fixed > kept)"), ("made_over_first", "P(made > first system's)")):

@@ -12,6 +12,7 @@ from trainers.evaluation.insertions import KINDS, insertion_kinds, output_table
 from trainers.evaluation.scoring import ScoredUtterances
 from trainers.evaluation.tables import Bins, bin_labels, rate_table
 from trainers.evaluation.word_tokens import WordTokens, names_in, wrong_words
+from trainers.results import ERROR_TYPES
 
 TOP = 30
 UTTERANCE_LENGTH_EDGES = (1, 4, 8, 13, 21)
@@ -69,7 +70,7 @@ def confusions(alignments: Sequence[Alignment], top: int = TOP) -> dict[str, lis
         for kind, reference, hypothesis in alignment.pairs():
             if kind != EQUAL:
                 counters[kind][reference, hypothesis] += 1
-    names = {SUBSTITUTE: "substitutions", DELETE: "deletions", INSERT: "insertions"}
+    names = dict(zip((SUBSTITUTE, DELETE, INSERT), ERROR_TYPES, strict=True))
     return {
         names[kind]: [
             {"reference": reference, "prediction": hypothesis, "count": count}

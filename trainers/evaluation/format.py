@@ -6,24 +6,27 @@ from typing import Any
 Interval = Sequence[float] | None
 
 
-def percent(rate: float | None, digits: int = 2) -> str:
-    """0.1234 as "12.34 %"; a dash where there is no figure."""
-    return "–" if rate is None else f"{100 * rate:.{digits}f} %"
+def percent(rate: float | None) -> str:
+    """0.1234 as "12.3 %", the one way in which a rate is written for people; a dash where there is no figure."""
+    return "–" if rate is None else f"{100 * rate:.1f} %"
 
 
-def percent_with_interval(rate: float | None, ci: Interval, digits: int = 2) -> str:
-    """0.12 with [0.1, 0.15] as "12.00 % [10.00, 15.00]"."""
-    if rate is None or ci is None:
-        return percent(rate, digits)
-    return f"{percent(rate, digits)} [{100 * ci[0]:.{digits}f}, {100 * ci[1]:.{digits}f}]"
+def percent_range(ci: Interval) -> str:
+    """[0.1, 0.15] as "10.0 to 15.0 %"."""
+    return "–" if ci is None else f"{100 * ci[0]:.1f} to {100 * ci[1]:.1f} %"
+
+
+def percent_with_interval(rate: float | None, ci: Interval) -> str:
+    """0.12 with [0.1, 0.15] as "12.0 % [10.0, 15.0]"."""
+    return percent(rate) if rate is None or ci is None else f"{percent(rate)} [{100 * ci[0]:.1f}, {100 * ci[1]:.1f}]"
 
 
 def points_with_interval(difference: float | None, ci: Interval) -> str:
     """A difference of rates in percentage points, with its sign."""
     if difference is None:
         return "–"
-    text = f"{100 * difference:+.2f} points"
-    return text if ci is None else f"{text} [{100 * ci[0]:+.2f}, {100 * ci[1]:+.2f}]"
+    text = f"{100 * difference:+.1f} points"
+    return text if ci is None else f"{text} [{100 * ci[0]:+.1f}, {100 * ci[1]:+.1f}]"
 
 
 def relative_with_interval(change: float | None, ci: Interval) -> str:

@@ -11,8 +11,8 @@ import jinja2
 from trainers.evaluation.alignment import DELETE, EQUAL, INSERT, SUBSTITUTE, Alignment
 from trainers.evaluation.format import percent
 from trainers.evaluation.plots import score_plots
-from trainers.evaluation.predictions import Row
 from trainers.evaluation.sections import score_sections
+from trainers.results import ERROR_TYPES, PredictionRow
 
 MOST_UTTERANCES = 1_000
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".webm"})
@@ -22,7 +22,7 @@ _CLASSES = {EQUAL: "e", SUBSTITUTE: "s", DELETE: "d", INSERT: "i"}
 def render_html(
     title: str,
     metrics: Mapping[str, Any],
-    rows: Sequence[Row],
+    rows: Sequence[PredictionRow],
     alignments: Sequence[Alignment],
     folder: str | os.PathLike[str],
     most_utterances: int = MOST_UTTERANCES,
@@ -51,7 +51,7 @@ def render_html(
     )
 
 
-def _utterance(row: Row, alignment: Alignment, folder: Path) -> dict[str, Any]:
+def _utterance(row: PredictionRow, alignment: Alignment, folder: Path) -> dict[str, Any]:
     words = len(alignment.reference)
     return {
         "id": row.get("id", ""),
@@ -62,9 +62,9 @@ def _utterance(row: Row, alignment: Alignment, folder: Path) -> dict[str, Any]:
         "confidence": row.get("confidence"),
         "words": words,
         "errors": alignment.errors,
-        "rate": percent(alignment.errors / words, 1) if words else "–",
+        "rate": percent(alignment.errors / words if words else None),
         "rate_value": alignment.errors / words if words else alignment.errors,
-        "counts": (alignment.substitutions, alignment.deletions, alignment.insertions),
+        "counts": tuple(getattr(alignment, kind) for kind in ERROR_TYPES),
         "pairs": [(_CLASSES[kind], r or "", h or "") for kind, r, h in alignment.pairs()],
         "raw_reference": row["reference"],
         "raw_prediction": row["prediction"],

@@ -18,9 +18,9 @@ from trainers.errors import UserError
 from trainers.evaluation.normalizers.english import english_normalizer
 from trainers.evaluation.normalizers.english_spelling import british_to_american
 from trainers.evaluation.normalizers.registry import TextFunction
-from trainers.evaluation.predictions import Row
 from trainers.evaluation.scoring import normalize_and_align
 from trainers.files import write_jsonl
+from trainers.results import PredictionRow
 
 PROTOCOL = "open-asr-leaderboard"
 IGNORED_REFERENCES = frozenset({"", "ignore time segment in scoring"})
@@ -52,7 +52,7 @@ def join_acronyms(text: str) -> str:
     return " ".join(words)
 
 
-def leaderboard_score(rows: Sequence[Row], *, spelling: Mapping[str, str] | None = None) -> dict[str, Any]:
+def leaderboard_score(rows: Sequence[PredictionRow], *, spelling: Mapping[str, str] | None = None) -> dict[str, Any]:
     """WER and RTFx as the leaderboard gives them. RTFx needs `duration` and `seconds` in every row, else it is `None`."""
     normalize = leaderboard_normalizer(spelling)
     kept = [row for row in rows if normalize(row["reference"]) not in IGNORED_REFERENCES]
@@ -99,7 +99,7 @@ def compound_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
 
 
 def write_manifest(
-    folder: str | os.PathLike[str], rows: Sequence[Row], *, model_id: str, dataset: str, split: str = "test"
+    folder: str | os.PathLike[str], rows: Sequence[PredictionRow], *, model_id: str, dataset: str, split: str = "test"
 ) -> Path:
     """Write the rows in the leaderboard's form, under the file name that its scorer looks for.
 

@@ -1,14 +1,13 @@
 """Plots for the HTML report, as PNG data URIs."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
+from trainers.figures import PALETTE, data_uri, new_figure, rate_of
+from trainers.results import ERROR_TYPES
 
-COLOURS = {"substitutions": "#d97706", "deletions": "#dc2626", "insertions": "#2563eb"}
-LINE = "#0f766e"
+_WIDTH, _HEIGHT = 5.0, 3.2
+_LAST_BAR = 150
 
 
 def score_plots(metrics: Mapping[str, Any], utterance_rates: Sequence[float]) -> list[tuple[str, str]]:
@@ -28,46 +27,33 @@ def score_plots(metrics: Mapping[str, Any], utterance_rates: Sequence[float]) ->
 
 
 def _error_types(metrics: Mapping[str, Any]) -> str:
-    figure, axes = _figure()
+    figure, (axis,) = new_figure(width=_WIDTH, height=_HEIGHT, legend=False)
     words = max(metrics["reference_words"], 1)
-    values = [100 * metrics[kind] / words for kind in COLOURS]
-    bars = axes.bar(list(COLOURS), values, color=list(COLOURS.values()))
-    axes.bar_label(bars, fmt="%.2f")
-    axes.margins(y=0.15)
-    axes.set_ylabel("per 100 words")
-    return _data_uri(figure)
+    bars = axis.bar(
+        ERROR_TYPES, [100 * metrics[kind] / words for kind in ERROR_TYPES], color=PALETTE[: len(ERROR_TYPES)]
+    )
+    axis.bar_label(bars, fmt="%.1f")
+    axis.margins(y=0.15)
+    axis.set_ylabel("per 100 words")
+    return data_uri(figure)
 
 
 def _histogram(rates: Sequence[float]) -> str:
-    figure, axes = _figure()
-    axes.hist(np.minimum(100 * np.asarray(rates), 150), bins=[*range(0, 155, 5)], color=LINE)
-    axes.set_xlabel("WER of the utterance (%), 150 and more in the last bar")
-    axes.set_ylabel("utterances")
-    return _data_uri(figure)
+    figure, (axis,) = new_figure(width=_WIDTH, height=_HEIGHT, legend=False)
+    axis.hist([min(100 * rate, _LAST_BAR) for rate in rates], bins=[*range(0, _LAST_BAR + 5, 5)], color=PALETTE[0])
+    axis.set_xlabel(f"WER of the utterance (%), {_LAST_BAR} and more in the last bar")
+    axis.set_ylabel("utterances")
+    return data_uri(figure)
 
 
 def _bins(bins: Sequence[Mapping[str, Any]]) -> str:
-    figure, axes = _figure()
-    rates = np.array([100 * row["rate"] for row in bins])
-    axes.plot(range(len(bins)), rates, marker="o", color=LINE)
-    bounds = np.array([row["ci"] or [row["rate"], row["rate"]] for row in bins])
-    axes.fill_between(range(len(bins)), 100 * bounds[:, 0], 100 * bounds[:, 1], color=LINE, alpha=0.2)
-    axes.set_xticks(range(len(bins)), [row["bin"] for row in bins], rotation=20)
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel("error rate (%)")
-    return _data_uri(figure)
-
-
-def _figure() -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2, 3.2), dpi=110, layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _data_uri(figure: Any) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    figure, (axis,) = new_figure(width=_WIDTH, height=_HEIGHT, legend=False)
+    rates = [rate_of(row, "rate", "ci") for row in bins]
+    places = range(len(bins))
+    axis.plot(places, [100 * rate.value for rate in rates], marker="o", color=PALETTE[0])
+    low, high = [100 * rate.low for rate in rates], [100 * rate.high for rate in rates]
+    axis.fill_between(places, low, high, color=PALETTE[0], alpha=0.2)
+    axis.set_xticks(places, [row["bin"] for row in bins], rotation=20)
+    axis.set_ylim(bottom=0)
+    axis.set_ylabel("error rate (%)")
+    return data_uri(figure)

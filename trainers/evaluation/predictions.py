@@ -4,10 +4,11 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from trainers.errors import UserError
 from trainers.files import write_jsonl
+from trainers.results import PredictionRow
 
 TEXT_FIELDS = ("reference", "prediction")
 OPTIONAL_TEXT_FIELDS = ("language", "speaker_id", "source", "audio")
@@ -15,10 +16,8 @@ SECONDS_FIELDS = ("duration", "seconds")
 # The manifests of NeMo and of the Open ASR Leaderboard's scripts name the same things otherwise.
 ALIASES = {"text": "reference", "pred_text": "prediction", "audio_filepath": "audio", "time": "seconds"}
 
-Row = dict[str, Any]
 
-
-def read_predictions(path: str | os.PathLike[str]) -> list[Row]:
+def read_predictions(path: str | os.PathLike[str]) -> list[PredictionRow]:
     """Read a prediction file, one JSON object a line: `reference`, `prediction`, and optionally `id`, `language`,
     `speaker_id`, `source`, `duration` (seconds), `audio` (path), `confidence`, `truncated` and anything else.
 
@@ -34,7 +33,7 @@ def read_predictions(path: str | os.PathLike[str]) -> list[Row]:
         raise UserError(
             f"{path} is a folder; give the prediction file in it, for example {path / 'predictions.jsonl'}."
         ) from None
-    rows: list[Row] = []
+    rows: list[PredictionRow] = []
     seen: dict[str, int] = {}
     for number, line in enumerate(data.split(b"\n"), start=1):
         if line.strip():
@@ -72,8 +71,8 @@ def column(rows: Sequence[Mapping[str, Any]], field: str) -> list[Any] | None:
 
 
 def pair_predictions(
-    first: Sequence[Row], second: Sequence[Row], names: tuple[str, str] = ("A", "B")
-) -> tuple[list[Row], list[Row]]:
+    first: Sequence[PredictionRow], second: Sequence[PredictionRow], names: tuple[str, str] = ("A", "B")
+) -> tuple[list[PredictionRow], list[PredictionRow]]:
     """Bring the rows of two systems into the same order by id and check that they answer the same utterances.
 
     Raises `UserError` where an id stands in one file only, or where the references of one id differ.
@@ -100,7 +99,7 @@ def pair_predictions(
     return list(first), paired
 
 
-def _read_line(line: bytes, where: str) -> Row:
+def _read_line(line: bytes, where: str) -> PredictionRow:
     row = _parse(line, where)
     for alias, field in ALIASES.items():
         if alias in row and field not in row:
@@ -123,10 +122,10 @@ def _read_line(line: bytes, where: str) -> Row:
             raise UserError(f"{where}: {field!r} is {value!r}; it must be a number of seconds, 0 or more.")
     if row.get("id") is None:
         row.pop("id", None)
-    return row
+    return cast(PredictionRow, row)
 
 
-def _parse(line: bytes, where: str) -> Row:
+def _parse(line: bytes, where: str) -> dict[str, Any]:
     def refuse(constant: str) -> None:
         raise UserError(f"{where}: {constant} is not JSON. Leave the field out, or write null.")
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from trainers.evaluation.alignment import DELETE, EQUAL, INSERT, SUBSTITUTE, Alignment
 from trainers.evaluation.bootstrap import DEFAULT_RESAMPLES, BootstrapSettings
@@ -11,17 +11,18 @@ from trainers.evaluation.error_analysis import ANALYSIS_RESAMPLES, analyze
 from trainers.evaluation.format import escape_markdown, markdown_table, percent_with_interval
 from trainers.evaluation.html_report import MOST_UTTERANCES, render_html
 from trainers.evaluation.normalizers import Normalizer
-from trainers.evaluation.predictions import Row, column, texts, write_predictions
+from trainers.evaluation.predictions import column, texts, write_predictions
 from trainers.evaluation.scoring import ScoredUtterances, normalize_and_align, row_groups, row_languages, summarize
 from trainers.evaluation.sections import score_sections
 from trainers.evaluation.speed import SpeedReport
 from trainers.files import write_json, write_text
+from trainers.results import ERROR_TYPES, Metrics, PredictionRow
 
 _LETTERS = {EQUAL: "=", SUBSTITUTE: "S", DELETE: "D", INSERT: "I"}
 
 
 def evaluate_rows(
-    rows: Sequence[Row],
+    rows: Sequence[PredictionRow],
     output_dir: str | os.PathLike[str] | None = None,
     *,
     normalizer: str | Normalizer | None = None,
@@ -34,7 +35,7 @@ def evaluate_rows(
     confidence: float = 0.95,
     seed: int = 42,
     most_utterances: int = MOST_UTTERANCES,
-) -> dict[str, Any]:
+) -> Metrics:
     """Score and analyse `rows`, write the four files into `output_dir` if there is one, and return the metrics.
 
     rows: as `read_predictions` gives them; `audio` paths absolute or relative to the working folder. word_counts: counts
@@ -58,7 +59,7 @@ def evaluate_rows(
         settings=BootstrapSettings(min(bootstrap, ANALYSIS_RESAMPLES), confidence, seed) if bootstrap else None,
     )
     metrics["speed"] = speed.to_dict() if speed else None
-    metrics |= extra or {}
+    metrics = cast(Metrics, {**metrics, **(extra or {})})
     if output_dir is not None:
         folder = Path(output_dir)
         write_json(folder / "metrics.json", metrics)
@@ -70,7 +71,7 @@ def evaluate_rows(
     return metrics
 
 
-def prediction_rows(rows: Sequence[Row], scored: ScoredUtterances) -> list[Row]:
+def prediction_rows(rows: Sequence[PredictionRow], scored: ScoredUtterances) -> list[dict[str, Any]]:
     """The rows with their normalised texts, alignment and counts. An alignment is a list of `[operation, reference word
     or null, predicted word or null]`, operation one of "=", "S", "D", "I"."""
     return [
@@ -100,8 +101,6 @@ def _counts(alignment: Alignment) -> dict[str, Any]:
     return {
         "alignment": [[_LETTERS[kind], reference, hypothesis] for kind, reference, hypothesis in alignment.pairs()],
         "errors": alignment.errors,
-        "substitutions": alignment.substitutions,
-        "deletions": alignment.deletions,
-        "insertions": alignment.insertions,
+        **{kind: getattr(alignment, kind) for kind in ERROR_TYPES},
         "reference_words": len(alignment.reference),
     }

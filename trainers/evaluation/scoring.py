@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,8 @@ from trainers.evaluation.bootstrap import (
 )
 from trainers.evaluation.normalizers import Normalizer, get_normalizer, normalizer_for_language
 from trainers.evaluation.power import minimum_detectable_difference
-from trainers.evaluation.predictions import Row, column, texts
+from trainers.evaluation.predictions import column, texts
+from trainers.results import Metrics, PredictionRow, ScoreTable
 
 FEW_BLOCKS = 10
 GROUPINGS = {"language": "by_language", "source": "by_source", "speaker_id": "by_speaker"}
@@ -68,7 +69,7 @@ def score(
     bootstrap: int = DEFAULT_RESAMPLES,
     confidence: float = 0.95,
     seed: int = 42,
-) -> dict[str, Any]:
+) -> Metrics:
     """Corpus WER, CER, their counts and intervals.
 
     normalizer: a name for all rows; by default each row's language (or `language`) chooses, and "basic" without one.
@@ -86,8 +87,12 @@ def score(
 
 
 def score_rows(
-    rows: Sequence[Row], *, normalizer: str | Normalizer | None = None, language: str | None = None, **options: Any
-) -> dict[str, Any]:
+    rows: Sequence[PredictionRow],
+    *,
+    normalizer: str | Normalizer | None = None,
+    language: str | None = None,
+    **options: Any,
+) -> Metrics:
     """`score` on rows as `read_predictions` gives them, with tables by language, source and speaker."""
     references, predictions = texts(rows)
     return score(
@@ -102,12 +107,12 @@ def score_rows(
     )
 
 
-def row_groups(rows: Sequence[Row]) -> dict[str, list[str | None]]:
+def row_groups(rows: Sequence[PredictionRow]) -> dict[str, list[str | None]]:
     """The values to group by, for the fields that the rows have."""
     return {table: values for field, table in GROUPINGS.items() if (values := column(rows, field)) is not None}
 
 
-def row_languages(rows: Sequence[Row], language: str | None) -> list[str | None]:
+def row_languages(rows: Sequence[PredictionRow], language: str | None) -> list[str | None]:
     """Each row's own language, else `language`."""
     return [row.get("language") or language for row in rows]
 
@@ -151,29 +156,34 @@ def summarize(
     speakers: Sequence[str | None] | None = None,
     groups: Mapping[str, Sequence[str | None]] | None = None,
     settings: BootstrapSettings | None = None,
-) -> dict[str, Any]:
+) -> Metrics:
     """The figures of `scored`, in the shape of `metrics.json`."""
     everyone = np.arange(len(scored.references))
-    result = _figures(scored, everyone, speakers, settings)
-    result["language"] = language or _single([x for x in languages or [] if x])
-    result["normalizer"] = _single(scored.normalizers) or "by language"
-    result["normalizers"] = {name: n.description for name, n in sorted(scored.normalizers_used.items())}
+    whole = _figures(scored, everyone, speakers, settings)
     blocks = make_blocks(len(everyone), speakers)
     error = ratio_standard_error(scored.errors, scored.reference_words, blocks)
     alpha = 1 - settings.confidence if settings else 0.05
-    result["wer_standard_error"] = error
-    result["minimum_detectable_difference"] = (
-        None if error is None else minimum_detectable_difference(math.sqrt(2) * error, alpha)
-    )
-    result["notes"] = _notes(result, blocks)
+    result: Metrics = {
+        **whole,
+        "language": language or _single([x for x in languages or [] if x]),
+        "normalizer": _single(scored.normalizers) or "by language",
+        "normalizers": {name: n.description for name, n in sorted(scored.normalizers_used.items())},
+        "wer_standard_error": error,
+        "minimum_detectable_difference": (
+            None if error is None else minimum_detectable_difference(math.sqrt(2) * error, alpha)
+        ),
+        "notes": _notes(whole, blocks),
+    }
+    tables: dict[str, dict[str, ScoreTable]] = {}
     for table, values in (groups or {}).items():
         if len(values) != len(everyone):
             raise UserError(f"The group {table!r} has {len(values)} values for {len(everyone)} utterances.")
-        result[table] = {}
         labels = np.array(["" if value is None else str(value) for value in values], dtype=object)
-        for label in sorted(set(labels)):
-            result[table][label or "unknown"] = _figures(scored, everyone[labels == label], speakers, settings)
-    return result
+        tables[table] = {
+            label or "unknown": _figures(scored, everyone[labels == label], speakers, settings)
+            for label in sorted(set(labels))
+        }
+    return cast(Metrics, {**result, **tables})
 
 
 def _figures(
@@ -181,7 +191,7 @@ def _figures(
     rows: NDArray[np.int64],
     speakers: Sequence[str | None] | None,
     settings: BootstrapSettings | None,
-) -> dict[str, Any]:
+) -> ScoreTable:
     words, characters = scored.words[rows], scored.characters[rows]
     errors, reference_words = words[:, 1:].sum(axis=1), words[:, :3].sum(axis=1)
     prediction_words = words[:, [0, 1, 3]].sum(axis=1)
@@ -217,7 +227,7 @@ def _figures(
     }
 
 
-def _notes(result: Mapping[str, Any], blocks: Blocks) -> list[str]:
+def _notes(result: ScoreTable, blocks: Blocks) -> list[str]:
     """What a reader must know before trusting the figures."""
     notes = []
     if result["wer"] is None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainers.evaluation.format import mebibytes, number, percent, percent_with_interval
+from trainers.results import ERROR_TYPES
 
 MOST_GROUPS = 40
 GROUP_TITLES = {"by_language": "By language", "by_source": "By source", "by_speaker": "By speaker"}
@@ -124,7 +125,7 @@ def _speed(speed: Mapping[str, Any]) -> Section:
 
 def _outputs(analysis: Mapping[str, Any]) -> Section:
     rows = [
-        [name, number(row["utterances"]), number(row["errors"]), percent(row["share_of_errors"], 1)]
+        [name, number(row["utterances"]), number(row["errors"]), percent(row["share_of_errors"])]
         for name, row in analysis["outputs"].items()
     ]
     spacing = analysis["spacing_errors"]
@@ -133,7 +134,7 @@ def _outputs(analysis: Mapping[str, Any]) -> Section:
             "only spaces differ",
             f"{number(spacing['regions'])} places",
             number(spacing["errors"]),
-            percent(spacing["share_of_errors"], 1),
+            percent(spacing["share_of_errors"]),
         ]
     )
     note = "Runaway: more than twice as long as the reference and more than five words longer."
@@ -142,7 +143,7 @@ def _outputs(analysis: Mapping[str, Any]) -> Section:
 
 def _insertions(analysis: Mapping[str, Any], total: int) -> Section:
     rows = [
-        [INSERTION_NAMES[kind], number(count), percent(count / total if total else None, 1)]
+        [INSERTION_NAMES[kind], number(count), percent(count / total if total else None)]
         for kind, count in analysis["insertion_kinds"].items()
     ]
     return Section("Inserted words", ["Kind", "Words", "Share"], rows)
@@ -175,4 +176,4 @@ def _confusions(analysis: Mapping[str, Any]) -> Iterator[Section]:
 
 
 def _sdi(row: Mapping[str, Any]) -> str:
-    return " / ".join(number(row[kind]) for kind in ("substitutions", "deletions", "insertions"))
+    return " / ".join(number(row[kind]) for kind in ERROR_TYPES)

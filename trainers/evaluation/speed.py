@@ -36,6 +36,16 @@ class SpeedReport:
         return asdict(self)
 
 
+def process_peak_bytes() -> int | None:
+    """The most resident memory that this process has had; None where the system does not say it (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
+
+
 class SpeedMeter:
     """Times batches of a recogniser. The first `warmup` batches are run and left out.
 
@@ -139,12 +149,9 @@ class SpeedMeter:
             for line in _PROC_STATUS.read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) * 1024, "resident memory of the process since the measuring began"
-        try:
-            import resource
-        except ImportError:  # not on Windows
+        peak = process_peak_bytes()
+        if peak is None:
             return None, "not measured on this system"
-        unit = 1 if platform.system() == "Darwin" else 1024
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         return peak, "resident memory of the process over its whole life"
 
     def _device_name(self) -> str:

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from trainers.evaluation.alignment import DELETE, EQUAL, INSERT, SUBSTITUTE, Alignment
 from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, block_sums, interval, resample_sums
 from trainers.evaluation.significance import mcnemar
+from trainers.results import ERROR_TYPES
 
-ERROR_TYPES = ("substitutions", "deletions", "insertions")
 _WORD_STATES = (EQUAL, SUBSTITUTE, DELETE)
 _STATE_NAMES = {EQUAL: "right", SUBSTITUTE: "substituted", DELETE: "deleted"}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from datasets import Dataset
 from tqdm.auto import tqdm
@@ -10,15 +10,14 @@ from tqdm.auto import tqdm
 from modeling_slam_asr import SlamAsrPipeline
 from trainers.data.rows import read_audio
 from trainers.evaluation import SpeedMeter, SpeedReport
-
-KEPT_COLUMNS = ("language", "speaker_id", "source")
+from trainers.results import PredictionRow, prediction_row
 
 
 @dataclass
 class Decoded:
     """Prediction rows in the data set's order, and the speed at which they came."""
 
-    rows: list[dict[str, Any]]
+    rows: list[PredictionRow]
     speed: SpeedReport
 
 
@@ -60,16 +59,16 @@ def transcribe_dataset(
     speed = meter.report(
         parameters=pipe.model.parameter_report()["total"], dtype=str(pipe.model.dtype), batch_size=batch_size
     )
-    rows = []
+    rows: list[PredictionRow] = []
     for index, (row, output) in enumerate(zip(dataset.remove_columns("audio"), results, strict=True)):
         assert output is not None
-        prediction = {"id": row["id"], "reference": row["text"], "prediction": output.pop("text")}
-        prediction |= {name: row[name] for name in KEPT_COLUMNS if row.get(name) is not None}
+        prediction = prediction_row(row, output.pop("text"))
         if languages[index] is not None:
             prediction["language"] = languages[index]
         prediction["duration"] = round(float(row["seconds"]), 3)
         path = dataset[index]["audio"].get("path")
         if path:
             prediction["audio"] = str(path)
-        rows.append(prediction | {key: value for key, value in output.items() if value is not None})
+        said = {key: value for key, value in output.items() if value is not None}
+        rows.append(cast(PredictionRow, {**prediction, **said}))
     return Decoded(rows, speed)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -16,6 +16,7 @@ from trainers.evaluation.leaderboard import leaderboard_score, scored_utterances
 from trainers.files import write_json
 from trainers.inference.datasets import transcribe_dataset
 from trainers.provenance import stamp
+from trainers.results import Metrics
 
 
 def load_pipeline(
@@ -84,7 +85,7 @@ def evaluate(
     quiet: bool = False,
     dataset_name: Mapping[str, str] | None = None,
     leaderboard: bool = False,
-) -> dict[str, Any]:
+) -> Metrics:
     """
     Transcribe a prepared data set; write `metrics.json`, `predictions.jsonl`, `report.md` and `report.html` into `output_dir`.
 
@@ -146,7 +147,7 @@ def evaluate(
         seed=seed,
     )
     if Path(model).is_dir():
-        metrics = stamp(metrics, Path(model), folder / "predictions.jsonl")
+        metrics = cast(Metrics, stamp(metrics, Path(model), folder / "predictions.jsonl"))
         write_json(folder / "metrics.json", metrics)
     return metrics
 

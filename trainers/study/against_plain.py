@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainers.study.claims import LANGUAGES, Effect, PairedInterval, effect_of
+from trainers.evaluation.format import percent
+from trainers.results import language_name, mean
+from trainers.study.claims import Effect, PairedInterval, effect_of
 
 Row = Mapping[str, Any]
 NAMES = {
@@ -37,9 +39,9 @@ def against_plain(rows: Sequence[Row], paired: PairedInterval | None = None) -> 
         shown = [(str(depth), depths[depth]) for depth in sorted(depths, reverse=True)]
         for label, pairs in [*shown, *([("all", everything)] if len(depths) > 1 else [])]:
             effect = effect_of(pairs, paired)
-            before, after = (sum(pair[side]["wer"] for pair in pairs) / len(pairs) for side in (0, 1))
+            before, after = (mean(pair[side]["wer"] for pair in pairs) for side in (0, 1))
             lines.append(
-                f"| {NAMES.get(way, way)} | {LANGUAGES.get(language, language)} | {label} | {before:.4f} | {after:.4f} "
+                f"| {NAMES.get(way, way)} | {language_name(language)} | {label} | {percent(before)} | {percent(after)} "
                 f"| {_change(effect)} | {len(pairs)} |"
             )
     return "\n".join(lines)

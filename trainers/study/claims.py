@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainers.results import ERROR_TYPES, errors_of, language_name, mean
+
 Row = Mapping[str, Any]
 PairedInterval = Callable[[Row, Row], tuple[float, float] | None]
 """From a baseline's row and another's to the 95 % interval of their relative difference in WER, or None if it is unknown."""
 
 AGREE, DISAGREE, UNCLEAR = "agree", "disagree", "not enough evidence"
 PRUNED = 2
-LANGUAGES = {"da": "Danish", "nl": "Dutch", "en": "English"}
 _Z = 1.959964
 
 
@@ -81,18 +82,18 @@ def effect_of(pairs: Sequence[tuple[Row, Row]], paired: PairedInterval | None = 
     """
     by_language: dict[str, list[tuple[float, float]]] = {}
     for baseline, other in pairs:
-        if _errors(baseline) and _errors(other):
+        if errors_of(baseline) and errors_of(other):
             by_language.setdefault(baseline["language"], []).append(_log_ratio(baseline, other, paired))
     if not by_language:
         return None
     means, variances = [], []
     for ratios in by_language.values():
-        mean = sum(ratio for ratio, _ in ratios) / len(ratios)
-        sampling = sum(error for _, error in ratios) / len(ratios)
-        spread = sum((ratio - mean) ** 2 for ratio, _ in ratios) / max(len(ratios) - 1, 1) / len(ratios)
-        means.append(mean)
+        middle = mean(ratio for ratio, _ in ratios)
+        sampling = mean(error for _, error in ratios)
+        spread = sum((ratio - middle) ** 2 for ratio, _ in ratios) / max(len(ratios) - 1, 1) / len(ratios)
+        means.append(middle)
         variances.append(sampling**2 + spread)
-    centre = sum(means) / len(means)
+    centre = mean(means)
     error = math.sqrt(sum(variances)) / len(variances)
     low, high = math.expm1(centre - _Z * error), math.expm1(centre + _Z * error)
     return Effect(math.expm1(centre), low, high, sum(map(len, by_language.values())))
@@ -130,8 +131,8 @@ def _pruned_lora(rows: Sequence[Row], pruned: int, paired: PairedInterval | None
     found = _found(effect, effects, f"no pair of an unpruned projector-only run and one with {pruned} dropped and LoRA")
     verdict = UNCLEAR
     if effect is not None:
-        total = 1 - _mean(other["total_params"] / base["total_params"] for base, other in pairs)
-        paper = 1 - _mean(_paper_parameters(other) / _paper_parameters(base) for base, other in pairs)
+        total = 1 - mean(other["total_params"] / base["total_params"] for base, other in pairs)
+        paper = 1 - mean(_paper_parameters(other) / _paper_parameters(base) for base, other in pairs)
         found += f" {_amount(total)} parameters in total, {_amount(paper)} without the LLM (the paper's accounting: 7-14 % fewer)."
         if effect.low > 0 or total <= 0:
             verdict = DISAGREE
@@ -149,18 +150,17 @@ def _lora(rows: Sequence[Row], language: str, paired: PairedInterval | None) -> 
     danish = language == "da"
     low, high = (-0.07, -0.04) if danish else (-0.21, -0.11)
     what = "while insertions rise" if danish else "mostly substitutions and deletions"
-    statement = f"LoRA cuts the word errors of {LANGUAGES[language]} by {-high:.0%} to {-low:.0%}, {what}.".replace(
+    statement = f"LoRA cuts the word errors of {language_name(language)} by {-high:.0%} to {-low:.0%}, {what}.".replace(
         "%", " %"
     )
     verdict = verdict_in_range(effect, low, high)
-    found = _found(effect, {}, f"no pair of {LANGUAGES[language]} runs of equal depth with and without LoRA")
+    found = _found(effect, {}, f"no pair of {language_name(language)} runs of equal depth with and without LoRA")
     if effect is not None:
-        kinds = ("substitutions", "deletions", "insertions")
-        before = {kind: sum(base[kind] for base, _ in pairs) for kind in kinds}
-        after = {kind: sum(other[kind] for _, other in pairs) for kind in kinds}
-        found += " " + ", ".join(f"{kind} {before[kind]} to {after[kind]}" for kind in kinds).capitalize() + "."
+        before = {kind: sum(base[kind] for base, _ in pairs) for kind in ERROR_TYPES}
+        after = {kind: sum(other[kind] for _, other in pairs) for kind in ERROR_TYPES}
+        found += " " + ", ".join(f"{kind} {before[kind]} to {after[kind]}" for kind in ERROR_TYPES).capitalize() + "."
         verdict = _with_error_types(verdict, before, after, danish, effect.high < 0)
-    return Claim(f"LoRA, {LANGUAGES[language]}", statement, found, verdict, {language: effect} if effect else {})
+    return Claim(f"LoRA, {language_name(language)}", statement, found, verdict, {language: effect} if effect else {})
 
 
 def _with_error_types(
@@ -210,7 +210,7 @@ def _by_language(pairs: Sequence[tuple[Row, Row]], paired: PairedInterval | None
 def _found(effect: Effect | None, effects: Mapping[str, Effect], missing: str) -> str:
     if effect is None:
         return f"{missing[0].upper()}{missing[1:]}, or one of a pair has no errors at all."
-    parts = [f"{LANGUAGES.get(name, name)} {_percent(each.change)}" for name, each in effects.items()]
+    parts = [f"{language_name(name)} {_percent(each.change)}" for name, each in effects.items()]
     return f"WER {effect.describe()}{': ' + ', '.join(parts) if len(parts) > 1 else ''}."
 
 
@@ -219,18 +219,9 @@ def _whole(row: Row) -> bool:
     return isinstance(row.get("prune_encoder_layers"), int) and row.get("wer") is not None and bool(row.get("wer_ci"))
 
 
-def _errors(row: Row) -> int:
-    return int(row["substitutions"] + row["deletions"] + row["insertions"])
-
-
 def _paper_parameters(row: Row) -> int:
     """Encoder, projector and LoRA: what the paper's savings are of."""
     return int(row["encoder_params"] + row["trainable_params"])
-
-
-def _mean(values: Iterable[float]) -> float:
-    numbers = list(values)
-    return sum(numbers) / len(numbers)
 
 
 def _percent(value: float) -> str:

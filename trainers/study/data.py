@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
-from trainers.data.prepare import prepare
+from trainers.data.prepare import MAX_BAD_FRACTION, DataReport, prepare
 from trainers.data.spec import DataSpec
 from trainers.encoder_depth.healing import trained_blocks
 from trainers.encoder_depth.loading import LoadedEncoder, load_encoder
@@ -19,7 +19,7 @@ from trainers.encoder_depth.profile import DepthProfile, choose_blocks, profile_
 from trainers.feature_cache import FeatureCache, build_cache, estimate_cache
 from trainers.feature_cache.store import lock_file
 from trainers.files import write_json
-from trainers.recipe import Recipe
+from trainers.recipe import DATA_ROLES, Recipe
 from trainers.study.plan import PlannedRun
 from trainers.study.recipe import StudyRecipe
 from trainers.training.models import build_processor
@@ -38,7 +38,7 @@ class StudyData:
 
     def __init__(self, study: StudyRecipe, runs: Sequence[PlannedRun], quiet: bool = False) -> None:
         self.study, self.runs, self.quiet = study, runs, quiet
-        self._rows: dict[str, Dataset] = {}
+        self._rows: dict[str, tuple[Dataset, DataReport]] = {}
         self._caches: dict[str, FeatureCache] = {}
         self._profiles: dict[str, DepthProfile] = {}
         self._encoder: tuple[str, LoadedEncoder] | None = None
@@ -46,18 +46,28 @@ class StudyData:
     def rows(self, recipe: Recipe, role: str) -> Dataset | None:
         """The prepared data set of a role, or None where the recipe has none."""
         specs = getattr(recipe, role)
-        return self.prepared(specs, role, recipe.max_bad_fraction) if specs else None
+        return self.prepared(specs, role, recipe.max_bad_fraction)[0] if specs else None
 
-    def prepared(self, specs: Sequence[DataSpec], role: str, max_bad_fraction: float = 0.01) -> Dataset:
-        """The rows of some sources, checked and filtered."""
+    def describe(self, recipe: Recipe) -> dict[str, dict[str, Any]]:
+        """What became of the rows of each role that the recipe has, as for a run's `metrics.json`."""
+        return {
+            role: self.prepared(getattr(recipe, role), role, recipe.max_bad_fraction)[1].as_dict()
+            for role in DATA_ROLES
+            if getattr(recipe, role)
+        }
+
+    def prepared(
+        self, specs: Sequence[DataSpec], role: str, max_bad_fraction: float = MAX_BAD_FRACTION
+    ) -> tuple[Dataset, DataReport]:
+        """The rows of some sources, checked and filtered, and the report on them."""
         mark = _mark([role, *map(dataclasses.asdict, specs), max_bad_fraction])
         if mark not in self._rows:
             folder = self.study.folder / "data" / mark[:16]
-            self._rows[mark], report = prepare(
+            self._rows[mark] = prepare(
                 specs, role, seed=DATA_SEED, max_bad_fraction=max_bad_fraction, output_dir=folder, quiet=self.quiet
             )
             if not self.quiet:
-                print(report.describe(), flush=True)
+                print(self._rows[mark][1].describe(), flush=True)
         return self._rows[mark]
 
     # ------------------------------------------------------------------ which blocks
@@ -90,7 +100,7 @@ class StudyData:
             with lock_file(path.with_suffix(".lock"), wait=True):
                 if not path.is_file():
                     loaded = self.encoder(recipe)
-                    train = self.prepared(recipe.train, "train", recipe.max_bad_fraction)
+                    train, _ = self.prepared(recipe.train, "train", recipe.max_bad_fraction)
                     sample = sample_rows(train, self.study.profile_samples)
                     profile = profile_encoder(
                         loaded.encoder, sample, build_processor(recipe).extract_features, quiet=self.quiet

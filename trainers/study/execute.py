@@ -15,22 +15,19 @@ import torch
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from trainers.encoder_depth.profile import profile_encoder
 from trainers.errors import DiskFullError, UserError
-from trainers.inference.evaluate import evaluate, load_pipeline
-from trainers.provenance import hardware
 from trainers.recipe import Recipe
+from trainers.results import ResultRow
 from trainers.study.data import StudyData, sample_rows
 from trainers.study.elastic import ElasticRows
 from trainers.study.healed import healed_features, healed_model
 from trainers.study.plan import PlannedRun, recipe_content
 from trainers.study.recipe import StudyRecipe
+from trainers.study.rows import score_run
 from trainers.study.state import claim, collect, read_failure, read_result, write_failure, write_result
 from trainers.train import run_training
 from trainers.training.checkpoints import list_checkpoints, remove, room_to_write
 
 logger = logging.getLogger(__name__)
-
-FIGURES = ("wer", "wer_ci", "cer", "substitutions", "deletions", "insertions", "hits", "reference_words")
-BOOTSTRAP_SEED = 42
 
 
 def work(
@@ -69,20 +66,15 @@ def work(
                 continue
             if not quiet:
                 print(f"\n== {run.name}", flush=True)
-            started = time.monotonic()
             try:
                 with room_to_write(study.folder, guess=False):
-                    rows = perform(study, run, data)
+                    finish(study, run, data)
             except DiskFullError:  # no fault of the run: it and all others wait for room
                 raise
             except Exception as error:  # whatever it is, it is recorded and must not take the other runs with it
                 write_failure(run, error)
                 failed += 1
                 print(f"{run.name} failed: {error}", file=sys.stderr, flush=True)
-            else:
-                write_result(run, rows, time.monotonic() - started)
-                if not study.keep_checkpoints:
-                    _remove_checkpoints(run.folder / "model")
         collect(study, all_runs)
         if report is not None:
             report()
@@ -92,7 +84,17 @@ def work(
     return failed
 
 
-def perform(study: StudyRecipe, run: PlannedRun, data: StudyData) -> list[dict[str, Any]]:
+def finish(study: StudyRecipe, run: PlannedRun, data: StudyData) -> list[ResultRow]:
+    """`perform`, and what comes of it recorded: to be called by who has claimed the run."""
+    started = time.monotonic()
+    rows = perform(study, run, data)
+    write_result(run, rows, time.monotonic() - started)
+    if not study.keep_checkpoints:
+        _remove_checkpoints(run.model_folder)
+    return rows
+
+
+def perform(study: StudyRecipe, run: PlannedRun, data: StudyData) -> list[ResultRow]:
     """Train a run's model (or go on with it), score the saved model on sound, and return its result rows."""
     if run.point["healing"] == "elastic":
         return perform_elastic(run, data, study)
@@ -115,10 +117,10 @@ def perform(study: StudyRecipe, run: PlannedRun, data: StudyData) -> list[dict[s
         datasets = datasets_for(study, run.recipe, kept, data)
     training = run_training(recipe, resume=True, datasets=datasets, model=model)
     del model
-    return score(run, recipe, training, data, run.folder)
+    return score_run(run, recipe, training, data, run.folder)
 
 
-def same_system(run: PlannedRun, kept: Sequence[int], runs: Sequence[PlannedRun]) -> list[dict[str, Any]] | None:
+def same_system(run: PlannedRun, kept: Sequence[int], runs: Sequence[PlannedRun]) -> list[ResultRow] | None:
     """The rows of a finished run that differs in nothing but how it chose the same blocks, as rows of `run`."""
 
     def content(one: PlannedRun) -> list[Any]:
@@ -129,12 +131,21 @@ def same_system(run: PlannedRun, kept: Sequence[int], runs: Sequence[PlannedRun]
         rows = read_result(other) if other is not run and content(other) == own else None
         if rows and rows[0]["kept_encoder_layers"] == list(kept):
             logger.warning(f"{run.name} keeps the blocks of {other.name}, which is finished; its results are taken")
-            changes = {name: run.point[name] for name in ("prune_encoder_layers", "selection")}
-            return [{**row, **changes, "name": run.name, "key": run.key, "same_as": other.name} for row in rows]
+            return [
+                {
+                    **row,
+                    "name": run.name,
+                    "key": run.key,
+                    "prune_encoder_layers": run.point["prune_encoder_layers"],
+                    "selection": run.point["selection"],
+                    "same_as": other.name,
+                }
+                for row in rows
+            ]
     return None
 
 
-def perform_elastic(run: PlannedRun, data: StudyData, study: StudyRecipe) -> list[dict[str, Any]]:
+def perform_elastic(run: PlannedRun, data: StudyData, study: StudyRecipe) -> list[ResultRow]:
     """One projector for several depths; each depth of the saved model is then scored by itself."""
     if not study.cache.enabled:
         raise UserError("An elastic run needs the feature cache: set cache.enabled to true.")
@@ -147,10 +158,10 @@ def perform_elastic(run: PlannedRun, data: StudyData, study: StudyRecipe) -> lis
             cache = data.features(run.recipe, role, depths)
             datasets[role] = ElasticRows([cache.dataset(depth) for depth in depths], in_turn=role != "train")
     training = run_training(recipe, resume=True, datasets=datasets)
-    rows = []
+    rows: list[ResultRow] = []
     for depth in run.depths:
         prune = list(depth) if isinstance(depth, tuple) else depth
-        rows += score(run, recipe, training, data, run.folder / f"depth-{prune}", prune=prune)
+        rows += score_run(run, recipe, training, data, run.folder / f"depth-{prune}", prune=prune)
     return rows
 
 
@@ -179,7 +190,7 @@ def leave_one_out_profile(run: PlannedRun, data: StudyData) -> Any:
         raise UserError(
             f"selection leave_one_out needs {baseline.name}, which is not finished. Start the study again later."
         )
-    folder = baseline.folder / "model"
+    folder = baseline.model_folder
     model = SlamAsrForConditionalGeneration.from_pretrained(folder).eval()
     processor = SlamAsrProcessor.from_pretrained(folder)
     train = data.rows(run.recipe, "train")
@@ -188,76 +199,6 @@ def leave_one_out_profile(run: PlannedRun, data: StudyData) -> Any:
     return profile_encoder(
         model.audio_encoder, sample, processor.extract_features, model=model, processor=processor, quiet=data.quiet
     )
-
-
-def score(
-    run: PlannedRun,
-    recipe: Recipe,
-    training: dict[str, Any],
-    data: StudyData,
-    folder: Path,
-    prune: int | list[int] | None = None,
-) -> list[dict[str, Any]]:
-    """Result rows of a trained run: the saved model, loaded anew (pruned further if `prune` says so), transcribes sound."""
-    role = "test" if run.recipe.test else "validation"
-    rows = data.rows(run.recipe, role)
-    assert rows is not None
-    model_folder = run.folder / "model"
-    evaluation = folder / "evaluation"
-    device = None if recipe.device == "auto" else recipe.device
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    pipe = load_pipeline(model_folder, device=device)
-    if prune is not None:
-        pipe.model.prune_encoder_layers(prune)
-    metrics = evaluate(
-        model_folder, rows, evaluation, pipe=pipe, batch_size=recipe.eval_batch_size, normalizer=recipe.normalizer,
-        seed=BOOTSTRAP_SEED, quiet=data.quiet,
-    )  # fmt: skip
-    report = pipe.model.parameter_report()
-    on_gpu = pipe.model.device.type == "cuda"
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in pipe.model.parameters())
-    memory = torch.cuda.max_memory_allocated() if on_gpu else weights
-    common = {
-        "name": run.name if prune is None else f"{run.name}@{prune}",
-        "run": str(evaluation.relative_to(data.study.folder)),
-        "key": run.key,
-        "audio_model": run.point["audio_model"],
-        "text_model": run.point["text_model"],
-        "prune_encoder_layers": run.point["prune_encoder_layers"] if prune is None else prune,
-        "kept_encoder_layers": pipe.model.config.kept_encoder_layers,
-        "encoder_layers": len(pipe.model.config.kept_encoder_layers),
-        "selection": run.point["selection"],
-        "healing": None if run.point["healing"] == "none" else run.point["healing"],
-        "lora": run.point["lora"],
-        "seed": run.point["seed"],
-        "split": role,
-        "steps": training["steps"],
-        "best_validation_wer": training["best_validation_wer"],
-        "train_seconds": training["train_seconds"],
-        "trainable_params": training["trainable_params"],
-        "total_params": report["total"],
-        "encoder_params": report["encoder"],
-        "saving": report["saving"],
-        "saving_paper": report["paper"]["saving"],
-        "eval_rtfx": metrics["eval_rtfx"],
-        "eval_rtf": 1 / metrics["eval_rtfx"],
-        "memory_gib": memory / 2**30,
-        "memory_kind": "peak of the GPU" if on_gpu else "weights",
-        "hardware": hardware(),
-    }
-    tables = metrics.get("by_language") or {}
-    if run.point["language"] != "all":
-        tables = {}
-    found = {run.point["language"]: metrics, **tables}
-    if len(tables) == 1:
-        found = tables
-    sources = metrics.get("by_source") or {}
-    if len(found) == 1 and len(sources) > 1:  # test sets of one language; several languages share none of them
-        common["by_source"] = {source: {name: table[name] for name in FIGURES} for source, table in sources.items()}
-    return [
-        {**common, "language": language, **{name: table[name] for name in FIGURES}} for language, table in found.items()
-    ]
 
 
 def _remove_checkpoints(folder: Path) -> None:

@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration
 from trainers.encoder_depth.healing import heal, untranscribed
@@ -21,7 +21,8 @@ def healed_model(
 ) -> SlamAsrForConditionalGeneration:
     """The recipe's model with its pruned encoder healed; the first run that needs that encoder trains it."""
     assert study.heal is not None
-    spec, method = study.heal, run.point["healing"]
+    spec = study.heal
+    method: Literal["encoder", "lora"] = "lora" if run.point["healing"] == "lora" else "encoder"
     below, whole = data.healing_depths(run, kept)
     if spec.speech:
         rows, full = untranscribed(spec.speech, data.quiet), data.encoder(run.recipe).encoder

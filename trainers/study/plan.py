@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, cast
 
 from trainers.errors import UserError
 from trainers.provenance import file_sha256
@@ -21,6 +21,19 @@ FREE_KEYS = (
     "name", "output_dir", "num_workers", "device", "report_to", "logging_steps", "push_to_hub", "save_total_limit",
     "save_steps", "checkpoint_form",
 )  # fmt: skip
+
+
+class GridPoint(TypedDict):
+    """A run's value on each axis of the grid."""
+
+    seed: int
+    audio_model: str
+    text_model: str
+    language: str
+    prune_encoder_layers: int | list[int]
+    selection: str
+    healing: str
+    lora: bool
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,7 @@ class PlannedRun:
         folder: where it is kept.
     """
 
-    point: dict[str, Any]
+    point: GridPoint
     recipe: Recipe
     depths: tuple[Any, ...]
     key: str
@@ -44,8 +57,13 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """The folder's name: readable, with the beginning of the key."""
-        return self.folder.name
+        """Readable, and in a study the folder's: with the beginning of the key."""
+        return self.recipe.name
+
+    @property
+    def model_folder(self) -> Path:
+        """Where its model is trained and stays."""
+        return Path(self.recipe.output_dir)
 
 
 def plan_runs(study: StudyRecipe) -> list[PlannedRun]:
@@ -69,7 +87,7 @@ def plan_runs(study: StudyRecipe) -> list[PlannedRun]:
     return list(runs.values())
 
 
-def grid_points(study: StudyRecipe) -> list[dict[str, Any]]:
+def grid_points(study: StudyRecipe) -> list[GridPoint]:
     """The grid's combinations without those that `skip` names and those that differ in name only."""
     grid = study.grid
     axes: dict[str, Sequence[Any]] = {
@@ -82,9 +100,9 @@ def grid_points(study: StudyRecipe) -> list[dict[str, Any]]:
         "healing": grid.healing,
         "lora": grid.lora,
     }
-    points: dict[str, dict[str, Any]] = {}
+    points: dict[str, GridPoint] = {}
     for values in itertools.product(*axes.values()):
-        point = dict(zip(axes, values, strict=True))
+        point = cast(GridPoint, dict(zip(axes, values, strict=True)))
         if any(matches(point, condition) for condition in study.skip):
             continue
         if point["healing"] == "elastic":
@@ -108,11 +126,14 @@ def matches(point: Mapping[str, Any], condition: Mapping[str, Any]) -> bool:
     return all(fits(name, wanted) for name, wanted in condition.items())
 
 
-def run_recipe(study: StudyRecipe, point: Mapping[str, Any]) -> Recipe:
+def run_recipe(study: StudyRecipe, point: GridPoint) -> Recipe:
     """The training recipe of one point of the grid: `run`, the rules that fit, and the point's own values."""
     values = dict(study.run)
     values.setdefault("checkpoint_form", "adapter")  # two hundred copies of a 3B model are nobody's wish
-    for name in ("audio_model", "text_model", "seed", "prune_encoder_layers"):
+    own: tuple[Literal["audio_model", "text_model", "seed", "prune_encoder_layers"], ...] = (
+        "audio_model", "text_model", "seed", "prune_encoder_layers",
+    )  # fmt: skip
+    for name in own:
         values[name] = point[name]
     if not point["lora"]:
         values["lora"] = None
@@ -135,7 +156,7 @@ def run_recipe(study: StudyRecipe, point: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def run_key(study: StudyRecipe, point: Mapping[str, Any], recipe: Recipe, depths: tuple[Any, ...]) -> str:
+def run_key(study: StudyRecipe, point: GridPoint, recipe: Recipe, depths: tuple[Any, ...]) -> str:
     """SHA-256 over recipe, selection, healing, base weights and data lists, as far as they can be read without a network."""
     values = recipe_content(recipe)
     for name in ("audio_model", "text_model"):  # by content, so that a folder may move
@@ -185,7 +206,7 @@ def folder_mark(name: str) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def run_name(point: Mapping[str, Any]) -> str:
+def run_name(point: GridPoint) -> str:
     """A short readable name of a point, such as `whisper-small-da-prune2-lora-seed42`."""
     prune = point["prune_encoder_layers"]
     parts = [str(point["audio_model"]).rstrip("/").split("/")[-1]]

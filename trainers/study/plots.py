@@ -1,27 +1,33 @@
 """A study's pictures. The file's ending (.svg or .png) says its kind; the same rows give the same bytes."""
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from trainers.files import write_bytes
+from trainers.figures import (
+    GREY,
+    draw_legend,
+    draw_rates,
+    draw_stack,
+    label_points,
+    new_figure,
+    rate_of,
+    style,
+    write_figure,
+)
+from trainers.results import ERROR_TYPES, language_name, mean, pareto_front
 
 Row = Mapping[str, Any]
-LANGUAGES = {"all": "All languages", "da": "Danish", "nl": "Dutch", "en": "English"}
-ERRORS = ("substitutions", "deletions", "insertions")
 COSTS = {
     "total_params": ("parameters, millions", 1e-6),
     "encoder_params": ("encoder parameters, millions", 1e-6),
     "eval_rtf": ("real-time factor (seconds of computing a second of speech)", 1.0),
     "memory_gib": ("memory, GiB (of the GPU at its peak, or of the weights)", 1.0),
 }
+RATE = "word error rate (%)"
 _HEALED = {True: "healed", "encoder": "encoder healed", "lora": "encoder healed by LoRA"}
-_LEGEND_WIDTH = 2.0  # inches
 
 
 def plot_wer_by_depth(rows: Iterable[Row], path: str | Path) -> Path:
@@ -31,83 +37,75 @@ def plot_wer_by_depth(rows: Iterable[Row], path: str | Path) -> Path:
     """
     rows = [row for row in rows if row.get("wer") is not None]
     panels = _panels(rows)
-    figure = Figure(figsize=(4.0 * len(panels) + _LEGEND_WIDTH, 3.8), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    figure, axes = new_figure(len(panels))
     systems = list(dict.fromkeys(system_name(row) for row in rows))
     for axis, (title, own) in zip(axes, panels.items(), strict=True):
         for place, system in enumerate(systems):
-            _draw_depths(axis, [row for row in own if system_name(row) == system], system, place, len(systems))
+            draw_depths(axis, [row for row in own if system_name(row) == system], system, place, len(systems))
         axis.set_title(title)
         axis.set_xlabel("encoder layers")
         axis.set_xticks(sorted({row["encoder_layers"] for row in own}))
-        axis.set_ylim(bottom=0)
-    axes[0].set_ylabel("word error rate")
-    _legend(figure, axes)
-    return save(figure, path)
+    axes[0].set_ylim(bottom=0)  # shared, and not before all is drawn: it ends the scaling to what is drawn
+    axes[0].set_ylabel(RATE)
+    draw_legend(figure, axes)
+    return write_figure(figure, path)
 
 
 def plot_pareto(rows: Iterable[Row], cost: str, path: str | Path) -> Path:
     """WER against a cost (`total_params`, `encoder_params`, `eval_rtf`, `memory_gib`), a panel a language.
 
-    The line joins the systems that no other beats in both.
+    The line joins the systems that no other beats in both. Seeds are points of their own; a depth is named once.
     """
     label, scale = COSTS[cost]
-    rows = [row for row in rows if row.get("wer") is not None and row.get(cost) is not None]
+    rows = [{**row, cost: cost_of(row, cost)} for row in rows if row.get("wer") is not None]
+    rows = [row for row in rows if row[cost] is not None]
     panels = _panels(rows)
-    figure = Figure(figsize=(4.0 * len(panels) + _LEGEND_WIDTH, 3.8), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    figure, axes = new_figure(len(panels))
     systems = list(dict.fromkeys(system_name(row) for row in rows))
+    names: list[tuple[Axes, str, float, float]] = []
     for axis, (title, own) in zip(axes, panels.items(), strict=True):
         for number, system in enumerate(systems):
             points = [row for row in own if system_name(row) == system]
+            places = [(scale * row[cost], 100 * row["wer"]) for row in points]
             axis.plot(
-                [scale * row[cost] for row in points],
-                [row["wer"] for row in points],
-                "o",
-                color=f"C{number}",
-                label=system,
+                *zip(*places, strict=True) if places else ([], []), linestyle="none", label=system, **style(number)
             )
-            for row in points:
-                axis.annotate(
-                    str(row["encoder_layers"]),
-                    (scale * row[cost], row["wer"]),
-                    (3, 3),
-                    textcoords="offset points",
-                    fontsize=7,
-                )
+            for depth in dict.fromkeys(row["encoder_layers"] for row in points):
+                same = [place for place, row in zip(places, points, strict=True) if row["encoder_layers"] == depth]
+                names.append((axis, str(depth), *max(same, key=lambda place: place[1])))
         front = pareto_front(own, cost)
-        axis.plot([scale * row[cost] for row in front], [row["wer"] for row in front], "-", color="0.6", zorder=0)
+        axis.plot([scale * row[cost] for row in front], [100 * row["wer"] for row in front], "-", color=GREY, zorder=0)
         axis.set_title(title)
         axis.set_xlabel(label)
-    axes[0].set_ylabel("word error rate")
-    _legend(figure, axes, "number: encoder layers")
-    return save(figure, path)
+        axis.margins(0.12)
+    axes[0].set_ylabel(RATE)
+    draw_legend(figure, axes, "number: encoder layers")
+    label_points(figure, names)
+    return write_figure(figure, path)
 
 
 def plot_error_types(rows: Iterable[Row], path: str | Path) -> Path:
     """Substitutions, deletions and insertions as shares of the reference words, stacked, a bar a depth and kind of system."""
     rows = [row for row in rows if row.get("reference_words")]
     panels = _panels(rows)
-    figure = Figure(figsize=(max(4.5, 4.5 * len(panels)), 4.2), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    bars = max(len({(row["encoder_layers"], system_name(row)) for row in own}) for own in panels.values())
+    figure, axes = new_figure(len(panels), width=max(3.4, 0.28 * bars + 0.8), height=4.4)
     for axis, (title, own) in zip(axes, panels.items(), strict=True):
-        groups: dict[tuple[int, str], list[Row]] = {}
+        groups: dict[str, list[Row]] = {}
         for row in sorted(own, key=lambda row: -row["encoder_layers"]):
-            groups.setdefault((row["encoder_layers"], system_name(row)), []).append(row)
-        bottoms = [0.0] * len(groups)
-        for number, kind in enumerate(ERRORS):
-            words = [sum(row["reference_words"] for row in group) for group in groups.values()]
-            shares = [
-                sum(row[kind] for row in group) / total for group, total in zip(groups.values(), words, strict=True)
+            groups.setdefault(f"{row['encoder_layers']} {system_name(row)}", []).append(row)
+        shares = {
+            kind: [
+                sum(row[kind] for row in group) / sum(row["reference_words"] for row in group)
+                for group in groups.values()
             ]
-            axis.bar(range(len(groups)), shares, 0.8, bottoms, color=f"C{number}", label=kind)
-            bottoms = [below + share for below, share in zip(bottoms, shares, strict=True)]
-        axis.set_xticks(range(len(groups)), [f"{depth} {system}" for depth, system in groups], rotation=90, fontsize=7)
+            for kind in ERROR_TYPES
+        }
+        draw_stack(axis, list(groups), shares)
         axis.set_title(title)
-    axes[0].set_ylabel("errors per reference word")
-    if rows:
-        axes[0].legend()
-    return save(figure, path)
+    axes[0].set_ylabel("errors per 100 reference words")
+    draw_legend(figure, axes)
+    return write_figure(figure, path)
 
 
 def system_name(row: Row) -> str:
@@ -118,24 +116,24 @@ def system_name(row: Row) -> str:
     return ", ".join([*parts, "LoRA" if row.get("lora") else "projector"])
 
 
-def pareto_front(rows: Sequence[Row], cost: str) -> list[Row]:
-    """Rows that no other row beats in both cost and WER, the cheapest first."""
-    front: list[Row] = []
-    for row in sorted(rows, key=lambda row: (row[cost], row["wer"])):
-        if not front or row["wer"] < front[-1]["wer"]:
-            front.append(row)
-    return front
+def cost_of(row: Row, cost: str) -> float | None:
+    """A row's cost, if it is known; the real-time factor is the inverse of RTFx."""
+    if cost == "eval_rtf" and row.get(cost) is None:
+        return 1 / row["eval_rtfx"] if row.get("eval_rtfx") else None
+    return row.get(cost)
 
 
-def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure, atomically and without a date in it."""
-    path = Path(path)
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "slam-asr"}):
-        figure.savefig(
-            buffer, format=path.suffix[1:], dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None
-        )
-    return write_bytes(path, buffer.getvalue())
+def draw_depths(axis: Axes, rows: Sequence[Row], system: str, place: int, systems: int) -> None:
+    """One system's WER at its depths: intervals, and a line through the means over seeds."""
+    if not rows:
+        return
+    # So that intervals of different systems do not hide one another, and stay nearer to their own depth than to the next.
+    shift = min(0.12, 0.6 / systems) * (place - (systems - 1) / 2)
+    depths = sorted({row["encoder_layers"] for row in rows})
+    means = [100 * mean(row["wer"] for row in rows if row["encoder_layers"] == depth) for depth in depths]
+    axis.plot([depth + shift for depth in depths], means, "-", color=style(place)["color"])
+    for number, row in enumerate(rows):
+        draw_rates(axis, [row["encoder_layers"] + shift], [rate_of(row)], place, None if number else system)
 
 
 def _panels(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -143,37 +141,7 @@ def _panels(rows: Sequence[Row]) -> dict[str, list[Row]]:
     several = len({row.get("audio_model") for row in rows}) > 1
     panels: dict[str, list[Row]] = {}
     for row in rows:
-        language = LANGUAGES.get(row["language"], str(row["language"]))
-        panels.setdefault(f"{str(row['audio_model']).split('/')[-1]}, {language}" if several else language, []).append(
-            row
-        )
+        language = language_name(row["language"])
+        title = f"{str(row['audio_model']).split('/')[-1]}, {language}" if several else language
+        panels.setdefault(title, []).append(row)
     return panels or {"no results": []}
-
-
-def _legend(figure: Figure, axes: Iterable[Axes], title: str | None = None) -> None:
-    """One legend beside the panels, of what any of them shows; within one it would hide points."""
-    found = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    if found:
-        figure.legend(
-            found.values(), found.keys(), loc="outside right upper", title=title, fontsize=8, title_fontsize=8
-        )
-
-
-def _draw_depths(axis: Axes, rows: Sequence[Row], system: str, place: int, systems: int) -> None:
-    if not rows:
-        return
-    # So that intervals of different systems do not hide one another, and stay nearer to their own depth than to the next.
-    shift = min(0.12, 0.6 / systems) * (place - (systems - 1) / 2)
-    depths = sorted({row["encoder_layers"] for row in rows})
-    means = [_mean([row["wer"] for row in rows if row["encoder_layers"] == depth]) for depth in depths]
-    axis.plot([depth + shift for depth in depths], means, "-", color=f"C{place}", label=system)
-    for row in rows:
-        low, high = row["wer_ci"] or (row["wer"], row["wer"])
-        spread = [[max(0.0, row["wer"] - low)], [max(0.0, high - row["wer"])]]
-        axis.errorbar(
-            row["encoder_layers"] + shift, row["wer"], spread, fmt="o", markersize=4, capsize=3, color=f"C{place}"
-        )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -1,10 +1,10 @@
-"""The quickstart from beginning to end."""
+"""The quickstart: a study of three runs on the embedded miniature, its best model exported and proved in a fresh process."""
 
+import dataclasses
 import json
-import resource
 import shutil
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,29 @@ import torch
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from trainers.errors import UserError
+from trainers.evaluation.format import percent
+from trainers.evaluation.speed import process_peak_bytes
 from trainers.files import write_json
 from trainers.inference.evaluate import evaluate
 from trainers.provenance import TRAINING_RECORD
-from trainers.recipe import Recipe, load_recipe
+from trainers.recipe import load_recipe
+from trainers.results import ResultRow
+from trainers.study.data import StudyData
+from trainers.study.execute import datasets_for, finish
+from trainers.study.plan import PlannedRun, plan_runs
 from trainers.study.proof import prove
 from trainers.study.quickstart_report import write_report
-from trainers.study.quickstart_systems import SYSTEMS, encode_once, load_data, run_system
+from trainers.study.recipe import CacheSpec, GridSpec, StudyRecipe
+from trainers.study.rows import BOOTSTRAP_SEED
+from trainers.study.state import claim, read_result
+
+PRUNED_LAYERS = 2
+SYSTEMS = {
+    (0, False): ("full depth", "full"),
+    (PRUNED_LAYERS, False): (f"{PRUNED_LAYERS} layers pruned", "pruned"),
+    (PRUNED_LAYERS, True): (f"{PRUNED_LAYERS} pruned + LoRA", "pruned_lora"),
+}
+"""Names in the report and folders below `runs/`, by layers pruned and LoRA."""
 
 
 def run_quickstart(output_dir: Path, *, seed: int = 42, resume: bool = False, overrides: tuple[str, ...] = ()) -> Path:
@@ -37,32 +53,36 @@ def run_quickstart(output_dir: Path, *, seed: int = 42, resume: bool = False, ov
         raise UserError(
             f"{output_dir} already holds a quickstart. Go on with it (--resume) or choose another --output-dir."
         )
-    recipe = load_recipe("miniature", [f"seed={seed}", *overrides])
+    study = plan(output_dir, seed, overrides)
+    runs = systems(study)
+    recipe, data = runs[0].recipe, StudyData(study, runs)
     step(1, "speech, synthesised once and kept")
-    data, reports = load_data(recipe, output_dir / "data")
+    sets = {role: data.rows(recipe, role) for role in ("train", "validation", "test")}
+    test = sets["test"]
+    if test is None:
+        raise UserError("test is empty: the quickstart needs data to score its systems on.")
     step(2, "encoder states of both depths, in one pass")
-    features = encode_once(recipe, data, output_dir / "features")
-    rows: list[dict[str, Any]] = []
-    for number, system in enumerate(SYSTEMS, start=3):
-        step(number, f"{system.name}: train, then transcribe the test set")
-        rows += run_system(system, recipe, data["test"], features, output_dir / "runs")
-        print(f"{system.name}: WER {[row for row in rows if row['language'] == 'all'][-1]['wer']:.4f}")
+    datasets_for(study, recipe, data.kept_blocks(runs[0]), data)
+    rows: list[ResultRow] = []
+    for number, run in enumerate(runs, start=3):
+        step(number, f"{run.name}: train, then transcribe the test set")
+        own = result(study, run, data)
+        rows += own
+        print(f"{run.name}: WER {percent(own[0]['wer'])}")
     step(6, "the best system saved for others, loaded by a fresh process, and asked to transcribe a file")
     best = min((row for row in rows if row["language"] == "all"), key=lambda row: (row["wer"], row["total_params"]))
-    folder = next(system.folder for system in SYSTEMS if system.name == best["name"])
-    hours = {role: report.as_dict() for role, report in reports.items()}
-    model = export(output_dir / "runs" / folder, output_dir / "model", hours)
+    model = output_dir / "model"
+    export(next(run.model_folder for run in runs if run.name == best["name"]), model, data.describe(recipe))
     evaluate(
-        model, data["test"], model / "evaluation", batch_size=recipe.eval_batch_size, seed=seed, quiet=True,
+        model, test, model / "evaluation", batch_size=recipe.eval_batch_size, seed=BOOTSTRAP_SEED, quiet=True,
         dataset_name=recipe.test[0].published_name(),
     )  # fmt: skip
-    sample = data["test"][0]
     recording = output_dir / "sample.wav"
-    shutil.copyfile(sample["audio"]["path"], recording)
-    proof = {**prove(model, recording), "recording": recording.name, "spoken": sample["text"]}
+    shutil.copyfile(test[0]["audio"]["path"], recording)
+    proof = {**prove(model, recording), "recording": recording.name, "spoken": test[0]["text"]}
     for place in (output_dir, model):
         write_json(place / "results.json", rows)
-    report = write_report(output_dir, rows, proof, facts(recipe, data, best, time.monotonic() - started))
+    report = write_report(output_dir, rows, proof, facts(runs[0], sets, best, time.monotonic() - started))
     print(f"\n{report.read_text(encoding='utf-8')}")
     print(f"Spoken:      {proof['spoken']}\nTranscribed: {proof['pipeline']}\n")
     for name, what in (
@@ -76,7 +96,43 @@ def run_quickstart(output_dir: Path, *, seed: int = 42, resume: bool = False, ov
     return report
 
 
-def export(run: Path, folder: Path, data: dict[str, Any]) -> Path:
+def plan(output_dir: Path, seed: int, overrides: Sequence[str]) -> StudyRecipe:
+    """The study that the quickstart is."""
+    recipe = load_recipe("miniature", [f"seed={seed}", *overrides])
+    return StudyRecipe(
+        run=recipe.to_dict(),
+        name="quickstart",
+        output_dir=str(output_dir),
+        grid=GridSpec(prune_encoder_layers=[0, PRUNED_LAYERS], lora=[False, True], seed=[recipe.seed]),
+        skip=[{"prune_encoder_layers": 0, "lora": True}],
+        cache=CacheSpec(dtype="float32", max_gigabytes=None),
+        keep_checkpoints=True,
+    )
+
+
+def systems(study: StudyRecipe) -> list[PlannedRun]:
+    """The study's runs, named and placed as the quickstart names them."""
+    named = []
+    for run in plan_runs(study):
+        count = run.point["prune_encoder_layers"]
+        assert isinstance(count, int)
+        name, place = SYSTEMS[count, run.point["lora"]]
+        folder = study.folder / "runs" / place
+        recipe = dataclasses.replace(run.recipe, name=name, output_dir=str(folder))
+        named.append(dataclasses.replace(run, recipe=recipe, folder=folder))
+    return named
+
+
+def result(study: StudyRecipe, run: PlannedRun, data: StudyData) -> list[ResultRow]:
+    """The rows of one system, trained and scored unless it is finished: all languages together, then each."""
+    with claim(run) as owned:
+        if not owned:
+            raise UserError(f"Another process works on {run.folder}. Wait for it, or choose another --output-dir.")
+        rows = read_result(run) or finish(study, run, data)
+    return rows if rows[0]["language"] == "all" else [{**rows[0], "language": "all"}, *rows]
+
+
+def export(run: Path, folder: Path, data: dict[str, Any]) -> None:
     """The run's model as a standalone checkpoint with LoRA merged, so that it needs no PEFT, with what its card tells."""
     model = SlamAsrForConditionalGeneration.from_pretrained(run)
     model.save_pretrained(folder, merge_lora=True)
@@ -85,18 +141,19 @@ def export(run: Path, folder: Path, data: dict[str, Any]) -> Path:
     training = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     record = {name: training[name] for name in TRAINING_RECORD if name in training}
     write_json(folder / "training.json", {**record, "data": data})
-    return folder
 
 
-def facts(recipe: Recipe, data: dict[str, Any], best: dict[str, Any], seconds: float) -> list[str]:
+def facts(run: PlannedRun, data: dict[str, Any], best: ResultRow, seconds: float) -> list[str]:
     """What a reader needs to judge and repeat the figures."""
+    recipe = run.recipe
     hours = {role: sum(rows["seconds"]) / 3600 for role, rows in data.items()}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 1024) / 1024
+    memory = process_peak_bytes()
+    peak = "" if memory is None else f" and at most {memory / 2**30:.2f} GiB of memory"
     return [
         f"Command: `slam-asr quickstart --seed {recipe.seed}`; recipe `trainers/recipes/miniature.yaml`.",
         f"Training: {len(data['train'])} utterances ({hours['train']:.2f} h), {recipe.max_steps} steps of {recipe.batch_size} "
         f"a system; test: {len(data['test'])} utterances ({hours['test']:.2f} h). The best system is {best['name']}.",
-        f"This run took {seconds / 60:.1f} minutes with {torch.get_num_threads()} threads and at most {peak:.2f} GiB of memory.",
+        f"This run took {seconds / 60:.1f} minutes with {torch.get_num_threads()} threads{peak}.",
     ]
 
 

@@ -1,18 +1,20 @@
 """`report.md` of a study: what was run, tables by language, plots, and the paper's claims with verdicts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
+from trainers.evaluation.format import percent, percent_range
 from trainers.files import write_text
+from trainers.results import ERROR_TYPES, language_name, mean
 from trainers.study.against_plain import against_plain
 from trainers.study.claims import Claim, read_claims
 from trainers.study.pairs import paired_intervals
 from trainers.study.plan import PlannedRun
-from trainers.study.plots import COSTS, LANGUAGES, plot_error_types, plot_pareto, plot_wer_by_depth, system_name
+from trainers.study.plots import COSTS, plot_error_types, plot_pareto, plot_wer_by_depth, system_name
 from trainers.study.recipe import StudyRecipe
 from trainers.study.state import collect, read_failure, read_result
 
@@ -79,7 +81,7 @@ def render(
     for name, caption in pictures:
         parts += ["", f"![{caption}]({name})", "", f"*{caption}.*"]
     for (audio_model, language), own in _groups(rows).items():
-        title = LANGUAGES.get(language, language)
+        title = language_name(language)
         parts += ["", f"## {title}, {str(audio_model).rstrip('/').split('/')[-1]}", "", results_table(own)]
         if any(row.get("by_source") for row in own):
             parts += ["", "Word error rate by test set, with its 95 % interval:", "", sources_table(own)]
@@ -111,19 +113,18 @@ def results_table(rows: Sequence[Row]) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     systems = _systems(rows)
-    best = min(_mean(row["wer"] for row in own) for _, own in systems)
+    best = min(mean(row["wer"] for row in own) for _, own in systems)
     for (name, layers, _), own in systems:
-        wer = _mean(row["wer"] for row in own)
-        shown = f"**{wer:.4f}**" if wer == best else f"{wer:.4f}"
+        wer = mean(row["wer"] for row in own)
+        shown = f"**{percent(wer)}**" if wer == best else percent(wer)
         shares = " | ".join(
-            f"{_mean(row[kind] / max(row['reference_words'], 1) for row in own):.4f}"
-            for kind in ("substitutions", "deletions", "insertions")
+            percent(mean(row[kind] / max(row["reference_words"], 1) for row in own)) for kind in ERROR_TYPES
         )
         first = own[0]
         lines.append(
-            f"| {name} | {layers} | {len(own)} | {shown} | {_mean_interval(own)} | {_mean(row['cer'] for row in own):.4f} "
+            f"| {name} | {layers} | {len(own)} | {shown} | {_mean_interval(own)} | {percent(mean(row['cer'] for row in own))} "
             f"| {shares} | {first['total_params'] / 1e6:.2f} M | {100 * first['saving']:.1f} % "
-            f"| {_mean(row['eval_rtfx'] for row in own):.1f} | {_mean(row['train_seconds'] for row in own) / 60:.1f} min |"
+            f"| {mean(row['eval_rtfx'] for row in own):.1f} | {mean(row['train_seconds'] for row in own) / 60:.1f} min |"
         )
     words = rows[0]["reference_words"]
     lines += [
@@ -145,7 +146,9 @@ def sources_table(rows: Sequence[Row]) -> str:
         cells = []
         for source in sources:
             tables = [row["by_source"][source] for row in own if source in (row.get("by_source") or {})]
-            cells.append(f"{_mean(table['wer'] for table in tables):.4f} ({_mean_interval(tables)})" if tables else "")
+            cells.append(
+                f"{percent(mean(table['wer'] for table in tables))} ({_mean_interval(tables)})" if tables else ""
+            )
         lines.append(f"| {name} | {layers} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -191,10 +194,4 @@ def _mean_interval(tables: Sequence[Row]) -> str:
     intervals = [table["wer_ci"] for table in tables if table["wer_ci"]]
     if not intervals:
         return "none"
-    low, high = (_mean(each[side] for each in intervals) for side in (0, 1))
-    return f"{low:.4f}-{high:.4f}"
-
-
-def _mean(values: Iterable[float]) -> float:
-    numbers = list(values)
-    return sum(numbers) / len(numbers)
+    return percent_range([mean(each[side] for each in intervals) for side in (0, 1)])

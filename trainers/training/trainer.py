@@ -1,7 +1,7 @@
 """The trainer: `Seq2SeqTrainer` with generation from the prompt, corpus WER, planned batches and exact resume."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from trainers.data.batching import EpochBatchSampler, EpochRows, Key, evaluation
 from trainers.data.collator import SpeechCollator
 from trainers.errors import UserError
 from trainers.evaluation import score_rows
+from trainers.results import PredictionRow, figures_of, prediction_row
 from trainers.training.callbacks import hold_sigterm, is_best, wer_history
 from trainers.training.checkpoints import (
     TRAINABLE,
@@ -200,7 +201,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
             )
         return loss, tokens, inputs.get("labels")
 
-    def transcribe(self, dataset: Any, description: str = "transcribing") -> tuple[list[dict[str, Any]], float]:
+    def transcribe(self, dataset: Any, description: str = "transcribing") -> tuple[list[PredictionRow], float]:
         """The model's transcripts of a data set, shared among the processes, and the mean loss over its label tokens.
 
         Returns:
@@ -256,8 +257,9 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         """Corpus WER, CER and error counts of the data loader's data set, and its loss."""
         rows, loss = self.transcribe(dataloader.dataset, description.lower())
         scores = score_rows(rows, normalizer=self.normalizer, language=self.language, bootstrap=0)
-        names = ("wer", "cer", "substitutions", "deletions", "insertions", "hits", "reference_words")
-        metrics = {f"{metric_key_prefix}_{name}": scores[name] for name in names if scores.get(name) is not None}
+        # Without a bootstrap there is no interval, so only numbers are left.
+        figures: dict[str, Any] = {name: value for name, value in figures_of(scores).items() if value is not None}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         metrics[f"{metric_key_prefix}_loss"] = loss
         return EvalLoopOutput(
             predictions=np.array([row["prediction"] for row in rows]),
@@ -278,10 +280,8 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
         return DataLoader(dataset, collate_fn=self.eval_collator)
 
-    def _prediction(self, row: dict[str, Any], text: str, seconds: float) -> dict[str, Any]:
-        names = ("language", "speaker_id", "source")
-        known = {name: row[name] for name in names if row.get(name) is not None}
-        return {"id": row["id"], "reference": row["text"], "prediction": text, **known, "duration": seconds}
+    def _prediction(self, row: Mapping[str, Any], text: str, seconds: float) -> PredictionRow:
+        return prediction_row(row, text) | {"duration": seconds}
 
     # ------------------------------------------------------------------ checkpoints
 

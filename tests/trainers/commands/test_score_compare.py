@@ -26,7 +26,7 @@ def test_score_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     metrics = json.loads((out / "metrics.json").read_text())
-    assert f"WER  {100 * metrics['wer']:.2f} %" in printed and "normalizer by language" in printed
+    assert f"WER  {100 * metrics['wer']:.1f} %" in printed and "normalizer by language" in printed
     assert metrics["error_analysis"]["words"]["frequency_source"] == "training texts"
     assert (out / "report.html").is_file()
 

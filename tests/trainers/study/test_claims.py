@@ -6,16 +6,10 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
+from trainers.figures import draw_legend
+from trainers.results import pareto_front
 from trainers.study.claims import AGREE, DISAGREE, UNCLEAR, effect_of, match, read_claims
-from trainers.study.plots import (
-    _draw_depths,
-    _legend,
-    pareto_front,
-    plot_error_types,
-    plot_pareto,
-    plot_wer_by_depth,
-    system_name,
-)
+from trainers.study.plots import draw_depths, plot_error_types, plot_pareto, plot_wer_by_depth, system_name
 
 
 def row(
@@ -136,7 +130,7 @@ def test_one_legend_names_what_any_panel_shows() -> None:
     left.plot([1], label="projector")
     right.plot([1], label="projector")
     right.plot([2], label="LoRA")
-    _legend(figure, (left, right))
+    draw_legend(figure, (left, right))
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["projector", "LoRA"]
     assert left.get_legend() is None and right.get_legend() is None
@@ -145,7 +139,7 @@ def test_one_legend_names_what_any_panel_shows() -> None:
 def test_systems_stay_at_their_own_depth() -> None:
     axis = Figure().subplots()
     for place in range(12):
-        _draw_depths(axis, [row((5, 2, 1), prune=2)], "a system", place, 12)
+        draw_depths(axis, [row((5, 2, 1), prune=2)], "a system", place, 12)
     places = [float(line.get_xdata()[0]) for line in axis.get_lines() if len(line.get_xdata()) == 1]
     assert places and max(abs(place - round(place)) for place in places) < 0.4
     assert system_name({"healing": "encoder", "lora": True}) == "encoder healed, LoRA"

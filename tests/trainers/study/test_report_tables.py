@@ -24,10 +24,10 @@ def test_healed_and_elastic_runs_meet_the_plain_run_with_the_same_blocks() -> No
     assert table is not None
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
     assert [(line[0], line[2], line[3], line[4], line[5], line[7]) for line in lines] == [
-        ("encoder healed", "10", "0.1000", "0.0900", "-10.0 %", "1"),
-        ("encoder healed", "8", "0.2000", "0.1000", "-50.0 %", "1"),
-        ("encoder healed", "all", "0.1500", "0.0950", "-32.9 %", "2"),
-        ("one elastic projector for all depths", "10", "0.1000", "0.1200", "+20.0 %", "1"),
+        ("encoder healed", "10", "10.0 %", "9.0 %", "-10.0 %", "1"),
+        ("encoder healed", "8", "20.0 %", "10.0 %", "-50.0 %", "1"),
+        ("encoder healed", "all", "15.0 %", "9.5 %", "-32.9 %", "2"),
+        ("one elastic projector for all depths", "10", "10.0 %", "12.0 %", "+20.0 %", "1"),
     ]
 
 
@@ -45,5 +45,5 @@ def test_test_sets_stand_in_columns_with_means_over_seeds() -> None:
     rows = [kept(2, 1000, by_source=sources(0.2)), kept(2, 1000, seed=2, by_source=sources(0.4)), kept(4, 1000)]
     lines = sources_table(rows).splitlines()
     assert lines[0] == "| system | layers | dev (70 words) | test (30 words) |"
-    assert lines[2] == "| LoRA | 10 | 0.3000 (0.2000-0.4000) | 0.5000 (none) |"
+    assert lines[2] == "| LoRA | 10 | 30.0 % (20.0 to 40.0 %) | 50.0 % (none) |"
     assert lines[3] == "| LoRA | 8 |  |  |"
