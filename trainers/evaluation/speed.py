@@ -5,11 +5,15 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+BUSY = 0.25
+"""cores; more than this in the hands of other processes, and a speed is not that of an idle machine"""
 _PROC_STATUS, _PROC_CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -30,6 +34,8 @@ class SpeedReport:
     dtype: str
     batch_size: int | None
     warmup_batches: int
+    other_cores: float | None = None
+    """processor cores that other processes kept busy meanwhile; None where the system does not say"""
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -44,6 +50,18 @@ def process_peak_bytes() -> int | None:
         return None
     unit = 1 if platform.system() == "Darwin" else 1024
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
+
+
+def measured_idle(speed: Mapping[str, Any] | None) -> bool:
+    """Whether a report says that the machine had nothing else to do, so that its speed may be compared."""
+    others = (speed or {}).get("other_cores")
+    return others is not None and others < BUSY
+
+
+def _seconds_of_others() -> float:
+    """Processor seconds that processes other than this one have used since the machine started."""
+    machine, own = psutil.cpu_times(), time.process_time()
+    return float(machine.user + machine.system) - own
 
 
 class SpeedMeter:
@@ -69,13 +87,14 @@ class SpeedMeter:
         self.audio_seconds = 0.0
         self.wall_seconds = 0.0
         self.time_to_first_token: float | None = None
+        self._others = 0.0
         self._peak_is_reset = self._reset_peak()
 
     @contextlib.contextmanager
     def batch(self, audio_seconds: float) -> Iterator[None]:
         """Time one batch of `audio_seconds` of speech (padding not counted)."""
         self._synchronize()
-        start = time.perf_counter()
+        others, start = _seconds_of_others(), time.perf_counter()
         yield
         self._synchronize()
         elapsed = time.perf_counter() - start
@@ -83,6 +102,7 @@ class SpeedMeter:
         if self.batches > self.warmup:
             self.audio_seconds += audio_seconds
             self.wall_seconds += elapsed
+            self._others += max(0.0, _seconds_of_others() - others)
 
     def measure_first_token(self, generate_one_token: Callable[[], Any], repeats: int = 5) -> float:
         """Median wall seconds of `generate_one_token()` over `repeats` calls after one that is left out."""
@@ -118,6 +138,7 @@ class SpeedMeter:
             dtype=dtype.removeprefix("torch."),
             batch_size=batch_size,
             warmup_batches=min(self.warmup, self.batches),
+            other_cores=round(self._others / self.wall_seconds, 3) if self.wall_seconds else None,
             versions={"torch": torch.__version__, "transformers": transformers.__version__},
         )
 

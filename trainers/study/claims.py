@@ -8,6 +8,7 @@ added to the interval.
 - `agree`: the interval excludes no change, and the estimate lies where the claim says.
 - `disagree`: the interval lies wholly outside of what the claim says.
 - `not enough evidence`: anything else, and rows that are missing.
+- `withheld`: every system of the pairs has a WER above 60 %. What barely recognises anything says nothing of a claim.
 """
 
 import math
@@ -21,7 +22,8 @@ Row = Mapping[str, Any]
 PairedInterval = Callable[[Row, Row], tuple[float, float] | None]
 """From a baseline's row and another's to the 95 % interval of their relative difference in WER, or None if it is unknown."""
 
-AGREE, DISAGREE, UNCLEAR = "agree", "disagree", "not enough evidence"
+AGREE, DISAGREE, UNCLEAR, WITHHELD = "agree", "disagree", "not enough evidence", "withheld (all WER above 60 %)"
+TOO_WRONG = 0.6
 PRUNED = 2
 _Z = 1.959964
 
@@ -43,7 +45,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: what the paper states, what was found here, and the verdict (`agree`, `disagree`, `not enough evidence`)."""
+    """One claim: what the paper states, what was found here, and the verdict (`agree`, `disagree`, `not enough evidence`, `withheld ...`)."""
 
     name: str
     statement: str
@@ -110,6 +112,12 @@ def verdict_in_range(effect: Effect | None, low: float, high: float) -> str:
     return UNCLEAR
 
 
+def _unless_too_wrong(verdict: str, pairs: Sequence[tuple[Row, Row]]) -> str:
+    """The verdict, or that it is withheld because no system of any pair recognises speech well enough."""
+    hopeless = bool(pairs) and all(row["wer"] > TOO_WRONG for pair in pairs for row in pair)
+    return WITHHELD if hopeless else verdict
+
+
 def _depth(rows: Sequence[Row], pruned: int, paired: PairedInterval | None) -> Claim:
     pairs = match(rows, (0, False), (pruned, False))
     effect = effect_of(pairs, paired)
@@ -119,7 +127,7 @@ def _depth(rows: Sequence[Row], pruned: int, paired: PairedInterval | None) -> C
         "depth",
         f"Dropping {named} encoder layer{'' if pruned == 1 else 's'} costs 2-4 % relative WER.",
         _found(effect, effects, f"no pair of runs with 0 and {pruned} layers dropped, projector only"),
-        verdict_in_range(effect, 0.02, 0.04),
+        _unless_too_wrong(verdict_in_range(effect, 0.02, 0.04), pairs),
         effects,
     )
 
@@ -139,7 +147,7 @@ def _pruned_lora(rows: Sequence[Row], pruned: int, paired: PairedInterval | None
         elif effect.high < 0:
             verdict = AGREE
     statement = "Pruned, with LoRA, the system beats the unpruned projector-only baseline and has fewer parameters."
-    return Claim("pruned with LoRA", statement, found, verdict, effects)
+    return Claim("pruned with LoRA", statement, found, _unless_too_wrong(verdict, pairs), effects)
 
 
 def _lora(rows: Sequence[Row], language: str, paired: PairedInterval | None) -> Claim:
@@ -160,6 +168,7 @@ def _lora(rows: Sequence[Row], language: str, paired: PairedInterval | None) -> 
         after = {kind: sum(other[kind] for _, other in pairs) for kind in ERROR_TYPES}
         found += " " + ", ".join(f"{kind} {before[kind]} to {after[kind]}" for kind in ERROR_TYPES).capitalize() + "."
         verdict = _with_error_types(verdict, before, after, danish, effect.high < 0)
+    verdict = _unless_too_wrong(verdict, pairs)
     return Claim(f"LoRA, {language_name(language)}", statement, found, verdict, {language: effect} if effect else {})
 
 

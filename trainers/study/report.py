@@ -1,5 +1,6 @@
 """`report.md` of a study: what was run, tables by language, plots, and the paper's claims with verdicts."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,14 @@ import torch
 import transformers
 
 from trainers.evaluation.format import percent, percent_range
+from trainers.evaluation.speed import measured_idle
 from trainers.files import write_text
 from trainers.results import ERROR_TYPES, language_name, mean
 from trainers.study.against_plain import against_plain
 from trainers.study.claims import Claim, read_claims
 from trainers.study.pairs import paired_intervals
 from trainers.study.plan import PlannedRun
-from trainers.study.plots import COSTS, plot_error_types, plot_pareto, plot_wer_by_depth, system_name
+from trainers.study.plots import COSTS, cost_of, plot_error_types, plot_pareto, plot_wer_by_depth, system_name
 from trainers.study.recipe import StudyRecipe
 from trainers.study.state import collect, read_failure, read_result
 
@@ -45,8 +47,9 @@ def draw(rows: Sequence[Row], folder: Path) -> list[tuple[str, str]]:
         ),
         ("error_types.svg", "Kinds of word errors, per reference word, seeds together"),
     ]
+    idle = all(_measured_idle(folder, row) for row in shown)
     for cost, (label, _) in COSTS.items():
-        if any(row.get(cost) is not None for row in shown):
+        if any(cost_of(row, cost) is not None for row in shown) and (idle or cost != "eval_rtf"):
             plot_pareto(shown, cost, folder / f"wer_by_{cost}.svg")
             pictures.append(
                 (
@@ -55,6 +58,15 @@ def draw(rows: Sequence[Row], folder: Path) -> list[tuple[str, str]]:
                 )
             )
     return pictures
+
+
+def _measured_idle(folder: Path, row: Row) -> bool:
+    """Whether the row's speed was measured on a machine that had nothing else to do; other speeds are in no plot."""
+    path = folder / str(row.get("run")) / "metrics.json"
+    try:
+        return measured_idle(json.loads(path.read_text(encoding="utf-8")).get("speed"))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def render(
@@ -100,7 +112,8 @@ def claims_table(claims: Sequence[Claim]) -> str:
     lines += [
         "",
         "*Agree*: the 95 % interval of the relative change excludes 0 and its estimate lies where the claim says. *Disagree*: "
-        "the interval lies outside of that. Anything else is not enough evidence. Intervals are paired: both systems "
+        "the interval lies outside of that. Anything else is not enough evidence. *Withheld*: all systems of the pairs have "
+        "a WER above 60 %. Intervals are paired: both systems "
         "transcribed the same utterances, which are resampled together. The spread over seeds is added.",
     ]
     return "\n".join(lines)

@@ -64,7 +64,7 @@ def test_compare_prints_a_verdict_and_writes(tmp_path: Path, capsys: pytest.Capt
     assert (
         main(["compare", str(first), str(second), "--normalizer", "none", "--output-dir", str(tmp_path / "out")]) == 0
     )
-    assert "lora is better: lora minus base is -37.50 points" in capsys.readouterr().out
+    assert "lora is better: lora minus base is -37.5 points" in capsys.readouterr().out
     comparison = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert comparison["comparisons"][0]["utterances"]["fixed"] == 15
     assert (tmp_path / "out" / "report.md").is_file()

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from trainers.figures import draw_legend
 from trainers.results import pareto_front
-from trainers.study.claims import AGREE, DISAGREE, UNCLEAR, effect_of, match, read_claims
+from trainers.study.claims import AGREE, DISAGREE, UNCLEAR, WITHHELD, effect_of, match, read_claims
 from trainers.study.plots import draw_depths, plot_error_types, plot_pareto, plot_wer_by_depth, system_name
 
 
@@ -88,6 +88,15 @@ def test_seeds_that_differ_widen_the_interval() -> None:
     assert steady is not None and shaky is not None
     assert steady.pairs == shaky.pairs == 3
     assert shaky.high - shaky.low > 2 * (steady.high - steady.low)
+
+
+def test_verdicts_on_systems_that_hardly_recognise_anything_are_withheld() -> None:
+    def three(first: int) -> list[dict[str, Any]]:
+        kinds = ((0, False, 0), (2, False, 300), (2, True, -500))
+        return [row((first + more, 1000, 1000), prune=prune, lora=lora) for prune, lora, more in kinds]
+
+    assert verdicts(three(5000))["depth"] == verdicts(three(5000))["LoRA, Dutch"] == WITHHELD
+    assert WITHHELD not in verdicts(three(3900)).values()  # one system of the pair is below
 
 
 def test_rows_of_other_methods_and_of_all_languages_do_not_count() -> None:
