@@ -1,6 +1,5 @@
 """A training run as a YAML file: read, checked against dataclasses, overridden on the command line, saved with the run."""
 
-import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,48 +14,63 @@ from trainers.data.spec import AugmentationSpec, DataSpec
 from trainers.errors import UserError
 from trainers.evaluation.normalizers import get_normalizer
 from trainers.files import write_text
-from trainers.schema import build, check_numbers, nearest
+from trainers.passthrough import INSTEAD_OF, check_model, check_trainer, fold, lora_keys, projector_keys
+from trainers.recipe_files import RECIPE_FOLDER, apply_overrides, find_recipe, merge, read_yaml
+from trainers.schema import LATER, REST, build, check_numbers, content, default_of, plain
 
-RECIPE_FOLDER = Path(__file__).parent / "recipes"
+__all__ = [
+    "DATA_ROLES", "RECIPE_FOLDER", "DecodingSpec", "LoraSpec", "ProjectorSpec", "Recipe", "apply_overrides",
+    "changed_keys", "find_recipe", "from_dict", "load_recipe", "merge", "read_yaml",
+]  # fmt: skip
+
 Schedule = Literal["cosine_with_min_lr", "cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt"]
 DATA_ROLES = ("train", "validation", "test")
+# What a changed key makes another: the model, which a begun run cannot become; the result (said of no other key); the files
+# that are written at the end; or nothing.
+Effect = Literal["model", "result", "files", "nothing"]
+
+
+_MODEL: dict[str, Any] = {"effect": "model"}
+_FILES: dict[str, Any] = {"effect": "files"}
+_NOTHING: dict[str, Any] = {"effect": "nothing"}
 
 
 @dataclass
 class ProjectorSpec:
-    """The projector; the defaults are the paper's."""
+    """The projector; the defaults are the paper's. `X` is `projector_X` of `SlamAsrConfig`, those not listed here too."""
 
     type: Literal["concat_linear", "conv1d", "qformer"] = "concat_linear"
     downsample_rate: int = 5
     hidden_size: int = 2048
     dropout: float = 0.1
+    more: dict[str, Any] = field(default_factory=dict, metadata={REST: projector_keys})
 
     def __post_init__(self) -> None:
         check_numbers(self, "projector.", above_zero="downsample_rate hidden_size", fractions="dropout")
 
+    def to_config(self) -> dict[str, Any]:
+        """Keyword arguments of `SlamAsrConfig`."""
+        return {f"projector_{name}": value for name, value in plain(self).items()}
+
 
 @dataclass
 class LoraSpec:
-    """LoRA on the language model; the defaults are the paper's."""
+    """LoRA on the language model; the defaults are the paper's. Every other key is an argument of `peft.LoraConfig`."""
 
     r: int = 8
     alpha: int = 16
     dropout: float = 0.1
-    target_modules: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
+    target_modules: list[str] | str = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
     use_dora: bool = False
+    more: dict[str, Any] = field(default_factory=dict, metadata={REST: lora_keys})
 
     def __post_init__(self) -> None:
         check_numbers(self, "lora.", above_zero="r alpha", fractions="dropout")
 
     def to_peft(self) -> dict[str, Any]:
         """Keyword arguments of `peft.LoraConfig`."""
-        return {
-            "r": self.r,
-            "lora_alpha": self.alpha,
-            "lora_dropout": self.dropout,
-            "target_modules": list(self.target_modules),
-            "use_dora": self.use_dora,
-        }
+        names = {"alpha": "lora_alpha", "dropout": "lora_dropout"}
+        return {names.get(name, name): value for name, value in plain(self).items()}
 
 
 @dataclass
@@ -80,31 +94,33 @@ class Recipe:
     similar length, as many as fit, padding included. All three are per device and before gradient accumulation.
     `init_from` names a SLAM-ASR checkpoint whose projector training starts from, and whose LoRA, where both have one.
     `eval_steps` and `save_steps` count optimiser steps; without them both happen once an epoch.
+    `model` holds any other key of `SlamAsrConfig` and `SlamAsrProcessor`, `trainer` any of `Seq2SeqTrainingArguments`.
     """
 
-    audio_model: str
-    text_model: str
+    audio_model: str = field(metadata=_MODEL)
+    text_model: str = field(metadata=_MODEL)
     train: list[DataSpec]
-    name: str = ""
-    output_dir: str = ""
+    name: str = field(default="", metadata=_NOTHING)
+    output_dir: str = field(default="", metadata=_NOTHING)
     seed: int = 42
     # model
-    audio_revision: str | None = None
-    text_revision: str | None = None
-    prune_encoder_layers: int | list[int] = 0
-    projector: ProjectorSpec = field(default_factory=ProjectorSpec)
-    lora: LoraSpec | None = None
-    pad_to_30s: bool = False
-    prompt: str | None = None
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    checkpoint_form: Literal["standalone", "adapter"] = "standalone"
-    init_from: str | None = None
+    audio_revision: str | None = field(default=None, metadata=_MODEL)
+    text_revision: str | None = field(default=None, metadata=_MODEL)
+    prune_encoder_layers: int | list[int] = field(default=0, metadata=_MODEL)
+    projector: ProjectorSpec = field(default_factory=ProjectorSpec, metadata=_MODEL)
+    lora: LoraSpec | None = field(default=None, metadata=_MODEL)
+    pad_to_30s: bool = field(default=False, metadata=_MODEL)
+    prompt: str | None = field(default=None, metadata=_MODEL)
+    model: dict[str, Any] = field(default_factory=dict, metadata={**_MODEL, LATER: True})
+    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata=_MODEL)
+    checkpoint_form: Literal["standalone", "adapter"] = field(default="standalone", metadata=_FILES)
+    init_from: str | None = field(default=None, metadata=_MODEL)
     # data
     validation: list[DataSpec] = field(default_factory=list)
     test: list[DataSpec] = field(default_factory=list)
     augmentation: AugmentationSpec = field(default_factory=AugmentationSpec)
     max_bad_fraction: float = 0.01
-    num_workers: int = 0
+    num_workers: int = field(default=0, metadata=_NOTHING)
     # optimisation
     num_epochs: float = 10.0
     max_steps: int | None = None
@@ -121,7 +137,8 @@ class Recipe:
     min_lr_fraction: float = 0.1
     bf16: bool | None = None
     gradient_checkpointing: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = field(default="auto", metadata=_NOTHING)
+    trainer: dict[str, Any] = field(default_factory=dict, metadata={LATER: True})
     # validation, checkpoints, reports
     eval_steps: int | None = None
     eval_batch_size: int = 8
@@ -129,11 +146,11 @@ class Recipe:
     early_stopping_min_delta: float = 0.005
     decoding: DecodingSpec = field(default_factory=DecodingSpec)
     normalizer: str | None = None
-    save_steps: int | None = None
-    save_total_limit: int = 2
-    logging_steps: int = 10
-    report_to: list[str] = field(default_factory=list)
-    push_to_hub: str | None = None
+    save_steps: int | None = field(default=None, metadata=_NOTHING)
+    save_total_limit: int = field(default=2, metadata=_NOTHING)
+    logging_steps: int = field(default=10, metadata=_NOTHING)
+    report_to: list[str] = field(default_factory=list, metadata=_NOTHING)
+    push_to_hub: str | None = field(default=None, metadata=_NOTHING)
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -144,6 +161,13 @@ class Recipe:
             from_zero="seed num_workers weight_decay max_grad_norm early_stopping_min_delta",
             fractions="max_bad_fraction warmup_fraction min_lr_fraction",
         )
+        if self.model or self.projector.more:
+            check_model(self.model, self.projector.to_config())
+        check_trainer(self.trainer)
+        defaults = {one.name: default_of(one) for one in dataclasses.fields(self)}
+        for argument, key in INSTEAD_OF.items():
+            if argument in self.trainer and getattr(self, key) != defaults[key]:
+                raise UserError(f"trainer.{argument} and {key} are both set: keep {key}, or leave it out.")
         if not self.train:
             raise UserError("train is empty: name at least one data set to train on.")
         if self.batch_seconds is not None and self.batch_tokens is not None:
@@ -183,11 +207,21 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as YAML and JSON hold them; `Recipe` of it is this recipe again."""
-        return dataclasses.asdict(self)
+        return dict(plain(self))
+
+    def outcome(self) -> dict[str, Any]:
+        """Plain values of the keys that the run's figures depend on. Keys at defaults that came later are left out."""
+        return content(self, leave=[key for key, effect in EFFECTS.items() if effect in ("files", "nothing")])
 
     def save(self, path: str | Path) -> Path:
-        """Write the complete recipe, defaults included, as YAML."""
-        return write_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=120))
+        """Write the complete recipe, defaults included, as YAML; of the ways to fill a batch, the one in force."""
+        values = self.to_dict()
+        if self.batch_seconds is not None or self.batch_tokens is not None:
+            del values["batch_size"]
+        return write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))
+
+
+EFFECTS: dict[str, Effect] = {one.name: one.metadata.get("effect", "result") for one in dataclasses.fields(Recipe)}
 
 
 def from_dict(values: Mapping[str, Any]) -> Recipe:
@@ -196,7 +230,7 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     `train`, `validation` and `test` may each be one source or a list; `lora` may be true (the paper's) or false; a
     `language` at the top replaces that of every data set.
     """
-    values = dict(values)
+    values = fold(values)
     language = values.pop("language", None)
     for role in DATA_ROLES:
         if isinstance(values.get(role), Mapping):
@@ -230,91 +264,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise UserError(f"Recipe {path.name}: {error}") from error
 
 
-def find_recipe(source: str | Path) -> Path:
-    """The file that `source` names: a path, or a recipe of the project with or without `.yaml`."""
-    path = Path(source).expanduser()
-    if path.is_file():
-        return path
-    packaged = RECIPE_FOLDER / f"{path.name.removesuffix('.yaml')}.yaml"
-    if len(path.parts) == 1 and packaged.is_file():
-        return packaged
-    names = sorted(item.stem for item in RECIPE_FOLDER.glob("*.yaml"))
-    raise UserError(
-        f"The recipe {str(source)!r} does not exist.{nearest(path.stem, names)} Recipes of the project: {', '.join(names)}."
-    )
-
-
-def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The mapping in a YAML file, merged over that of its `base`."""
-    if path in seen:
-        raise UserError(f"base goes round in a circle: {' -> '.join(item.name for item in (*seen, path))}.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold keys and values, such as `audio_model: openai/whisper-small`.")
-    base = values.pop("base", None)
-    if base is None:
-        return values
-    beside = path.parent / str(base)
-    return merge(read_yaml(beside if beside.is_file() else find_recipe(str(base)), (*seen, path)), values)
-
-
 def changed_keys(saved: Path, recipe: Recipe) -> list[str]:
     """The top-level keys whose values in the saved recipe differ from those of `recipe`."""
     before = from_dict(read_yaml(saved)).to_dict()
     return [key for key, value in recipe.to_dict().items() if before.get(key) != value]
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over`; mappings in both are merged in turn, anything else is replaced."""
-    merged = copy.deepcopy(dict(base))
-    for key, value in over.items():
-        both = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(merged[key], value) if both else copy.deepcopy(value)
-    return merged
-
-
-def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """`values` with each `key=value` set; keys are dotted, values are YAML. A key reaches into every element of a list.
-
-    Raises:
-        UserError: an override without `=`, or a path through something that is not a mapping.
-    """
-    result = copy.deepcopy(dict(values))
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise UserError(f"The override {override!r} is not of the form key=value, such as max_steps=100.")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"The value of the override {override!r} is not YAML: {error}") from error
-        _assign(result, key.split("."), value, key)
-    return result
-
-
-def _assign(target: Any, path: list[str], value: Any, key: str) -> None:
-    if isinstance(target, list):
-        if path[0].isdigit() and int(path[0]) < len(target) and len(path) > 1:
-            _assign(target[int(path[0])], path[1:], value, key)
-        elif path[0].isdigit():
-            raise UserError(f"The override {key!r} names element {path[0]} of a list of {len(target)}.")
-        else:
-            for element in target:
-                _assign(element, path, value, key)
-        return
-    if isinstance(target, dict) and path[0].isdigit() and len(path) > 1:  # one source, where a list of them may stand
-        if int(path[0]) > 0:
-            raise UserError(f"The override {key!r} names element {path[0]} of what is one alone.")
-        _assign(target, path[1:], value, key)
-        return
-    if not isinstance(target, dict):
-        raise UserError(f"The override {key!r} goes through {target!r}, which has no keys.")
-    if len(path) == 1:
-        target[path[0]] = value
-        return
-    if target.get(path[0]) is None or target[path[0]] is True:  # absent, or a bare `lora: true`
-        target[path[0]] = {}
-    _assign(target[path[0]], path[1:], value, key)

@@ -1,16 +1,20 @@
 """Dataclasses from plain mappings (YAML, JSON), checked: an unknown key or a value of the wrong type is an error that says where."""
 
+import copy
 import dataclasses
 import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from trainers.errors import UserError
 
 T = TypeVar("T")
+# Of a field's metadata. REST: a mapping that takes the keys which another class knows; the value names them when called.
+# LATER: left out of `content` at its default, so that what was identified before the field was there keeps its identity.
+REST, LATER = "rest", "later"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -34,19 +38,61 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
         raise UserError(f"{where or 'The recipe'} must be a mapping of keys to values, not {_shown(values)}.")
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    rest = next((name for name, field in fields.items() if REST in field.metadata), None)
+    named = {name for name in fields if name != rest}
     arguments: dict[str, Any] = {}
     for key, value in values.items():
         path = f"{where}.{key}" if where else str(key)
-        if key not in fields:
+        if key in named:
+            arguments[key] = convert(value, hints[key], path)
+            continue
+        known = named if rest is None else {*named, *fields[rest].metadata[REST]()}
+        if rest is None or key not in known:
             raise UserError(
-                f"Unknown key {path!r}.{nearest(str(key), fields)} Known keys here: {', '.join(sorted(fields))}."
+                f"Unknown key {path!r}.{nearest(str(key), sorted(known))} Known keys here: {', '.join(sorted(named))}"
+                f"{'' if rest is None else ' and those of the class behind them'}."
             )
-        arguments[key] = convert(value, hints[key], path)
+        arguments.setdefault(rest, {})[key] = value
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in arguments:
             raise UserError(f"The key {f'{where}.{name}' if where else name!r} is missing; it has no default.")
     return cls(**arguments)
+
+
+def plain(spec: Any) -> Any:
+    """A dataclass as plain mappings and lists, of which `build` makes the same again."""
+    return _plain(spec, lambda field, value: True)
+
+
+def content(spec: Any, leave: Iterable[str] = ()) -> dict[str, Any]:
+    """What `plain` gives without the fields of `leave`, and without `LATER` fields at their defaults."""
+    leave = set(leave)
+
+    def counts(field: dataclasses.Field[Any], value: Any) -> bool:
+        return not (field.metadata.get(LATER) and value == default_of(field))
+
+    return {name: value for name, value in _plain(spec, counts).items() if name not in leave}
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """A field's default value; `dataclasses.MISSING` when it has none."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _plain(value: Any, keeps: Callable[[dataclasses.Field[Any], Any], bool]) -> Any:
+    if dataclasses.is_dataclass(value):
+        found: dict[str, Any] = {}
+        for field in dataclasses.fields(value):
+            own = getattr(value, field.name)
+            if REST in field.metadata:
+                found.update(copy.deepcopy(own))
+            elif keeps(field, own):
+                found[field.name] = _plain(own, keeps)
+        return found
+    if isinstance(value, list | tuple):
+        return [_plain(item, keeps) for item in value]
+    return copy.deepcopy(value)
 
 
 def check_numbers(

@@ -25,7 +25,7 @@ from trainers.errors import UserError
 from trainers.evaluation import score_rows, write_predictions
 from trainers.files import write_json
 from trainers.provenance import hardware
-from trainers.recipe import Recipe, changed_keys
+from trainers.recipe import EFFECTS, Recipe, changed_keys
 from trainers.training.arguments import check_environment, make_sampler, trained_window, training_arguments
 from trainers.training.callbacks import EXIT_TERMINATED, EarlyStopping, Progress, StopOnTermination, wer_history
 from trainers.training.checkpoints import (
@@ -43,16 +43,6 @@ logger = logging.getLogger(__name__)
 
 BEST = "best"
 _PATIENCE = timedelta(hours=3)  # of the other processes, while the main one reads a large corpus
-# A changed value of these makes another model or another run of it: resuming would join two things that do not belong together.
-_FIXED_KEYS = (
-    "audio_model", "audio_revision", "text_model", "text_revision", "prune_encoder_layers", "projector", "lora",
-    "pad_to_30s", "prompt", "dtype", "init_from",
-)  # fmt: skip
-# These change nothing that a run computes.
-_FREE_KEYS = (
-    "name", "output_dir", "num_workers", "device", "report_to", "logging_steps", "push_to_hub", "save_total_limit",
-    "save_steps",
-)  # fmt: skip
 
 
 def run_training(
@@ -142,16 +132,17 @@ class TrainingRun:
         saved = self.output_dir / "recipe.yaml"
         unchanged = resume and saved.is_file()
         if unchanged:
-            changed = [key for key in changed_keys(saved, self.recipe) if key not in _FREE_KEYS]
-            forbidden = [key for key in changed if key in _FIXED_KEYS]
+            changed = [key for key in changed_keys(saved, self.recipe) if EFFECTS[key] != "nothing"]
+            forbidden = [key for key in changed if EFFECTS[key] == "model"]
+            other = [key for key in changed if EFFECTS[key] == "result"]
             if forbidden:
                 raise UserError(
                     f"{self.output_dir} holds a run with another {' and '.join(forbidden)} (see {saved}). "
                     "Resume with the recipe it was started with, or choose another output_dir."
                 )
-            if changed and is_main and list_checkpoints(self.output_dir):
+            if other and is_main and list_checkpoints(self.output_dir):
                 logger.warning(
-                    "Resuming with another %s: the result is not that of an uninterrupted run.", ", ".join(changed)
+                    "Resuming with another %s: the result is not that of an uninterrupted run.", ", ".join(other)
                 )
             unchanged = not changed
         if is_main:
@@ -183,6 +174,11 @@ class TrainingRun:
         recipe = self.recipe
         if self.datasets is not None:
             train_set = self.datasets["train"]
+            if is_cached(train_set) and recipe.model.get("encoder_lora") is not None:
+                raise UserError(
+                    "model.encoder_lora cannot be trained from cached encoder states, which were made without it. "
+                    "Train from sound (in a study: cache.enabled: false)."
+                )
             if recipe.augmentation.active and is_cached(train_set):
                 logger.warning(
                     "augmentation (%s) is off: the encoder states are cached, and changing the audio would change them.",
@@ -234,7 +230,7 @@ class TrainingRun:
         train_set = self.datasets["train"]
         sampler = make_sampler(recipe, train_set, self.processor)
         cached = is_cached(train_set)
-        if not isinstance(train_set, IterableDataset):
+        if not isinstance(train_set, IterableDataset) and recipe.model.get("window_seconds") is None:
             self.model.config.window_seconds = trained_window(train_set)
         args = training_arguments(recipe, sampler, bool(self.datasets.get("validation")))
         if args.bf16 and args.device.type == "cpu":

@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 
 from trainers.errors import UserError
-from trainers.recipe import RECIPE_FOLDER, apply_overrides, changed_keys, from_dict, load_recipe
+from trainers.recipe import EFFECTS, RECIPE_FOLDER, apply_overrides, changed_keys, from_dict, load_recipe
 from trainers.training.arguments import trained_window, training_arguments
 
 PACKAGED = sorted(
@@ -190,3 +190,35 @@ def test_bf16_needs_no_accelerator(tmp_path: Path) -> None:
     args = training_arguments(recipe, None, has_validation=False)
     assert args.bf16
     assert args.use_cpu is not torch.accelerator.is_available()
+
+
+def test_one_way_to_fill_a_batch(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    text = "audio_model: a\ntext_model: b\ntrain: {dataset: c}\n"
+    path.write_text(f"{text}batch_size: 4\nbatch_seconds: 40\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"gives batch_size and batch_seconds.*batch_seconds would win"):
+        load_recipe(path)
+    path.write_text(f"{text}batch_seconds: 40\n", encoding="utf-8")
+    with pytest.raises(UserError, match="The command line gives batch_tokens and batch_size"):
+        load_recipe(path, ["batch_tokens=400", "batch_size=2"])
+    switched = load_recipe(path, ["batch_size=6"])
+    assert (switched.batch_size, switched.batch_seconds) == (6, None)
+    (tmp_path / "child.yaml").write_text("base: r.yaml\nbatch_tokens: 90\n", encoding="utf-8")
+    child = load_recipe(tmp_path / "child.yaml")
+    assert (child.batch_seconds, child.batch_tokens) == (None, 90)
+    child.save(tmp_path / "saved.yaml")
+    assert load_recipe(tmp_path / "saved.yaml") == child
+    # As versions before wrote it, with every key and the one that was not in force.
+    path.write_text(f"{text}batch_size: 4\nbatch_seconds: 40.0\nbatch_tokens: null\n", encoding="utf-8")
+    assert load_recipe(path).batch_seconds == 40
+
+
+def test_every_key_says_what_changing_it_changes() -> None:
+    assert {EFFECTS[key] for key in ("audio_model", "projector", "lora", "model", "init_from", "dtype")} == {"model"}
+    assert {EFFECTS[key] for key in ("name", "output_dir", "device", "logging_steps", "save_steps")} == {"nothing"}
+    assert (EFFECTS["seed"], EFFECTS["checkpoint_form"]) == ("result", "files")
+    outcome = load_recipe("miniature").outcome()
+    assert outcome.keys() == {key for key, effect in EFFECTS.items() if effect in ("model", "result")} - {
+        "model",
+        "trainer",
+    }

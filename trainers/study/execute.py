@@ -20,7 +20,7 @@ from trainers.results import ResultRow
 from trainers.study.data import StudyData, sample_rows
 from trainers.study.elastic import ElasticRows
 from trainers.study.healed import healed_features, healed_model
-from trainers.study.plan import PlannedRun, recipe_content
+from trainers.study.plan import PlannedRun
 from trainers.study.recipe import StudyRecipe
 from trainers.study.rows import score_run
 from trainers.study.state import claim, collect, read_failure, read_result, write_failure, write_result
@@ -124,7 +124,7 @@ def same_system(run: PlannedRun, kept: Sequence[int], runs: Sequence[PlannedRun]
     """The rows of a finished run that differs in nothing but how it chose the same blocks, as rows of `run`."""
 
     def content(one: PlannedRun) -> list[Any]:
-        return [one.point["healing"], {**recipe_content(one.recipe), "prune_encoder_layers": None}]
+        return [one.point["healing"], {**one.recipe.outcome(), "prune_encoder_layers": None}]
 
     own = content(run)
     for other in runs:

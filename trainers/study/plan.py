@@ -16,12 +16,6 @@ from trainers.recipe import DATA_ROLES, Recipe, apply_overrides, from_dict
 from trainers.study.recipe import StudyRecipe
 from trainers.training.models import base_model
 
-# Changing these changes no result.
-FREE_KEYS = (
-    "name", "output_dir", "num_workers", "device", "report_to", "logging_steps", "push_to_hub", "save_total_limit",
-    "save_steps", "checkpoint_form",
-)  # fmt: skip
-
 
 class GridPoint(TypedDict):
     """A run's value on each axis of the grid."""
@@ -151,6 +145,8 @@ def run_recipe(study: StudyRecipe, point: GridPoint) -> Recipe:
         recipe = from_dict(values)
     except UserError as error:
         raise UserError(f"The run {run_name(point)} of the study: {error}") from error
+    if recipe.model.get("encoder_lora") is not None and study.cache.enabled:
+        raise UserError("model.encoder_lora is trained from sound, not from cached states: set cache.enabled to false.")
     if not recipe.test and not recipe.validation:
         raise UserError("run.test is empty: a study needs data to score its runs on.")
     return recipe
@@ -158,7 +154,7 @@ def run_recipe(study: StudyRecipe, point: GridPoint) -> Recipe:
 
 def run_key(study: StudyRecipe, point: GridPoint, recipe: Recipe, depths: tuple[Any, ...]) -> str:
     """SHA-256 over recipe, selection, healing, base weights and data lists, as far as they can be read without a network."""
-    values = recipe_content(recipe)
+    values = recipe.outcome()
     for name in ("audio_model", "text_model"):  # by content, so that a folder may move
         values[name] = folder_mark(base_model(values[name])) or values[name]
     if values["init_from"] is not None:
@@ -179,11 +175,6 @@ def run_key(study: StudyRecipe, point: GridPoint, recipe: Recipe, depths: tuple[
         "features": study.cache.dtype if study.cache.enabled else None,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=vars).encode()).hexdigest()
-
-
-def recipe_content(recipe: Recipe) -> dict[str, Any]:
-    """All of a recipe that a run's outcome depends on."""
-    return {name: value for name, value in recipe.to_dict().items() if name not in FREE_KEYS}
 
 
 @lru_cache(maxsize=256)

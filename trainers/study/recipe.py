@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from trainers.encoder_depth.healing import HealSpec
 from trainers.errors import UserError
-from trainers.recipe import apply_overrides, find_recipe, merge, read_yaml
+from trainers.recipe_files import apply_overrides, find_recipe, merge, read_base, read_yaml
 from trainers.schema import build, nearest
 
 Selection = Literal["last", "evenly_spaced", "cosine", "angular", "cka", "leave_one_out"]
@@ -118,9 +118,8 @@ def load_study(source: str | Path, overrides: Sequence[str] = ()) -> StudyRecipe
         if isinstance(run, str):
             run = {"base": run}
         if isinstance(run, dict) and "base" in run:
-            base = path.parent / str(run["base"])
             rest = {name: value for name, value in run.items() if name != "base"}
-            values["run"] = merge(read_yaml(base if base.is_file() else find_recipe(str(run["base"]))), rest)
+            values["run"] = merge(read_base(path, run["base"]), rest)
         return build(StudyRecipe, values)
     except UserError as error:
         raise UserError(f"Study {path.name}: {error}") from error

@@ -30,7 +30,7 @@ def training_arguments(
     total, each_epoch = planned_steps(recipe, sampler)
     schedule_options = {"min_lr_rate": recipe.min_lr_fraction} if recipe.schedule == "cosine_with_min_lr" else {}
     eval_steps = recipe.eval_steps or each_epoch
-    return Seq2SeqTrainingArguments(
+    own: dict[str, Any] = dict(  # noqa: C408 (argument names)
         output_dir=recipe.output_dir,
         run_name=recipe.name or None,
         seed=recipe.seed,
@@ -65,6 +65,13 @@ def training_arguments(
         use_cpu=recipe.device == "cpu" or not torch.accelerator.is_available(),
         push_to_hub=False,  # `slam-asr train` publishes when the run is over
     )
+    try:
+        return Seq2SeqTrainingArguments(**{**own, **recipe.trainer})
+    except (ValueError, TypeError, ImportError) as error:
+        if not recipe.trainer:
+            raise
+        given = ", ".join(f"{name}={value!r}" for name, value in recipe.trainer.items())
+        raise UserError(f"trainer: the trainer does not take {given}: {' '.join(str(error).split())}") from error
 
 
 def check_environment(recipe: Recipe) -> None:

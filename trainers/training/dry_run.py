@@ -16,7 +16,7 @@ from trainers.data.spec import DataSpec
 from trainers.errors import UserError
 from trainers.recipe import DATA_ROLES, Recipe
 from trainers.training.arguments import make_sampler, planned_steps, uses_autocast
-from trainers.training.models import base_model, build_processor, reading_base_models
+from trainers.training.models import base_model, build_processor, config_settings, reading_base_models
 
 _SECONDS_A_CLIP = 4.5  # of Common Voice, for an estimate before its audio is downloaded
 _GIB = 2**30
@@ -167,11 +167,7 @@ def _skeleton(recipe: Recipe) -> SlamAsrForConditionalGeneration:
         ),
         text_config=AutoConfig.from_pretrained(base_model(recipe.text_model), revision=recipe.text_revision or "main"),
         prune_encoder_layers=recipe.prune_encoder_layers,
-        lora=recipe.lora.to_peft() if recipe.lora is not None else None,
-        projector_type=recipe.projector.type,
-        projector_downsample_rate=recipe.projector.downsample_rate,
-        projector_hidden_size=recipe.projector.hidden_size,
-        pad_to_30s=recipe.pad_to_30s,
+        **config_settings(recipe),
     )
     with torch.device("meta"):
         return SlamAsrForConditionalGeneration(config)

@@ -1,5 +1,6 @@
 """The model and processor that a recipe describes."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.checkpoint_slam_asr import checkpoint_files, load_strictly, open_tensors, repository_file
 from modeling_slam_asr.lora_slam_asr import ADAPTER_FILE, LORA_FOLDERS, has_lora, is_adapter_tensor, read_lora, set_lora
 from trainers.errors import UserError
+from trainers.passthrough import config_keys
 from trainers.recipe import DecodingSpec, Recipe
 
 EMBEDDED_BASES = Path(__file__).parents[1] / "embedded" / "bases"
@@ -41,22 +43,15 @@ def build_model(recipe: Recipe) -> SlamAsrForConditionalGeneration:
     Base parts are frozen; trainable parts are in float32.
     """
     set_seed(recipe.seed)
-    options: dict[str, Any] = {} if recipe.prompt is None else {"prompt": recipe.prompt}
     with reading_base_models(recipe):
         model = SlamAsrForConditionalGeneration.from_base_models(
             base_model(recipe.audio_model),
             base_model(recipe.text_model),
             prune_encoder_layers=recipe.prune_encoder_layers,
-            lora=recipe.lora.to_peft() if recipe.lora is not None else None,
             dtype=getattr(torch, recipe.dtype),
             audio_revision=recipe.audio_revision,
             text_revision=recipe.text_revision,
-            projector_type=recipe.projector.type,
-            projector_downsample_rate=recipe.projector.downsample_rate,
-            projector_hidden_size=recipe.projector.hidden_size,
-            projector_dropout=recipe.projector.dropout,
-            pad_to_30s=recipe.pad_to_30s,
-            **options,
+            **config_settings(recipe),
         )
     for parameter in model.parameters():
         if parameter.requires_grad:  # AdamW's small steps vanish in bfloat16 weights
@@ -101,18 +96,34 @@ def start_from(model: SlamAsrForConditionalGeneration, checkpoint: str) -> None:
 
 def build_processor(recipe: Recipe) -> SlamAsrProcessor:
     """The processor that belongs to the recipe's model."""
-    options: dict[str, Any] = {} if recipe.prompt is None else {"prompt": recipe.prompt}
     with reading_base_models(recipe):
         return SlamAsrProcessor.from_base_models(
             base_model(recipe.audio_model),
             base_model(recipe.text_model),
             audio_revision=recipe.audio_revision,
             text_revision=recipe.text_revision,
-            projector_type=recipe.projector.type,
-            projector_downsample_rate=recipe.projector.downsample_rate,
-            pad_to_30s=recipe.pad_to_30s,
-            **options,
+            **processor_settings(recipe),
         )
+
+
+def config_settings(recipe: Recipe) -> dict[str, Any]:
+    """Keyword arguments of `SlamAsrConfig` that the recipe gives, beside the base models and which blocks are pruned."""
+    return {
+        **_shared_settings(recipe),
+        **{name: value for name, value in recipe.model.items() if name in config_keys()},
+        "lora": recipe.lora.to_peft() if recipe.lora is not None else None,
+    }
+
+
+def processor_settings(recipe: Recipe) -> dict[str, Any]:
+    """Keyword arguments of `SlamAsrProcessor` that the recipe gives."""
+    names = inspect.signature(SlamAsrProcessor.__init__).parameters
+    return {name: value for name, value in {**_shared_settings(recipe), **recipe.model}.items() if name in names}
+
+
+def _shared_settings(recipe: Recipe) -> dict[str, Any]:
+    prompt = {} if recipe.prompt is None else {"prompt": recipe.prompt}
+    return {**recipe.projector.to_config(), "pad_to_30s": recipe.pad_to_30s, **prompt}
 
 
 @contextmanager

@@ -108,6 +108,10 @@ class SlamAsrTrainer(Seq2SeqTrainer):
             "pin_memory": self.args.dataloader_pin_memory and self.args.device.type == "cuda",
             "generator": torch.Generator().manual_seed(self.args.seed),  # leaves the global random numbers alone
         }
+        if self.args.dataloader_num_workers:
+            options["persistent_workers"] = self.args.dataloader_persistent_workers
+            options["prefetch_factor"] = self.args.dataloader_prefetch_factor
+            options["multiprocessing_context"] = self.args.dataloader_multiprocessing_context
         if isinstance(self.train_dataset, IterableDataset):
             return DataLoader(self.train_dataset, batch_size=self.args.per_device_train_batch_size, **options)
         if self.train_sampler is None:

@@ -1,0 +1,138 @@
+"""Recipes as files: found by name, read from YAML, started from one another, changed by `key=value`."""
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainers.errors import UserError
+from trainers.schema import nearest
+
+RECIPE_FOLDER = Path(__file__).parent / "recipes"
+# Ways to say one thing. Of these a later layer (a file over its `base`, an override over a file) replaces the others.
+BATCH_KEYS = ("batch_size", "batch_seconds", "batch_tokens")
+
+
+def find_recipe(source: str | Path) -> Path:
+    """The file that `source` names: a path, or a recipe of the project with or without `.yaml`."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    packaged = RECIPE_FOLDER / f"{path.name.removesuffix('.yaml')}.yaml"
+    if len(path.parts) == 1 and packaged.is_file():
+        return packaged
+    names = sorted(item.stem for item in RECIPE_FOLDER.glob("*.yaml"))
+    raise UserError(
+        f"The recipe {str(source)!r} does not exist.{nearest(path.stem, names)} Recipes of the project: {', '.join(names)}."
+    )
+
+
+def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The mapping in a YAML file, merged over that of its `base`."""
+    if path in seen:
+        raise UserError(f"base goes round in a circle: {' -> '.join(item.name for item in (*seen, path))}.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold keys and values, such as `audio_model: openai/whisper-small`.")
+    for part in (values, values.get("run")):
+        if isinstance(part, Mapping) and not _is_complete(part):
+            refuse_two_batches([key for key in BATCH_KEYS if part.get(key) is not None], str(path))
+    base = values.pop("base", None)
+    return values if base is None else merge(read_base(path, base, (*seen, path)), values)
+
+
+def read_base(path: Path, base: Any, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """What `base: NAME` in the file `path` names: a file beside it, or a recipe of the project."""
+    beside = path.parent / str(base)
+    return read_yaml(beside if beside.is_file() else find_recipe(str(base)), seen)
+
+
+def refuse_two_batches(given: Sequence[str], where: str) -> None:
+    """
+    Raises:
+        UserError: more than one way to fill a batch is given.
+    """
+    if len(given) > 1:
+        wins = "batch_seconds" if "batch_seconds" in given else "batch_tokens"
+        raise UserError(
+            f"{where} gives {' and '.join(given)}, which are ways to say one thing: keep one. "
+            f"{wins} would win over batch_size: leave batch_size out to fill batches by it, or leave {wins} out."
+        )
+
+
+def _is_complete(values: Mapping[str, Any]) -> bool:
+    """Whether a run wrote these values: every key stands there, and `batch_size` at its default beside what is in force."""
+    return values.get("batch_size") is not None and all(key in values for key in BATCH_KEYS)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`; mappings in both are merged in turn, anything else is replaced."""
+    merged = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        both = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(merged[key], value) if both else copy.deepcopy(value)
+        _drop_others(merged, key, over)
+    return merged
+
+
+def _drop_others(target: dict[str, Any], key: str, keep: Iterable[str]) -> None:
+    """Take away the other ways to fill a batch when `key` is one and set."""
+    if key in BATCH_KEYS and target[key] is not None:
+        for other in BATCH_KEYS:
+            if other != key and other not in keep:
+                target.pop(other, None)
+
+
+def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """`values` with each `key=value` set; keys are dotted, values are YAML. A key reaches into every element of a list.
+
+    Raises:
+        UserError: an override without `=`, or a path through something that is not a mapping.
+    """
+    result = copy.deepcopy(dict(values))
+    batches: list[str] = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise UserError(f"The override {override!r} is not of the form key=value, such as max_steps=100.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"The value of the override {override!r} is not YAML: {error}") from error
+        name = key.rpartition(".")[2]
+        if name in BATCH_KEYS and key in (name, f"run.{name}") and value is not None and name not in batches:
+            batches.append(name)
+            refuse_two_batches(batches, "The command line")
+        _assign(result, key.split("."), value, key)
+    return result
+
+
+def _assign(target: Any, path: list[str], value: Any, key: str) -> None:
+    if isinstance(target, list):
+        if path[0].isdigit() and int(path[0]) < len(target) and len(path) > 1:
+            _assign(target[int(path[0])], path[1:], value, key)
+        elif path[0].isdigit():
+            raise UserError(f"The override {key!r} names element {path[0]} of a list of {len(target)}.")
+        else:
+            for element in target:
+                _assign(element, path, value, key)
+        return
+    if isinstance(target, dict) and path[0].isdigit() and len(path) > 1:  # one source, where a list of them may stand
+        if int(path[0]) > 0:
+            raise UserError(f"The override {key!r} names element {path[0]} of what is one alone.")
+        _assign(target, path[1:], value, key)
+        return
+    if not isinstance(target, dict):
+        raise UserError(f"The override {key!r} goes through {target!r}, which has no keys.")
+    if len(path) == 1:
+        target[path[0]] = value
+        _drop_others(target, path[0], ())
+        return
+    if target.get(path[0]) is None or target[path[0]] is True:  # absent, or a bare `lora: true`
+        target[path[0]] = {}
+    _assign(target[path[0]], path[1:], value, key)
