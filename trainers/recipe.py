@@ -15,7 +15,15 @@ from trainers.errors import UserError
 from trainers.evaluation.normalizers import get_normalizer
 from trainers.files import write_text
 from trainers.passthrough import INSTEAD_OF, check_model, check_trainer, fold, lora_keys, projector_keys
-from trainers.recipe_files import RECIPE_FOLDER, apply_overrides, find_recipe, merge, read_yaml
+from trainers.recipe_values import (
+    DATA_ROLES,
+    RECIPE_FOLDER,
+    apply_overrides,
+    find_recipe,
+    merge,
+    paper_recipe,
+    read_yaml,
+)
 from trainers.schema import LATER, REST, build, check_numbers, content, default_of, plain
 
 __all__ = [
@@ -24,7 +32,6 @@ __all__ = [
 ]  # fmt: skip
 
 Schedule = Literal["cosine_with_min_lr", "cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt"]
-DATA_ROLES = ("train", "validation", "test")
 # What a changed key makes another: the model, which a begun run cannot become; the result (said of no other key); the files
 # that are written at the end; or nothing.
 Effect = Literal["model", "result", "files", "nothing"]
@@ -254,11 +261,17 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UserError: no such recipe, YAML that cannot be read, or a key or value that does not fit.
     """
-    path = find_recipe(source)
+    path = Path(source).expanduser()
     try:
-        values = read_yaml(path)
+        values = None if path.is_file() else paper_recipe(source)
+        if values is None:
+            path = find_recipe(source)
+            values = read_yaml(path)
         if "run" in values and "audio_model" not in values:
-            raise UserError(f"it is a study: `slam-asr study {source}`. `slam-asr train` takes recipes of one run.")
+            raise UserError(
+                f"it is a study: `slam-asr study {source}` does all of its runs, `slam-asr train {source} --run NAME` one. "
+                f"`slam-asr study {source} --plan` lists their names."
+            )
         return from_dict(apply_overrides(values, overrides))
     except UserError as error:
         raise UserError(f"Recipe {path.name}: {error}") from error

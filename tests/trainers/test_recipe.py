@@ -8,11 +8,15 @@ from datasets import Dataset
 
 from trainers.errors import UserError
 from trainers.recipe import EFFECTS, RECIPE_FOLDER, apply_overrides, changed_keys, from_dict, load_recipe
+from trainers.study.plan import named_run
+from trainers.study.recipe import load_study
 from trainers.training.arguments import trained_window, training_arguments
 
 PACKAGED = sorted(
     path.stem for path in RECIPE_FOLDER.glob("*.yaml") if path.stem != "paper_common" and "study" not in path.stem
 )
+PAPER = [f"paper_{size}_{language}{lora}" for size in ("small", "medium", "large-v2") for language in ("da", "nl", "en")
+         for lora in ("", "_lora")]  # fmt: skip
 MINIMAL = {"audio_model": "a", "text_model": "b", "train": {"dataset": "c"}}
 
 
@@ -38,7 +42,7 @@ def test_the_defaults_are_the_papers() -> None:
     }
 
 
-@pytest.mark.parametrize("name", PACKAGED)
+@pytest.mark.parametrize("name", [*PACKAGED, *PAPER])
 def test_packaged_recipes_load_and_take_the_common_overrides(name: str) -> None:
     overrides = ["output_dir=out", "max_steps=7", "save_steps=3", "seed=1", "prune_encoder_layers=4"]
     recipe = load_recipe(name, overrides)
@@ -141,8 +145,27 @@ def test_missing_recipe_names_the_nearest() -> None:
 
 
 def test_a_study_is_sent_to_its_own_command() -> None:
-    with pytest.raises(UserError, match="it is a study: `slam-asr study miniature_study`"):
+    with pytest.raises(UserError, match=r"it is a study: `slam-asr study miniature_study`.*--run NAME"):
         load_recipe("miniature_study")
+
+
+def test_the_papers_runs_are_its_studys(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    study = load_study("paper_study")
+    old = load_recipe("paper_medium_nl_lora", ["prune_encoder_layers=2"])
+    name = "whisper-medium-nl-prune2-lora-seed42"
+    assert "`slam-asr train paper_study --run whisper-medium-nl-prune0-lora-seed42`" in caplog.text
+    new = named_run(study, name, ["logging_steps=5"])
+    assert (new.name, new.output_dir, new.logging_steps) == (name, f"runs/{name}", 5)
+    assert new.outcome() == old.outcome()
+    assert named_run(study, f"{name}-0123abcd") == named_run(study, name)
+    (tmp_path / "own.yaml").write_text("base: paper_medium_nl_lora.yaml\nprune_encoder_layers: 2\n", encoding="utf-8")
+    assert load_recipe(tmp_path / "own.yaml") == old
+    with pytest.raises(
+        UserError, match=r"no run 'whisper-medium-nl-prune3-lora-seed42'. Did you mean 'whisper-medium-nl-prune"
+    ):
+        named_run(study, "whisper-medium-nl-prune3-lora-seed42")
+    with pytest.raises(UserError, match="needs what the study makes first"):
+        named_run(load_study("real_speech_study"), "whisper-base-encoder-nl-prune1-healed_encoder-lora-seed1")
 
 
 def test_missing_key_and_broken_yaml(tmp_path: Path) -> None:

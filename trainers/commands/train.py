@@ -5,7 +5,8 @@ import json
 
 HELP = """Train a projector, with LoRA if wanted, as a recipe says.
 
-RECIPE is a YAML file or the name of one that comes with the project (miniature, own_data, paper_small_da, ...).
+RECIPE is a YAML file or the name of one that comes with the project (miniature, own_data); with --run, a study's
+(paper_study, miniature_study).
 Any key can be overridden: `slam-asr train miniature max_steps=100 train.language=da lora.r=16`.
 Several devices: `accelerate launch -m trainers.train RECIPE ...` takes the same arguments.
 
@@ -19,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides", metavar="key=value", nargs="*", help="replace a key of the recipe; dotted for nested ones"
     )
+    parser.add_argument("--run", metavar="NAME", help="RECIPE is a study: train this one of its runs")
     parser.add_argument(
         "--dry-run", action="store_true", help="print data hours, steps, parameters and memory, and stop"
     )
@@ -38,7 +40,13 @@ def run(args: argparse.Namespace) -> int:
     for key in ("output_dir", "language", "normalizer", "device", "seed"):
         if getattr(args, key) is not None:
             overrides.append(f"{key}={json.dumps(getattr(args, key))}")
-    recipe = load_recipe(args.recipe, overrides)
+    if args.run is not None:
+        from trainers.study.plan import named_run
+        from trainers.study.recipe import load_study
+
+        recipe = named_run(load_study(args.recipe), args.run, overrides)
+    else:
+        recipe = load_recipe(args.recipe, overrides)
     if args.dry_run:
         from trainers.training.dry_run import describe, plan_run
 

@@ -12,7 +12,9 @@ from typing import Any, Literal, TypedDict, cast
 
 from trainers.errors import UserError
 from trainers.provenance import file_sha256
-from trainers.recipe import DATA_ROLES, Recipe, apply_overrides, from_dict
+from trainers.recipe import DATA_ROLES, Recipe, from_dict
+from trainers.recipe_values import apply_overrides, matches, run_values
+from trainers.schema import nearest
 from trainers.study.recipe import StudyRecipe
 from trainers.training.models import base_model
 
@@ -110,35 +112,9 @@ def grid_points(study: StudyRecipe) -> list[GridPoint]:
     return list(points.values())
 
 
-def matches(point: Mapping[str, Any], condition: Mapping[str, Any]) -> bool:
-    """Whether a point has all the values of a condition; a list in it means any of them."""
-
-    def fits(name: str, wanted: Any) -> bool:
-        value = point[name]
-        return value == wanted or (isinstance(wanted, list) and value in wanted)
-
-    return all(fits(name, wanted) for name, wanted in condition.items())
-
-
 def run_recipe(study: StudyRecipe, point: GridPoint) -> Recipe:
     """The training recipe of one point of the grid: `run`, the rules that fit, and the point's own values."""
-    values = dict(study.run)
-    values.setdefault("checkpoint_form", "adapter")  # two hundred copies of a 3B model are nobody's wish
-    own: tuple[Literal["audio_model", "text_model", "seed", "prune_encoder_layers"], ...] = (
-        "audio_model", "text_model", "seed", "prune_encoder_layers",
-    )  # fmt: skip
-    for name in own:
-        values[name] = point[name]
-    if not point["lora"]:
-        values["lora"] = None
-    elif not values.get("lora"):
-        values["lora"] = {}
-    for rule in study.rules:
-        if matches(point, rule.when):
-            values = apply_overrides(values, [f"{key}={json.dumps(value)}" for key, value in rule.set.items()])
-    if point["language"] != "all":
-        roles = [role for role in DATA_ROLES if values.get(role)]
-        values = apply_overrides(values, [f"{role}.language={json.dumps(point['language'])}" for role in roles])
+    values = run_values(study.run, study.rules, point)
     if point["healing"] in ("encoder", "lora"):
         values["checkpoint_form"] = "standalone"  # the healed blocks are in no repository
     try:
@@ -150,6 +126,29 @@ def run_recipe(study: StudyRecipe, point: GridPoint) -> Recipe:
     if not recipe.test and not recipe.validation:
         raise UserError("run.test is empty: a study needs data to score its runs on.")
     return recipe
+
+
+def named_run(study: StudyRecipe, name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of one run of a study by its name, in a folder of its own, for training it alone.
+
+    Args:
+        name: as `--plan` lists it, with or without the key at its end.
+    Raises:
+        UserError: no run has that name, or its encoder is chosen or healed in a way that only the study does.
+    """
+    points = {run_name(point): point for point in grid_points(study)}
+    wanted = name if name in points else re.sub(r"-[0-9a-f]{8}$", "", name)
+    point = points.get(wanted)
+    if point is None:
+        raise UserError(
+            f"The study {study.name!r} has no run {name!r}.{nearest(name, points)} Its names are of the form {next(iter(points))!r}; "
+            "`slam-asr study ... --plan` lists them all."
+        )
+    if point["healing"] != "none" or point["selection"] not in ("last", "listed"):
+        raise UserError(f"The run {wanted} needs what the study makes first: `slam-asr study` does it, `train` cannot.")
+    recipe = run_recipe(study, point)
+    values = {**recipe.to_dict(), "name": wanted, "output_dir": f"runs/{wanted}"}
+    return from_dict(apply_overrides(values, overrides))
 
 
 def run_key(study: StudyRecipe, point: GridPoint, recipe: Recipe, depths: tuple[Any, ...]) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from trainers.encoder_depth.healing import HealSpec
 from trainers.errors import UserError
-from trainers.recipe_files import apply_overrides, find_recipe, merge, read_base, read_yaml
+from trainers.recipe_values import Rule, apply_overrides, find_recipe, read_yaml, with_base
 from trainers.schema import build, nearest
 
 Selection = Literal["last", "evenly_spaced", "cosine", "angular", "cka", "leave_one_out"]
@@ -37,14 +37,6 @@ class GridSpec:
         for name in ("prune_encoder_layers", "selection", "lora", "healing", "language", "seed"):
             if not getattr(self, name):
                 raise UserError(f"grid.{name} is empty: name at least one value.")
-
-
-@dataclass
-class Rule:
-    """Keys of the training recipe (dotted) to `set` in the runs whose grid values are those of `when` (one, or a list)."""
-
-    when: dict[str, Any]
-    set: dict[str, Any]
 
 
 @dataclass
@@ -115,11 +107,7 @@ def load_study(source: str | Path, overrides: Sequence[str] = ()) -> StudyRecipe
                 "it has no `run`, so it is no study (`slam-asr train` takes recipes of one run). A study says what its runs "
                 "share under `run:` and what varies under `grid:`."
             )
-        if isinstance(run, str):
-            run = {"base": run}
-        if isinstance(run, dict) and "base" in run:
-            rest = {name: value for name, value in run.items() if name != "base"}
-            values["run"] = merge(read_base(path, run["base"]), rest)
+        values["run"] = with_base(run, path)
         return build(StudyRecipe, values)
     except UserError as error:
         raise UserError(f"Study {path.name}: {error}") from error

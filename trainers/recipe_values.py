@@ -1,7 +1,11 @@
-"""Recipes as files: found by name, read from YAML, started from one another, changed by `key=value`."""
+"""Recipes as plain values: found by name, read from YAML, started from one another, changed by overrides and by rules."""
 
 import copy
+import json
+import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +14,14 @@ import yaml
 from trainers.errors import UserError
 from trainers.schema import nearest
 
+logger = logging.getLogger(__name__)
+
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
+DATA_ROLES = ("train", "validation", "test")
 # Ways to say one thing. Of these a later layer (a file over its `base`, an override over a file) replaces the others.
 BATCH_KEYS = ("batch_size", "batch_seconds", "batch_tokens")
+# Recipes that were files of their own and are runs of `paper_study` now.
+_PAPER = re.compile(r"paper_(small|medium|large-v2)_(da|nl|en)(_lora)?(\.yaml)?")
 
 
 def find_recipe(source: str | Path) -> Path:
@@ -49,7 +58,76 @@ def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 def read_base(path: Path, base: Any, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """What `base: NAME` in the file `path` names: a file beside it, or a recipe of the project."""
     beside = path.parent / str(base)
+    if not beside.is_file() and (paper := paper_recipe(base)) is not None:
+        return paper
     return read_yaml(beside if beside.is_file() else find_recipe(str(base)), seen)
+
+
+@dataclass
+class Rule:
+    """Keys of the training recipe (dotted) to `set` in the runs whose grid values are those of `when` (one, or a list)."""
+
+    when: dict[str, Any]
+    set: dict[str, Any]
+
+
+def matches(point: Mapping[str, Any], condition: Mapping[str, Any]) -> bool:
+    """Whether a point has all the values of a condition; a list in it means any of them."""
+
+    def fits(name: str, wanted: Any) -> bool:
+        value = point[name]
+        return value == wanted or (isinstance(wanted, list) and value in wanted)
+
+    return all(fits(name, wanted) for name, wanted in condition.items())
+
+
+def run_values(run: Mapping[str, Any], rules: Sequence[Rule], point: Mapping[str, Any]) -> dict[str, Any]:
+    """The training recipe of one point of a study's grid: `run`, the rules that fit, and the point's own values."""
+    values = dict(run)
+    values.setdefault("checkpoint_form", "adapter")  # two hundred copies of a 3B model are nobody's wish
+    for name in ("audio_model", "text_model", "seed", "prune_encoder_layers"):
+        values[name] = point[name]
+    if not point["lora"]:
+        values["lora"] = None
+    elif not values.get("lora"):
+        values["lora"] = {}
+    for rule in rules:
+        if matches(point, rule.when):
+            values = apply_overrides(values, [f"{key}={json.dumps(value)}" for key, value in rule.set.items()])
+    if point["language"] != "all":
+        roles = [role for role in DATA_ROLES if values.get(role)]
+        values = apply_overrides(values, [f"{role}.language={json.dumps(point['language'])}" for role in roles])
+    return values
+
+
+def with_base(run: Any, path: Path) -> Any:
+    """A study's `run`, merged over what its `base` names; `path` is the study's file."""
+    if isinstance(run, str):
+        run = {"base": run}
+    if not isinstance(run, dict) or "base" not in run:
+        return run
+    return merge(read_base(path, run["base"]), {name: value for name, value in run.items() if name != "base"})
+
+
+def paper_recipe(source: Any) -> dict[str, Any] | None:
+    """The values of a run of `paper_study` by the name that it had as a recipe file; None for any other name."""
+    match = _PAPER.fullmatch(str(source))
+    if match is None:
+        return None
+    path = find_recipe("paper_study")
+    study = read_yaml(path)
+    run = with_base(study["run"], path)
+    size, language, lora = match[1], match[2], match[3] is not None
+    point = {
+        "audio_model": f"openai/whisper-{size}", "text_model": run["text_model"], "language": language, "lora": lora,
+        "prune_encoder_layers": 0, "selection": "last", "healing": "none", "seed": run["seed"],
+    }  # fmt: skip
+    logger.warning(
+        "%s is a run of paper_study now: `slam-asr train paper_study --run whisper-%s-%s-prune0-%s-seed%s`.",
+        match[0].removesuffix(".yaml"), size, language, "lora" if lora else "projector", run["seed"],
+    )  # fmt: skip
+    rules = [Rule(**rule) for rule in study["rules"]]
+    return {**run_values(run, rules, point), "name": match[0].removesuffix(".yaml")}
 
 
 def refuse_two_batches(given: Sequence[str], where: str) -> None:
