@@ -32,6 +32,7 @@ __all__ = [
 ]  # fmt: skip
 
 Schedule = Literal["cosine_with_min_lr", "cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt"]
+TRANSCRIPT_FORMS = ("paper", "as_written")
 # What a changed key makes another: the model, which a begun run cannot become; the result (said of no other key); the files
 # that are written at the end; or nothing.
 Effect = Literal["model", "result", "files", "nothing"]
@@ -232,13 +233,15 @@ EFFECTS: dict[str, Effect] = {one.name: one.metadata.get("effect", "result") for
 
 
 def from_dict(values: Mapping[str, Any]) -> Recipe:
-    """A recipe from plain values, with three conveniences.
+    """A recipe from plain values, with four conveniences.
 
     `train`, `validation` and `test` may each be one source or a list; `lora` may be true (the paper's) or false; a
-    `language` at the top replaces that of every data set.
+    `language` at the top replaces that of every data set; `transcripts` at the top says whether case and punctuation are
+    trained on (`as_written`) or not (`paper`), where a data set does not say so itself.
     """
     values = fold(values)
     language = values.pop("language", None)
+    form = transcript_form(values.pop("transcripts", None))
     for role in DATA_ROLES:
         if isinstance(values.get(role), Mapping):
             values[role] = [values[role]]
@@ -248,9 +251,24 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
         for role in DATA_ROLES:
             sources = values.get(role) or []
             values[role] = [{**one, "language": language} if isinstance(one, Mapping) else one for one in sources]
+    for role in DATA_ROLES if form else ():
+        values[role] = [{**form, **one} if isinstance(one, Mapping) else one for one in values.get(role) or []]
     if isinstance(values.get("lora"), bool):  # `lora=true` is the paper's LoRA
         values["lora"] = {} if values["lora"] else None
     return build(Recipe, values)
+
+
+def transcript_form(name: Any) -> dict[str, bool]:
+    """A data set's keys for a form of the transcripts; none when no form is named.
+
+    Raises:
+        UserError: there is no such form.
+    """
+    if name is None:
+        return {}
+    if name not in TRANSCRIPT_FORMS:
+        raise UserError(f"transcripts is {name!r}; it must be one of {', '.join(map(repr, TRANSCRIPT_FORMS))}.")
+    return dict.fromkeys(("lowercase", "remove_punctuation"), name == "paper")
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 
 from trainers.errors import UserError
-from trainers.recipe import EFFECTS, RECIPE_FOLDER, apply_overrides, changed_keys, from_dict, load_recipe
+from trainers.recipe import EFFECTS, RECIPE_FOLDER, Recipe, apply_overrides, changed_keys, from_dict, load_recipe
 from trainers.study.plan import named_run
 from trainers.study.recipe import load_study
 from trainers.training.arguments import trained_window, training_arguments
@@ -245,3 +245,17 @@ def test_every_key_says_what_changing_it_changes() -> None:
         "model",
         "trainer",
     }
+
+
+def test_the_form_of_transcripts(tmp_path: Path) -> None:
+    def form(recipe: Recipe) -> list[tuple[bool, bool]]:
+        return [(spec.lowercase, spec.remove_punctuation) for spec in (*recipe.train, *recipe.validation)]
+
+    assert form(load_recipe("own_data")) == [(False, False)] * 2  # subtitles are read by people
+    assert form(load_recipe("own_data", ["transcripts=paper"])) == [(True, True)] * 2
+    assert form(load_recipe("miniature")) == [(True, True)] * 2
+    assert form(load_recipe("own_data", ["train.lowercase=true"])) == [(True, False), (False, False)]
+    load_recipe("own_data").save(tmp_path / "saved.yaml")
+    assert form(load_recipe(tmp_path / "saved.yaml")) == [(False, False)] * 2
+    with pytest.raises(UserError, match="transcripts is 'written'; it must be one of 'paper', 'as_written'"):
+        load_recipe("own_data", ["transcripts=written"])

@@ -37,7 +37,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard", metavar="I/N", help="only the I-th of N parts of the runs, for several machines")
     parser.add_argument("--retry-failed", action="store_true", help="try runs that failed before again")
     parser.add_argument("--status", action="store_true", help="say what is done, running, failed and waiting, and stop")
-    parser.add_argument("--plan", action="store_true", help="list the runs, and stop")
+    parser.add_argument("--plan", action="store_true", help="list the runs with GPU hours, memory and cost, and stop")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="read each data set and measure a few steps of each kind of run, and stop",
+    )
+    parser.add_argument("--tflops", type=float, default=100.0, help="that a GPU sustains, for --plan (default: 100)")
+    parser.add_argument("--price", type=float, default=2.0, help="of a GPU hour, for --plan (default: 2)")
     parser.add_argument("--report", action="store_true", help="collect results and write the report anew, and stop")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -53,8 +60,16 @@ def run(args: argparse.Namespace) -> int:
     runs = plan_runs(study)
     shard = parse_shard(args.shard) if args.shard else None
     mine = in_shard(runs, shard)
-    if args.plan:
-        print("\n".join(run.name for run in mine) + f"\n{len(mine)} runs in {study.folder}")
+    if args.plan or args.dry_run:
+        from trainers.errors import UserError
+        from trainers.study.cost import describe_costs, try_kinds
+
+        for name in ("tflops", "price"):
+            if not getattr(args, name) > 0:
+                raise UserError(f"--{name} {getattr(args, name)}: it must be above 0.")
+        if args.dry_run:
+            try_kinds(mine)
+        print(describe_costs(study, mine, args.tflops, args.price))
         return 0
     if args.status:
         print(describe_status(mine))

@@ -1,7 +1,9 @@
-"""What happens around the training steps: early stopping, stopping on SIGTERM, progress."""
+"""What happens around the training steps: early stopping, stopping on SIGTERM and Ctrl-C, progress."""
 
+import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any
@@ -10,7 +12,7 @@ import torch
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-EXIT_TERMINATED = 143  # 128 + SIGTERM, as a shell reports it
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def wer_history(state: TrainerState) -> list[float]:
@@ -51,23 +53,33 @@ class EarlyStopping(TrainerCallback):
 
 
 class StopOnTermination(TrainerCallback):
-    """On SIGTERM: finish the step (and an evaluation due with it), save a checkpoint, stop.
+    """On SIGTERM and Ctrl-C: finish the step (and an evaluation due with it), save a checkpoint, stop.
 
-    Processes of one run agree after each step, so that all save at the same one. Outside training, SIGTERM exits at once.
+    Processes of one run agree after each step, so that all save at the same one. Outside training both leave at once, and
+    so does a second Ctrl-C; the checkpoints that are whole then stay.
+
+    Attributes:
+        requested: the number of the signal that asked to stop; 0 before.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested = 0
         self.training = False
 
     def install(self) -> None:
-        """Take over SIGTERM for this process."""
-        signal.signal(signal.SIGTERM, self._handle)
+        """Take over the signals for this process."""
+        for number in STOPPING:
+            signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
+        again = bool(self.requested)
+        self.requested = number
+        if number == signal.SIGINT and (again or not self.training):
+            raise KeyboardInterrupt
         if not self.training:
-            raise SystemExit(EXIT_TERMINATED)
+            raise SystemExit(128 + number)
+        if number == signal.SIGINT:  # printing is not safe in a handler
+            os.write(2, b"\nStopping after this step, with a checkpoint. Ctrl-C again leaves at once.\n")
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -77,23 +89,23 @@ class StopOnTermination(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        hold_sigterm(True)  # while the data loader starts its workers, which keep it so
+        hold_signals(True)  # while the data loader starts its workers, which keep it so
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        hold_sigterm(False)
+        hold_signals(False)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        hold_sigterm(False)
+        hold_signals(False)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if args.world_size > 1:
-            flag = torch.tensor(int(self.requested), device=args.device)
+            flag = torch.tensor(self.requested, device=args.device)
             torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-            self.requested = bool(flag.item())
+            self.requested = int(flag.item())
         if self.requested:
             control.should_save = True
             control.should_training_stop = True
@@ -104,26 +116,28 @@ class StopOnTermination(TrainerCallback):
         self.training = False
 
 
-def hold_sigterm(hold: bool) -> None:
-    """Hold SIGTERM back in this thread, or let it through; what came meanwhile is then delivered.
+def hold_signals(hold: bool) -> None:
+    """Hold SIGTERM and Ctrl-C back in this thread, or let them through; what came meanwhile is then delivered.
 
-    Processes started while it is held never see it. A scheduler signals every process of a job, and a data loader's worker
-    that died of it would take the checkpoint with it.
+    Processes started while they are held never see them. A scheduler signals every process of a job, a terminal every
+    process of its foreground, and a data loader's worker that died of it would take the checkpoint with it.
     """
-    if hasattr(signal, "pthread_sigmask"):  # not on Windows, where nobody sends it
-        signal.pthread_sigmask(signal.SIG_BLOCK if hold else signal.SIG_UNBLOCK, {signal.SIGTERM})
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK if hold else signal.SIG_UNBLOCK, STOPPING)
 
 
 class Progress(TrainerCallback):
-    """A bar with loss and WER on a terminal; without one, a line whenever something is logged."""
+    """A bar with loss, WER and the minutes left on a terminal; without one, a line whenever something is logged."""
 
     def __init__(self) -> None:
         self.bar: tqdm[Any] | None = None
         self.shown: dict[str, str] = {}
+        self.started, self.first_step = 0.0, 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self.started, self.first_step = time.monotonic(), state.global_step
         if state.is_world_process_zero and sys.stderr.isatty():
             self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step")
 
@@ -138,11 +152,14 @@ class Progress(TrainerCallback):
         for name, key, form in (("loss", "loss", ".3f"), ("val_loss", "eval_loss", ".3f"), ("wer", "eval_wer", ".3f")):
             if key in logs:
                 self.shown[name] = format(logs[key], form)
+        done, left = state.global_step - self.first_step, state.max_steps - state.global_step
+        minutes = (time.monotonic() - self.started) / 60 * left / done if done else None
         if self.bar is not None:
-            self.bar.set_postfix(self.shown)
+            self.bar.set_postfix(self.shown | ({} if minutes is None else {"min_left": f"{minutes:.0f}"}))
         else:
             values = "  ".join(f"{name} {value}" for name, value in self.shown.items())
-            print(f"step {state.global_step}/{state.max_steps}  {values}", file=sys.stderr, flush=True)
+            ahead = "" if minutes is None or not left else f"  {minutes:.1f} min left"
+            print(f"step {state.global_step}/{state.max_steps}  {values}{ahead}", file=sys.stderr, flush=True)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -13,6 +13,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
 from trainers.errors import DiskFullError, UserError, is_disk_full
 from trainers.files import write_json
@@ -65,13 +67,20 @@ def mark_complete(folder: Path, **facts: Any) -> None:
 
 
 def read_marker(folder: Path) -> dict[str, Any] | None:
-    """What `mark_complete` wrote, or None when the checkpoint is not whole (never finished, cut short, half deleted)."""
+    """What `mark_complete` wrote, or None when the checkpoint is not whole.
+
+    It was never finished, cut short, half deleted, or holds something else than the trainer and `mark_complete` write.
+    """
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         whole = all((folder / name).stat().st_size == size for name, size in marker["files"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        seconds = float(marker.get("train_seconds", 0.0))
+        state = folder / TRAINER_STATE_NAME
+        if state.exists():
+            whole &= type(TrainerState.load_from_json(str(state)).global_step) is int
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return marker if whole else None
+    return {**marker, "train_seconds": seconds} if whole and marker["files"] and seconds >= 0 else None
 
 
 def list_checkpoints(output_dir: Path) -> list[Path]:
@@ -121,17 +130,34 @@ def save_trainable(state: dict[str, torch.Tensor], folder: Path) -> Path:
     path = folder / TRAINABLE
     temporary = folder / f".{TRAINABLE}.tmp"
     save_file(state, temporary, metadata={"format": "pt"})
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
     os.replace(temporary, path)
     return path
+
+
+def read_trainable(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of `trainable.safetensors`.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        return dict(load_file(folder / TRAINABLE))
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"The weights in {folder} cannot be read ({' '.join(str(error).split())}). Delete this folder and go on with "
+            "--resume: from the checkpoint before, or, if it is `best`, with the last weights in place of the best."
+        ) from error
 
 
 def load_trainable(model: nn.Module, folder: Path) -> None:
     """Put the tensors of `trainable.safetensors` into the model, in place.
 
     Raises:
-        UserError: a tensor is missing, unknown, or of another shape; the model is left as it was.
+        UserError: the file cannot be read, or a tensor is missing, unknown, or of another shape; the model is left as it was.
     """
-    tensors = load_file(folder / TRAINABLE)
+    tensors = read_trainable(folder)
     wanted = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     problems = [f"{name} is missing" for name in sorted(wanted.keys() - tensors.keys())]
     problems += [f"{name} is not trained by this recipe" for name in sorted(tensors.keys() - wanted.keys())]

@@ -1,6 +1,7 @@
-"""What a run would do, without doing it: data, steps, parameters, memory."""
+"""What a run would do, without doing it: data, steps, parameters, memory, minutes."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from trainers.data.spec import DataSpec
 from trainers.errors import UserError
 from trainers.recipe import DATA_ROLES, Recipe
 from trainers.training.arguments import make_sampler, planned_steps, uses_autocast
+from trainers.training.data_checks import check_data
+from trainers.training.measure import Measured, measure
 from trainers.training.models import base_model, build_processor, config_settings, reading_base_models
 
-_SECONDS_A_CLIP = 4.5  # of Common Voice, for an estimate before its audio is downloaded
+SECONDS_A_CLIP = 4.5  # of Common Voice, for an estimate before its audio is downloaded
 _GIB = 2**30
 
 
@@ -39,15 +42,16 @@ def plan_run(recipe: Recipe, world_size: int = 1) -> dict[str, Any]:
         UserError: data or base models that the run would not find either.
     """
     data: dict[str, RolePlan] = {}
-    train_set = None
+    datasets: dict[str, Any] = {}
     for role in DATA_ROLES:
         specs = getattr(recipe, role)
         if specs:
             data[role], dataset = _plan_role(recipe, specs, role)
-            train_set = dataset if role == "train" else train_set
+            if dataset is not None:
+                datasets[role] = dataset
+    train_set = datasets.get("train")
     processor = build_processor(recipe)
-    with reading_base_models(recipe):
-        model = _skeleton(recipe)
+    model = skeleton(recipe)
     steps, each_epoch = _steps(recipe, train_set, data["train"], processor, world_size)
     return {
         "recipe": recipe.name,
@@ -60,7 +64,15 @@ def plan_run(recipe: Recipe, world_size: int = 1) -> dict[str, Any]:
         "parameters": model.parameter_report(),
         "encoder_layers": len(model.config.kept_encoder_layers),
         "memory_gib": estimate_memory(recipe, model, max(train_set["seconds"]) if train_set is not None else None),
+        "checks": check_data(datasets),
+        "measured": _measured(recipe, datasets) if datasets.keys() == data.keys() else None,
     }
+
+
+def _measured(recipe: Recipe, datasets: dict[str, Any]) -> Measured | None:
+    """Where the base models' weights are on this machine, how long the run takes; a dry run downloads none."""
+    models = (base_model(recipe.audio_model), base_model(recipe.text_model))
+    return measure(recipe, datasets) if all(Path(model).is_dir() for model in models) else None
 
 
 def describe(plan: dict[str, Any]) -> str:
@@ -83,7 +95,17 @@ def describe(plan: dict[str, Any]) -> str:
     memory = plan["memory_gib"]
     parts = ", ".join(f"{name} {value:.2f}" for name, value in memory.items() if name != "total")
     lines.append(f"memory       about {memory['total']:.2f} GiB a device ({parts}); an estimate, not a measurement")
-    return "\n".join(lines)
+    measured = plan["measured"]
+    if measured is None:
+        lines.append("time         not measured: data or base models are not in folders of this machine yet")
+    else:
+        each = "" if measured.seconds_a_validation is None else f", {measured.seconds_a_validation:.1f} s a validation"
+        peak = "" if measured.peak_gib is None else f", {measured.peak_gib:.1f} GiB of the GPU at the peak"
+        lines.append(
+            f"time         about {measured.minutes:.1f} minutes here ({measured.seconds_a_step:.2f} s a step{each}{peak}; "
+            "measured on a few steps)"
+        )
+    return "\n".join([*lines, *plan["checks"].lines()])
 
 
 def estimate_memory(
@@ -117,8 +139,8 @@ def estimate_memory(
 
 
 def _positions(recipe: Recipe, longest: float) -> float:
-    """LLM positions of the largest batch: audio tokens, prompt and about 6 transcript tokens a second."""
-    a_second = 50 / recipe.projector.downsample_rate + 6
+    """LLM positions of the largest batch."""
+    a_second = positions_a_second(recipe)
     if recipe.batch_tokens is not None:
         return float(recipe.batch_tokens)
     if recipe.batch_seconds is not None:
@@ -141,9 +163,9 @@ def _plan_role(recipe: Recipe, specs: list[DataSpec], role: str) -> tuple[RolePl
                 "copy, or start the run: it checks its data before it trains."
             )
         found = len(transcripts_only(spec))
-        wanted = spec.max_hours * 3600 / _SECONDS_A_CLIP if spec.max_hours else found
+        wanted = spec.max_hours * 3600 / SECONDS_A_CLIP if spec.max_hours else found
         count += int(min(found, wanted, spec.max_samples or found))
-    return RolePlan(count, count * _SECONDS_A_CLIP / 3600, {}, known=False), None
+    return RolePlan(count, count * SECONDS_A_CLIP / 3600, {}, known=False), None
 
 
 def _steps(
@@ -153,21 +175,47 @@ def _steps(
         return planned_steps(recipe, make_sampler(recipe, train_set, processor, rank=0, world_size=world_size))
     batch = recipe.batch_size
     if recipe.batch_seconds is not None or recipe.batch_tokens is not None:
-        budget = recipe.batch_seconds or recipe.batch_tokens / (50 / recipe.projector.downsample_rate + 6)  # type: ignore[operator]
-        batch = max(1, int(budget / _SECONDS_A_CLIP))
+        budget = recipe.batch_seconds or recipe.batch_tokens / positions_a_second(recipe)  # type: ignore[operator]
+        batch = max(1, int(budget / SECONDS_A_CLIP))
     each_epoch = math.ceil(plan.utterances / (batch * world_size * recipe.gradient_accumulation_steps))
     return recipe.max_steps or math.ceil(recipe.num_epochs * each_epoch), each_epoch
 
 
-def _skeleton(recipe: Recipe) -> SlamAsrForConditionalGeneration:
-    """The model without weights, from the base models' configurations alone."""
+def skeleton(recipe: Recipe) -> SlamAsrForConditionalGeneration:
+    """The model without weights, from the base models' configurations alone.
+
+    Raises:
+        UserError: a configuration cannot be read.
+    """
+    with reading_base_models(recipe):
+        audio = AutoConfig.from_pretrained(base_model(recipe.audio_model), revision=recipe.audio_revision or "main")
+        text = AutoConfig.from_pretrained(base_model(recipe.text_model), revision=recipe.text_revision or "main")
     config = SlamAsrConfig(
-        audio_config=AutoConfig.from_pretrained(
-            base_model(recipe.audio_model), revision=recipe.audio_revision or "main"
-        ),
-        text_config=AutoConfig.from_pretrained(base_model(recipe.text_model), revision=recipe.text_revision or "main"),
+        audio_config=audio,
+        text_config=text,
         prune_encoder_layers=recipe.prune_encoder_layers,
         **config_settings(recipe),
     )
     with torch.device("meta"):
         return SlamAsrForConditionalGeneration(config)
+
+
+def known_hours(specs: Sequence[DataSpec]) -> float | None:
+    """Hours of speech as far as they are known without reading sound; None where they are not."""
+    total = 0.0
+    for spec in specs:
+        if spec.max_hours is not None:
+            total += spec.max_hours
+        elif detect_format(spec) == "common_voice" and not (Path(spec.dataset).expanduser() / "transcript").exists():
+            try:
+                total += len(transcripts_only(spec)) * SECONDS_A_CLIP / 3600
+            except (UserError, OSError):  # not reachable from here
+                return None
+        else:
+            return None
+    return total
+
+
+def positions_a_second(recipe: Recipe) -> float:
+    """LLM positions of a second of speech: audio tokens, and about 6 of prompt and transcript."""
+    return 50 / recipe.projector.downsample_rate + 6

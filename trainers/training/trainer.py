@@ -1,14 +1,13 @@
 """The trainer: `Seq2SeqTrainer` with generation from the prompt, corpus WER, planned batches and exact resume."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate.utils import gather_object
-from safetensors.torch import load_file
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.utils.data import DataLoader, IterableDataset
@@ -22,11 +21,12 @@ from trainers.data.collator import SpeechCollator
 from trainers.errors import UserError
 from trainers.evaluation import score_rows
 from trainers.results import PredictionRow, figures_of, prediction_row
-from trainers.training.callbacks import hold_sigterm, is_best, wer_history
+from trainers.training.callbacks import hold_signals, is_best, wer_history
 from trainers.training.checkpoints import (
-    TRAINABLE,
+    last_checkpoint,
     load_trainable,
     mark_complete,
+    read_trainable,
     room_to_write,
     rotate,
     save_trainable,
@@ -61,6 +61,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         normalizer: of `trainers.evaluation`, for the validation WER; the language's own when None.
         keep_checkpoints: how many whole checkpoints stay.
         best_folder: where the trained tensors with the lowest validation WER are kept.
+        on_validation: called on the main process with the step and the prediction rows of each evaluation in training.
         kwargs: of `Seq2SeqTrainer`. Data sets have rows of `trainers.data.prepare`, or such rows with
             `encoder_hidden_states` in place of `audio`.
     """
@@ -81,6 +82,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         language: str | None = None,
         keep_checkpoints: int = 2,
         best_folder: Path | None = None,
+        on_validation: Callable[[int, Sequence[Mapping[str, Any]]], None] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(model=model, args=args, data_collator=collator, **kwargs)
@@ -90,6 +92,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         self.lora_learning_rate = lora_learning_rate
         self.normalizer, self.language = normalizer, language
         self.keep_checkpoints, self.best_folder = keep_checkpoints, best_folder
+        self.on_validation = on_validation
         self.seconds_before = 0.0
         self._started = time.monotonic()
 
@@ -102,21 +105,27 @@ class SlamAsrTrainer(Seq2SeqTrainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The planned batches of this process. They are shared out already, so Accelerate is not asked to do it again."""
-        options: dict[str, Any] = {
+        options = self.worker_options() | {
             "collate_fn": self.data_collator,
-            "num_workers": self.args.dataloader_num_workers,
             "pin_memory": self.args.dataloader_pin_memory and self.args.device.type == "cuda",
-            "generator": torch.Generator().manual_seed(self.args.seed),  # leaves the global random numbers alone
         }
-        if self.args.dataloader_num_workers:
-            options["persistent_workers"] = self.args.dataloader_persistent_workers
-            options["prefetch_factor"] = self.args.dataloader_prefetch_factor
-            options["multiprocessing_context"] = self.args.dataloader_multiprocessing_context
         if isinstance(self.train_dataset, IterableDataset):
             return DataLoader(self.train_dataset, batch_size=self.args.per_device_train_batch_size, **options)
         if self.train_sampler is None:
             raise ValueError("A data set with a length needs a train_sampler.")
         return EpochDataLoader(EpochRows(self.train_dataset), batch_sampler=self.train_sampler, **options)
+
+    def worker_options(self) -> dict[str, Any]:
+        """How data loaders start their workers, and their own random numbers, which leave the global ones alone."""
+        options: dict[str, Any] = {
+            "num_workers": self.args.dataloader_num_workers,
+            "generator": torch.Generator().manual_seed(self.args.seed),
+        }
+        if self.args.dataloader_num_workers:
+            options["prefetch_factor"] = self.args.dataloader_prefetch_factor
+            options["persistent_workers"] = self.args.dataloader_persistent_workers
+            options["multiprocessing_context"] = self.args.dataloader_multiprocessing_context
+        return options
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with up to four groups: projector and LoRA, each with and without weight decay (norms and biases)."""
@@ -160,12 +169,11 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         result = super().compute_loss(model, batch, return_outputs, num_items_in_batch)
         loss = result[0] if isinstance(result, tuple) else result
         if model.training and not torch.isfinite(loss):
-            ids = inputs.get("ids", [])
-            more = f" and {len(ids) - _NAMED_IDS} more" if len(ids) > _NAMED_IDS else ""
+            where = f"in step {self.state.global_step + 1}, on the batch of: {_named(inputs.get('ids', []))}"
+            on = "" if last_checkpoint(Path(str(self.args.output_dir))) is None else ", and go on with --resume"
             raise NonFiniteLoss(
-                f"The loss is {loss.item()} in step {self.state.global_step + 1}, on the batch of: "
-                f"{', '.join(ids[:_NAMED_IDS])}{more}. Training has stopped. Listen to these recordings; if they are "
-                "sound, lower learning_rate or use dtype: float32, and go on from the last checkpoint with --resume."
+                f"The loss is {loss.item()} {where}. Training has stopped. Listen to these recordings; if they are sound, "
+                f"lower learning_rate or use dtype: float32{on}."
             )
         return result
 
@@ -221,20 +229,25 @@ class SlamAsrTrainer(Seq2SeqTrainer):
             dataset,
             batch_sampler=[[Key(index) for index in batch] for batch in batches],
             collate_fn=self.eval_collator,
-            num_workers=self.args.dataloader_num_workers,
-            generator=torch.Generator().manual_seed(self.args.seed),
+            **self.worker_options(),
         )
         model = self.model_wrapped if self.is_sharded else self.model
         model.eval()
         found: dict[int, tuple[str, float, int]] = {}
         quiet = True if not self.is_world_process_zero() else None
-        hold_sigterm(True)
+        hold_signals(True)
         batch_iterator = iter(loader)
-        hold_sigterm(False)
+        hold_signals(False)
         for batch in tqdm(
             batch_iterator, total=len(batches), desc=description, unit="batch", disable=quiet, leave=False
         ):
             loss, tokens, labels = self.prediction_step(model, batch, prediction_loss_only=False)
+            if loss is not None and not torch.isfinite(loss):
+                raise NonFiniteLoss(
+                    f"The loss in {description} is {loss.item()} after step {self.state.global_step}, on the batch of: "
+                    f"{_named(batch['ids'])}. Listen to these recordings and leave out what is damaged; if they are sound, "
+                    "use dtype: float32 or a lower learning_rate."
+                )
             texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
             count = int((labels != -100).sum()) if labels is not None else 0
             summed = float(loss) * count if loss is not None else 0.0
@@ -260,6 +273,8 @@ class SlamAsrTrainer(Seq2SeqTrainer):
     ) -> EvalLoopOutput:
         """Corpus WER, CER and error counts of the data loader's data set, and its loss."""
         rows, loss = self.transcribe(dataloader.dataset, description.lower())
+        if self.is_in_train and self.on_validation is not None and self.is_world_process_zero():
+            self.on_validation(self.state.global_step, rows)
         scores = score_rows(rows, normalizer=self.normalizer, language=self.language, bootstrap=0)
         # Without a bootstrap there is no interval, so only numbers are left.
         figures: dict[str, Any] = {name: value for name, value in figures_of(scores).items() if value is not None}
@@ -339,7 +354,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         """Put the trained tensors of a checkpoint (or of `best_folder`) into the model; the optimiser's state is not read."""
         if self.is_fsdp_enabled:
             options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
-            state: dict[str, Any] = load_file(folder / TRAINABLE) if self.is_world_process_zero() else {}
+            state: dict[str, Any] = read_trainable(folder) if self.is_world_process_zero() else {}
             set_model_state_dict(self.model, state, options=options)
         elif self.is_deepspeed_enabled:
             import deepspeed
@@ -367,6 +382,11 @@ class SlamAsrTrainer(Seq2SeqTrainer):
             with room_to_write(folder):
                 model.save_pretrained(folder, checkpoint_form=checkpoint_form)
                 self.processor.save_pretrained(folder)
+
+
+def _named(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - _NAMED_IDS} more" if len(ids) > _NAMED_IDS else ""
+    return f"{', '.join(ids[:_NAMED_IDS])}{more}"
 
 
 def utterance_seconds(dataset: Any) -> list[float]:

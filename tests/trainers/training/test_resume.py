@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -81,22 +82,23 @@ def test_killed_at_random_moments(tiny_recipe_values: dict[str, Any], uninterrup
     assert_same_run(tmp_path / "run", uninterrupted)
 
 
-def test_sigterm_saves_and_leaves_with_143(
-    tiny_recipe_values: dict[str, Any], uninterrupted: Path, tmp_path: Path
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_sigterm_and_ctrl_c_save_and_leave(
+    number: signal.Signals, code: int, tiny_recipe_values: dict[str, Any], uninterrupted: Path, tmp_path: Path
 ) -> None:
     values = {**values_for(tiny_recipe_values, tmp_path / "run"), "num_workers": 1}
     log = tmp_path / "log"
     process = start(values, log)
     assert wait_for_step(process, log, 5)
     for child in psutil.Process(process.pid).children():  # a scheduler tells the data loader's workers too
-        child.terminate()
-    process.terminate()
+        child.send_signal(number)
+    os.kill(process.pid or 0, number)
     process.join(240)
-    assert process.exitcode == 143
+    assert process.exitcode == code
     saved = last_checkpoint(tmp_path / "run")
     assert saved is not None and saved.name not in ("checkpoint-4",)
     text = log.read_text(encoding="utf-8")
-    assert f"Stopped by SIGTERM after step {saved.name.removeprefix('checkpoint-')}" in text
+    assert f"Stopped by {number.name} after step {saved.name.removeprefix('checkpoint-')}" in text
     assert "Traceback" not in text
     assert not (tmp_path / "run" / "metrics.json").exists()
     run_training(from_dict(values), resume=True)
@@ -207,6 +209,41 @@ def test_markers_and_rotation(tmp_path: Path) -> None:
     rotate(tmp_path, keep=1)
     assert list_checkpoints(tmp_path) == [tmp_path / "checkpoint-200"]
     assert last_checkpoint(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize(
+    "marker",
+    ["[]", "null", "{}", '{"files": []}', '{"files": {}}', '{"files": {"a": 1}}', '{"files": {"trainable.safetensors": "1"}}',
+     '{"files": 3, "train_seconds": 1}', "[" * 100_000, "\udce9"],
+)  # fmt: skip
+def test_markers_of_another_shape_are_of_unfinished_checkpoints(marker: str, tmp_path: Path) -> None:
+    make_checkpoints(tmp_path, [5])
+    (tmp_path / "checkpoint-5" / MARKER).write_text(marker, encoding="utf-8", errors="surrogateescape")
+    assert read_marker(tmp_path / "checkpoint-5") is None
+
+
+@pytest.mark.parametrize("state", ["[]", "{}", '{"global_step": "five"}', '{"unknown": 1}', "{", "null"])
+def test_a_trainer_state_of_another_shape_is_of_an_unfinished_checkpoint(state: str, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint-5"
+    save_trainable({"a": torch.ones(3)}, checkpoint)
+    (checkpoint / "trainer_state.json").write_text(state, encoding="utf-8")
+    mark_complete(checkpoint, step=5, train_seconds="long" if state == "{}" else 1.0)
+    assert read_marker(checkpoint) is None
+
+
+def test_damaged_best_weights_are_one_clear_line(
+    tiny_recipe_values: dict[str, Any], uninterrupted: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
+    (run / "metrics.json").unlink()
+    (run / "best" / TRAINABLE).write_bytes(b"\x08" * 100)
+    values = values_for(tiny_recipe_values, run)
+    with pytest.raises(
+        UserError, match=r"weights in .*best cannot be read .*Delete this folder and go on with --resume"
+    ):
+        run_training(from_dict(values), resume=True)
+    shutil.rmtree(run / "best")
+    assert run_training(from_dict(values), resume=True)["steps"] == 15
 
 
 def test_weights_load_strictly(make_tiny_model: Any, tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""What a dry run finds in the data and measures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainers.cli import main
+from trainers.data.prepare import prepare
+from trainers.data.spec import DataSpec
+from trainers.recipe import from_dict
+from trainers.training.data_checks import check_data
+from trainers.training.dry_run import describe, plan_run
+
+
+@pytest.fixture
+def manifests(tiny_audio_dir: Path, tmp_path: Path) -> dict[str, Path]:
+    """Manifests of train and validation: one recording is in both (as another file), one transcript is far too long."""
+    rows = [
+        json.loads(line)
+        for line in (tiny_audio_dir / "train" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    for row in rows:
+        row["audio"] = str(tiny_audio_dir / "train" / row["audio"])
+    copy = tmp_path / "copy.wav"
+    copy.write_bytes(Path(rows[0]["audio"]).read_bytes())
+    rows[3]["text"] = "en to tre fire fem " * 30
+    parts = {"train": rows[:12], "validation": [*rows[12:], {**rows[0], "audio": str(copy), "id": "copy"}]}
+    for role, own in parts.items():
+        (tmp_path / f"{role}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own), encoding="utf-8")
+    return {role: tmp_path / f"{role}.jsonl" for role in parts}
+
+
+def test_overlap_speakers_rates_and_transcripts(manifests: dict[str, Path]) -> None:
+    datasets = {
+        role: prepare([DataSpec(dataset=str(path), min_duration=0.1)], role, quiet=True)[0]
+        for role, path in manifests.items()
+    }
+    checks = check_data(datasets)
+    assert checks.shared_recordings == {"train and validation": ["copy"]}
+    assert checks.shared_speakers == {"train and validation": ["speaker0", "speaker1", "speaker2"]}
+    assert checks.outliers[0][:2] == ("train", "train-03.wav")
+    assert len(checks.transcripts) == 10
+    source, trained = checks.transcripts[0]
+    assert source.endswith(".") and trained == source.lower().rstrip(".")
+    text = "\n".join(checks.lines())
+    assert "1 recordings are in train and validation: copy" in text and f"{trained}   <- {source}" in text
+
+
+def test_the_plan_measures_the_time(tiny_recipe_values: dict[str, Any], tmp_path: Path) -> None:
+    plan = plan_run(from_dict({**tiny_recipe_values, "output_dir": str(tmp_path / "run"), "max_steps": 300}))
+    measured = plan["measured"]
+    assert measured is not None and measured.seconds_a_step > 0
+    assert measured.minutes * 60 >= 300 * measured.seconds_a_step
+    assert "minutes here" in describe(plan)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_studys_plan_gives_hours_memory_and_cost(
+    tiny_recipe_values: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "study.yaml"
+    study = {
+        "name": "tiny",
+        "output_dir": str(tmp_path / "study"),
+        "run": {**tiny_recipe_values, "max_steps": 400, "test": tiny_recipe_values["validation"]},
+        "grid": {"prune_encoder_layers": [0, 1], "lora": [True]},
+    }
+    path.write_text(json.dumps(study), encoding="utf-8")
+    assert main(["study", str(path), "--plan", "--tflops", "0.001", "--price", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["run", "GPU", "hours", "GiB", "cost"]
+    hours, memory, cost = (float(value) for value in lines[1].split()[1:])
+    assert hours > 0 and memory > 0 and cost == pytest.approx(3 * hours, abs=0.03)
+    assert lines[3].startswith("2 runs in ") and "at 3 an hour" in lines[3]
+    assert not (tmp_path / "study").exists()
+    assert main(["study", str(path), "--plan", "--price", "0"]) == 2
+    assert main(["study", str(path), "--dry-run", "grid.prune_encoder_layers=[1]"]) == 0
+    printed = capsys.readouterr().out
+    assert "for the runs of its kind" in printed and "minutes here" in printed and "GPU hours" in printed

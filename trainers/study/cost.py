@@ -1,0 +1,131 @@
+"""What the runs of a study would take before any is started: hours, GPU memory and money, from sizes alone."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trainers.data.spec import DataSpec
+from trainers.errors import UserError
+from trainers.recipe import DATA_ROLES, Recipe
+from trainers.schema import plain
+from trainers.study.plan import PlannedRun
+from trainers.study.recipe import StudyRecipe
+from trainers.training.dry_run import (
+    SECONDS_A_CLIP,
+    describe,
+    estimate_memory,
+    known_hours,
+    plan_run,
+    positions_a_second,
+    skeleton,
+)
+
+# Generating a token reads all weights for few products: it reaches about this share of the speed of training.
+_DECODING_SPEED = 0.1
+_FRAMES_A_SECOND = 50
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """Of one run: hours of one GPU (None where the amount of data is not known), GiB of its memory."""
+
+    hours: float | None
+    memory_gib: float
+
+
+class CostModel:
+    """
+    Costs of a study's runs.
+
+    A position of a frozen LLM takes 2 products a parameter forward and 2 backward; the encoder 2 a parameter and frame,
+    once for all runs when its states are cached, and then not counted here. Early stopping is not foreseen.
+
+    Args:
+        tflops: 10^12 products and sums that the device does in a second of training.
+    """
+
+    def __init__(self, study: StudyRecipe, tflops: float) -> None:
+        self.study, self.tflops = study, tflops
+        self._hours: dict[str, float | None] = {}
+
+    def of(self, run: PlannedRun) -> RunCost:
+        """
+        Raises:
+            UserError, OSError: the base models' configurations cannot be read.
+        """
+        recipe = run.recipe
+        model = skeleton(recipe)
+        report = model.parameter_report()
+        cached = self.study.cache.enabled
+        llm = report["total"] - report["encoder"] - report["trainable"]
+        longest = max((spec.max_duration for spec in recipe.train), default=None)
+        memory = estimate_memory(recipe, model, longest, cached=cached)["total"]
+        trained, epochs = self._trained_seconds(recipe)
+        if trained is None:
+            return RunCost(None, memory)
+        each = positions_a_second(recipe)
+        work = trained * each * (4 * llm + 6 * report["trainable"])
+        if not cached:
+            work += trained * _FRAMES_A_SECOND * 2 * report["encoder"]
+        validations = max(1.0, epochs)
+        heard = 3600 * ((self.hours(recipe.validation) or 0) * validations + (self.hours(recipe.test) or 0))
+        work += heard * each * 2 * llm * recipe.decoding.num_beams / _DECODING_SPEED
+        return RunCost(work / (self.tflops * 1e12) / 3600, memory)
+
+    def hours(self, specs: Sequence[DataSpec]) -> float | None:
+        """Hours of speech, where they are known without reading sound."""
+        key = json.dumps([plain(spec) for spec in specs], default=str)
+        if key not in self._hours:
+            self._hours[key] = known_hours(specs)
+        return self._hours[key]
+
+    def _trained_seconds(self, recipe: Recipe) -> tuple[float | None, float]:
+        """Seconds of speech that the run goes through, and how many epochs that is (0: not known)."""
+        hours = self.hours(recipe.train)
+        if recipe.max_steps is None:
+            return (None, 0.0) if hours is None else (3600 * hours * recipe.num_epochs, recipe.num_epochs)
+        batch = recipe.batch_seconds or recipe.batch_size * SECONDS_A_CLIP
+        if recipe.batch_tokens is not None:
+            batch = recipe.batch_tokens / positions_a_second(recipe)
+        seconds = recipe.max_steps * recipe.gradient_accumulation_steps * batch
+        return seconds, seconds / (3600 * hours) if hours else 0.0
+
+
+def describe_costs(study: StudyRecipe, runs: Sequence[PlannedRun], tflops: float, price: float) -> str:
+    """A line a run with its hours, memory and price, and their sum; without the costs, a line that says why."""
+    model = CostModel(study, tflops)
+    try:
+        costs = [model.of(run) for run in runs]
+    except (UserError, OSError) as error:
+        names = "\n".join(run.name for run in runs)
+        reason = " ".join(str(error).split())
+        return f"{names}\n{len(runs)} runs in {study.folder}\nHours, memory and cost are not known here: {reason}"
+    width = max(len(run.name) for run in runs)
+    lines = [f"{'run':<{width}}  {'GPU hours':>9}  {'GiB':>6}  {'cost':>8}"]
+    for run, cost in zip(runs, costs, strict=True):
+        hours = ("?", "?") if cost.hours is None else (f"{cost.hours:.2f}", f"{cost.hours * price:.2f}")
+        lines.append(f"{run.name:<{width}}  {hours[0]:>9}  {cost.memory_gib:>6.1f}  {hours[1]:>8}")
+    known = [cost.hours for cost in costs if cost.hours is not None]
+    total = sum(known)
+    lines.append(f"{len(runs)} runs in {study.folder}: {total:.1f} GPU hours, {total * price:.0f} at {price:g} an hour")
+    if len(known) < len(runs):
+        lines.append(
+            f"({len(runs) - len(known)} of them not counted: how much they train on is not known before it is read)"
+        )
+    lines.append(
+        f"Estimates from sizes, at {tflops:g} TFLOP/s sustained (--tflops) and {price:g} a GPU hour (--price), without early "
+        "stopping; "
+        + ("the one pass of the encoder for the cache is not counted." if study.cache.enabled else "no cache.")
+    )
+    return "\n".join(lines)
+
+
+def try_kinds(runs: Sequence[PlannedRun]) -> None:
+    """Print the dry run of the first run of each kind: of each pair of base models, data and LoRA or not."""
+    seen = set()
+    for run in runs:
+        data = [plain(spec) for role in DATA_ROLES for spec in getattr(run.recipe, role)]
+        kind = json.dumps([run.point["audio_model"], run.point["text_model"], run.point["lora"], data], default=str)
+        if kind not in seen:
+            seen.add(kind)
+            print(f"== {run.name}, for the runs of its kind\n{describe(plan_run(run.recipe))}\n", flush=True)

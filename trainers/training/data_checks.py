@@ -1,0 +1,119 @@
+"""What to look at in data before training: transcripts as they are trained on, odd speaking rates, overlap between the roles."""
+
+import hashlib
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from trainers.data.rows import read_audio
+from trainers.errors import UserError
+
+_SHOWN = 10
+_NAMED = 5
+# A rate is odd when it is this many times above or below the median of its data set.
+_TIMES = 3.0
+
+
+@dataclass
+class DataChecks:
+    """
+    What a dry run tells of the data.
+
+    Attributes:
+        transcripts: (as in the source, as trained on) of ten training utterances.
+        outliers: (role, id, characters a second) of utterances far from their set's median rate, the oddest first.
+        outlier_count: how many there are in all.
+        shared_recordings: for two roles, the ids in the second of recordings that the first has too.
+        shared_speakers: for two roles, the speakers that both have.
+    """
+
+    transcripts: list[tuple[str, str]] = field(default_factory=list)
+    outliers: list[tuple[str, str, float]] = field(default_factory=list)
+    outlier_count: int = 0
+    shared_recordings: dict[str, list[str]] = field(default_factory=dict)
+    shared_speakers: dict[str, list[str]] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """For people."""
+        lines = []
+        if self.transcripts:
+            lines.append("transcripts  as trained on (and in the source, where it differs):")
+            lines += [f"  {text}" + (f"   <- {source}" if source != text else "") for source, text in self.transcripts]
+        if self.outlier_count:
+            named = ", ".join(f"{name} ({role}, {rate:.1f})" for role, name, rate in self.outliers)
+            lines.append(
+                f"rates        {self.outlier_count} utterances with {_TIMES:.0f} times more or fewer characters a second than "
+                f"the median: {named}{' ...' if self.outlier_count > len(self.outliers) else ''}. Does the text fit the sound?"
+            )
+        for pair, ids in self.shared_recordings.items():
+            lines.append(
+                f"overlap      {len(ids)} recordings are in {pair}: {_some(ids)}. The figures will be too good."
+            )
+        for pair, speakers in self.shared_speakers.items():
+            lines.append(f"speakers     {len(speakers)} are in {pair}: {_some(speakers)}")
+        return lines
+
+
+def check_data(datasets: Mapping[str, Any]) -> DataChecks:
+    """
+    Args:
+        datasets: prepared data sets by role, with the columns of `trainers.data.prepare`.
+    """
+    checks = DataChecks()
+    train = datasets.get("train")
+    if train is not None:
+        step = max(1, len(train) // _SHOWN)
+        texts, trained = train["text"], train["transcript"]
+        checks.transcripts = [(texts[index], trained[index]) for index in range(0, len(train), step)][:_SHOWN]
+    odd = [(distance, role, name, rate) for role, rows in datasets.items() for distance, name, rate in _odd_rates(rows)]
+    odd.sort(reverse=True)
+    checks.outliers, checks.outlier_count = [entry[1:] for entry in odd[:_NAMED]], len(odd)
+    for one, other in combinations(datasets, 2):
+        if shared := _shared_recordings(datasets[one], datasets[other]):
+            checks.shared_recordings[f"{one} and {other}"] = shared
+        speakers = {name for name in datasets[one]["speaker_id"] if name} & set(datasets[other]["speaker_id"])
+        if speakers:
+            checks.shared_speakers[f"{one} and {other}"] = sorted(speakers)
+    return checks
+
+
+def _odd_rates(rows: Any) -> list[tuple[float, str, float]]:
+    rates = [len(text) / seconds for text, seconds in zip(rows["transcript"], rows["seconds"], strict=True)]
+    middle = statistics.median(rates)
+    found = []
+    for name, rate in zip(rows["id"], rates, strict=True):
+        distance = max(rate / middle, middle / rate) if rate and middle else float("inf")
+        if distance > _TIMES:
+            found.append((distance, name, rate))
+    return found
+
+
+def _shared_recordings(one: Any, other: Any) -> list[str]:
+    """Ids in `other` of recordings that `one` has too. Only sounds of one length and text are compared, sample by sample."""
+    places: dict[tuple[float, str], list[int]] = {}
+    for index, key in enumerate(_keys(one)):
+        places.setdefault(key, []).append(index)
+    found = []
+    for index, key in enumerate(_keys(other)):
+        if key in places:
+            mark = _mark(other[index])
+            if mark is not None and any(_mark(one[place]) == mark for place in places[key]):
+                found.append(str(other[index]["id"]))
+    return found
+
+
+def _keys(rows: Any) -> list[tuple[float, str]]:
+    return [(round(seconds, 3), text) for seconds, text in zip(rows["seconds"], rows["transcript"], strict=True)]
+
+
+def _mark(row: Mapping[str, Any]) -> bytes | None:
+    try:
+        return hashlib.sha256(read_audio(row).tobytes()).digest()
+    except (UserError, OSError, ValueError):  # counted as damaged elsewhere
+        return None
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
