@@ -1,12 +1,15 @@
 """What a run would do, without doing it: data, steps, parameters, memory, minutes."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from transformers import AutoConfig
 
 from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
@@ -71,8 +74,20 @@ def plan_run(recipe: Recipe, world_size: int = 1) -> dict[str, Any]:
 
 def _measured(recipe: Recipe, datasets: dict[str, Any]) -> Measured | None:
     """Where the base models' weights are on this machine, how long the run takes; a dry run downloads none."""
-    models = (base_model(recipe.audio_model), base_model(recipe.text_model))
-    return measure(recipe, datasets) if all(Path(model).is_dir() for model in models) else None
+    models = ((recipe.audio_model, recipe.audio_revision), (recipe.text_model, recipe.text_revision))
+    if not all(_is_here(base_model(name), revision) for name, revision in models):
+        return None
+    print("Measuring a few steps ...", file=sys.stderr, flush=True)
+    return measure(recipe, datasets)
+
+
+def _is_here(model: str, revision: str | None) -> bool:
+    """Whether a base model's weights are on this machine, in a folder or in the Hub's cache."""
+    try:
+        folder = model if Path(model).is_dir() else snapshot_download(model, revision=revision, local_files_only=True)
+    except (LocalEntryNotFoundError, HFValidationError):
+        return False
+    return any(Path(folder).glob("*.safetensors"))
 
 
 def describe(plan: dict[str, Any]) -> str:
@@ -97,7 +112,7 @@ def describe(plan: dict[str, Any]) -> str:
     lines.append(f"memory       about {memory['total']:.2f} GiB a device ({parts}); an estimate, not a measurement")
     measured = plan["measured"]
     if measured is None:
-        lines.append("time         not measured: data or base models are not in folders of this machine yet")
+        lines.append("time         not measured: data or base models are not on this machine yet")
     else:
         each = "" if measured.seconds_a_validation is None else f", {measured.seconds_a_validation:.1f} s a validation"
         peak = "" if measured.peak_gib is None else f", {measured.peak_gib:.1f} GiB of the GPU at the peak"

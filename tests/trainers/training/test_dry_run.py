@@ -68,7 +68,7 @@ def test_a_studys_plan_gives_hours_memory_and_cost(
         "grid": {"prune_encoder_layers": [0, 1], "lora": [True]},
     }
     path.write_text(json.dumps(study), encoding="utf-8")
-    assert main(["study", str(path), "--plan", "--tflops", "0.001", "--price", "3"]) == 0
+    assert main(["study", str(path), "--plan", "--tflops", "0.001", "--price", "3", "run.batch_size=512"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["run", "GPU", "hours", "GiB", "cost"]
     hours, memory, cost = (float(value) for value in lines[1].split()[1:])

@@ -93,6 +93,7 @@ def test_data_that_changed_under_a_resume_are_named(
     assert "The train data changed since the run began (16 utterances then, 12 now)" in caplog.text
 
 
+@pytest.mark.slow
 def test_workers_that_are_spawned(tiny_recipe: MakeRecipe) -> None:
     spawned = {"dataloader_multiprocessing_context": "spawn", "dataloader_persistent_workers": True}
     recipe = tiny_recipe(max_steps=1, eval_steps=1, num_workers=1, trainer=spawned)
