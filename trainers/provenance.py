@@ -63,14 +63,18 @@ def model_fingerprint(folder: str | Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def cpu_cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def hardware() -> dict[str, Any]:
     """What this process computes on: `device` (the GPU's or processor's name), `gpus`, `cores`, `torch` version."""
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     device = torch.cuda.get_device_name(0) if gpus else f"{platform.machine()} CPU"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return {"device": device, "gpus": gpus, "cores": cores, "torch": torch.__version__}
+    return {"device": device, "gpus": gpus, "cores": cpu_cores(), "torch": torch.__version__}
 
 
 def stamp(metrics: Mapping[str, Any], folder: str | Path, predictions: str | Path | None = None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from modeling_slam_asr.configuration_slam_asr import audio_token_count
 from modeling_slam_asr.pipeline_slam_asr import WINDOW_SECONDS
 from trainers.data.batching import EpochBatchSampler
 from trainers.errors import UserError
+from trainers.provenance import cpu_cores
 from trainers.recipe import Recipe
 from trainers.training.trainer import utterance_seconds
 
@@ -57,7 +58,7 @@ def training_arguments(
         logging_steps=recipe.logging_steps,
         logging_nan_inf_filter=False,  # the trainer stops at them
         report_to=recipe.report_to or "none",
-        dataloader_num_workers=recipe.num_workers,
+        dataloader_num_workers=min(recipe.num_workers, cpu_cores()),  # the order of the data does not depend on them
         remove_unused_columns=False,
         label_names=["labels"],
         ddp_find_unused_parameters=False,
