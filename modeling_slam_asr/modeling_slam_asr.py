@@ -156,9 +156,9 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
                     module.training = mode
         return self
 
-    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+    def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
         """See `PreTrainedModel`; works with frozen parts, before or after [`train`]."""
-        super().gradient_checkpointing_enable(*args, **kwargs)
+        super().activation_checkpointing_enable(*args, **kwargs)
         self.train(self.training)
 
     def prune_encoder_layers(self, prune: int | list[int]) -> None:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from trainers.files import write_bytes, write_jsonl
+from trainers.results import PredictionRow
 
 CURVES = "curves.png"
 EXAMPLES = "predictions_validation.jsonl"
@@ -28,10 +29,13 @@ class ValidationExamples:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __call__(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    def __call__(self, step: int, rows: Sequence[PredictionRow]) -> None:
         count = min(_SHOWN, len(rows))
         chosen = [rows[(2 * place + 1) * len(rows) // (2 * count)] for place in range(count)]
-        entries = [{"step": step, **{name: row[name] for name in ("id", "reference", "prediction")}} for row in chosen]
+        entries = [
+            {"step": step, "id": row["id"], "reference": row["reference"], "prediction": row["prediction"]}
+            for row in chosen
+        ]
         write_jsonl(self.path, [*self._before(step), *entries])
         for entry in entries:
             tqdm.write(f"  reference   {entry['reference']}\n  prediction  {entry['prediction']}", file=sys.stderr)

@@ -82,7 +82,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         language: str | None = None,
         keep_checkpoints: int = 2,
         best_folder: Path | None = None,
-        on_validation: Callable[[int, Sequence[Mapping[str, Any]]], None] | None = None,
+        on_validation: Callable[[int, Sequence[PredictionRow]], None] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(model=model, args=args, data_collator=collator, **kwargs)

@@ -11,6 +11,7 @@ import torch
 
 from trainers.errors import UserError
 from trainers.recipe import Recipe
+from trainers.results import PredictionRow
 from trainers.train import TrainingRun, run_training
 from trainers.training.telling import CURVES, EXAMPLES, ValidationExamples, plot_curves
 from trainers.training.trainer import NonFiniteLoss
@@ -34,7 +35,7 @@ def test_each_validation_shows_examples_and_the_end_has_a_picture(
 
 
 def test_examples_after_a_resume_are_not_doubled(tmp_path: Path) -> None:
-    rows = [{"id": str(index), "reference": "a", "prediction": "b"} for index in range(2)]
+    rows = [PredictionRow(id=str(index), reference="a", prediction="b") for index in range(2)]
     examples = ValidationExamples(tmp_path / EXAMPLES)
     for step in (2, 4, 4):
         examples(step, rows)
