@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import resource
 import runpy
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import IO, Any
 from unittest.mock import MagicMock
 
 import numpy as np
+import psutil
 import soundfile
 import torch
 from datasets import Dataset, DatasetDict
@@ -31,6 +31,7 @@ from transformers import (
 from trainers.data.prepare import prepare
 from trainers.embedded.sentences import generate_sentences
 from trainers.encoder_depth.loading import load_encoder
+from trainers.evaluation.speed import process_peak_bytes
 from trainers.feature_cache import FeatureCache, build_cache
 from trainers.recipe import Recipe, from_dict
 from trainers.train import TrainingRun
@@ -180,13 +181,12 @@ class StepTimer:
 
 def peak_gib() -> float:
     """GiB of this process that were in memory at once, at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+    return (process_peak_bytes() or 0) / GIB
 
 
 def resident_gib() -> float:
     """GiB of this process that are in memory now."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize() / GIB
+    return psutil.Process().memory_info().rss / GIB
 
 
 def run_ours(work: Path, part: str, dtype: str, rounds: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.result import publish
-from trainers.embedded import speech
+from trainers.embedded import espeak, speech
 from trainers.embedded.corpus import Utterance, plan_utterances
 from trainers.inference.evaluate import load_pipeline
 from trainers.provenance import hardware
@@ -46,7 +46,7 @@ class Event(ctypes.Structure):
 
 def true_times(item: Utterance) -> dict[int, Times]:
     """Begin and end of each word by its place in the text; words that eSpeak joins to the one before are left out."""
-    library, rate = speech._espeak()
+    library, rate = espeak.espeak()
     found: list[tuple[int, int, float]] = []  # type, first character, second
 
     def keep(_samples: int | None, _count: int, events: Any) -> int:
@@ -60,7 +60,7 @@ def true_times(item: Utterance) -> dict[int, Times]:
     callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(Event))(keep)
     library.espeak_SetSynthCallback(callback)
     sound = item.sound
-    speech._ask_espeak(library, item.text, sound.voice, sound.words_per_minute, sound.pitch, sound.pitch_range)
+    espeak.ask_espeak(library, item.text, sound.voice, sound.words_per_minute, sound.pitch, sound.pitch_range)
     edges = [(place, second) for kind, place, second in found if kind in (WORD, END)]
     starts = np.cumsum([0, *(len(word) + 1 for word in item.text.split(" "))])
     before = sound.silence_before

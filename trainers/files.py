@@ -1,29 +1,76 @@
-"""Output files that are written whole or not at all."""
+"""Output files that are written whole or not at all, and locks between processes."""
 
+import contextlib
 import json
 import os
-import tempfile
-from collections.abc import Iterable, Mapping
+import platform
+import re
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+from filelock import FileLock, Timeout
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
-    """Write `data` to `path` through a temporary file in the same folder; a crash leaves the old file or none."""
+_PARTIAL = ".partial"
+_ABANDONED = 24 * 3600.0  # seconds after which another machine's unfinished file counts as left behind
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str], lasting: bool = True) -> Iterator[Path]:
+    """
+    A path beside `path` to write to, which takes `path`'s place at the end; after an error or a crash the old file is there.
+
+    Args:
+        lasting: content and folder entry are on the disk at the end, and what killed processes left half written in the
+            folder goes first. False for thousands of small files that are easily made again.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    if lasting:
+        sweep(path.parent)
+    temporary = path.parent / f".{_machine()}.{os.getpid()}.{secrets.token_hex(4)}{_PARTIAL}"
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        yield temporary
+        if lasting:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-    return path
+    if lasting:
+        sync_folder(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that are no more left unfinished in `folder`."""
+    for leftover in folder.glob(f".*{_PARTIAL}"):
+        with contextlib.suppress(OSError):  # another process may sweep too
+            if _is_abandoned(leftover):
+                leftover.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the folder's entries to the disk, so that a rename outlives a power cut."""
+    if os.name == "nt":  # Windows opens no folder, and needs none of this
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems cannot; the file's own content is safe
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
+    """Write `data` to `path`, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+    return Path(path)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
@@ -41,7 +88,35 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]])
     return write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@contextlib.contextmanager
+def lock_file(path: Path, wait: bool, patience: float = 0.0) -> Iterator[bool]:
+    """An exclusive lock on `path` between processes and threads, which ends with its process; False if another has it.
+
+    Args:
+        wait: until it is free, however long that takes.
+        patience: seconds that are tried for without `wait`. Who only looks whether a lock is free holds it for a moment.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=-1 if wait else patience, poll_interval=0.02)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _machine() -> str:
+    """The machine's name, as part of a file's."""
+    return re.sub(r"[^a-zA-Z0-9-]", "", platform.node())[:40] or "local"
+
+
+def _is_abandoned(leftover: Path) -> bool:
+    match = re.fullmatch(r"\.([a-zA-Z0-9-]+)\.(\d+)\.[0-9a-f]+" + re.escape(_PARTIAL), leftover.name)
+    if match is None:
+        return False
+    if match[1] == _machine():
+        return not psutil.pid_exists(int(match[2]))
+    return time.time() - leftover.stat().st_mtime > _ABANDONED

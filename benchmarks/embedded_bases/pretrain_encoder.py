@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import WhisperConfig
 
-from benchmarks.embedded_bases.pretrain_common import Training, save_half, seconds_and_machine
+from benchmarks.embedded_bases.pretrain_common import save_half, seconds_and_machine, training_loop
 from benchmarks.embedded_bases.pretrain_features import NUM_MEL_BINS, feature_extractor, utterance_features
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from trainers.embedded.corpus import Utterance
@@ -117,13 +117,14 @@ def pretrain_encoder(
     if settings.start:
         model.encoder.load_state_dict(load_encoder(Path(settings.start)))
     name = f"encoder-{settings.layers}x{settings.d_model}-{settings.steps}-{settings.seed}.pt"
-    training = Training(
+    training = training_loop(
         model,
         lambda name: "encoder.layers." in name,
         steps=settings.steps,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         checkpoint=scratch / name,
+        description="encoder",
     )
     batches = BatchPlan([array.shape[1] for _, array in examples], settings.batch_size, settings.seed)
     model.train()
@@ -152,7 +153,7 @@ def pretrain_encoder(
         ]
         return torch.stack(losses).sum()
 
-    training.run(loss_of_step, "encoder")
+    training.run(loss_of_step)
     save_encoder(model.encoder, output)
     result = seconds_and_machine(training.seconds)
     result["train_loss"] = round(training.mean_loss, 4)

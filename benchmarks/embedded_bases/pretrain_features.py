@@ -1,7 +1,6 @@
 """Log-mel features of the pretraining utterances, kept in shards so that an interrupted run loses little."""
 
 import multiprocessing
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from transformers import WhisperFeatureExtractor
 from trainers.embedded.corpus import Utterance, plan_utterances, process_count
 from trainers.embedded.sentences import LANGUAGES
 from trainers.embedded.speech import SAMPLING_RATE
+from trainers.files import replacing
 
 SHARD_SIZE = 300
 NUM_MEL_BINS = 80
@@ -70,9 +70,8 @@ def _write_shard(job: tuple[list[Utterance], str]) -> int:
     extractor = feature_extractor()
     features = [log_mel(extractor, item.speak()[0]).astype(np.float16) for item in items]
     lengths = np.array([array.shape[1] for array in features], dtype=np.int64)
-    temporary = f"{path}.{os.getpid()}.partial"
-    save_file({"features": np.concatenate(features, axis=1), "lengths": lengths}, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        save_file({"features": np.concatenate(features, axis=1), "lengths": lengths}, temporary)
     return len(items)
 
 

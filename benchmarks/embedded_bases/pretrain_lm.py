@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from benchmarks.embedded_bases.pretrain_common import Training, seconds_and_machine
+from benchmarks.embedded_bases.pretrain_common import seconds_and_machine, training_loop
 from trainers.embedded.sentences import LANGUAGES, generate_sentences
 
 PROMPT = "Transcribe speech to text.\n"
@@ -68,13 +68,14 @@ def pretrain_lm(output: Path, scratch: Path, settings: LmSettings) -> dict[str, 
     model = LlamaForCausalLM(lm_config(settings, tokenizer))
     # As long as the vectors of a projector that ends in a LayerNorm, within a small factor.
     nn.init.normal_(model.model.embed_tokens.weight, std=0.5)
-    training = Training(
+    training = training_loop(
         model,
         lambda name: "model.layers." in name,
         steps=settings.steps,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         checkpoint=scratch / f"lm-{settings.layers}x{settings.hidden_size}-{settings.steps}-{settings.seed}.pt",
+        description="language model",
     )
     task = CopyTask(tokenizer, settings)
     model.train()
@@ -85,7 +86,7 @@ def pretrain_lm(output: Path, scratch: Path, settings: LmSettings) -> dict[str, 
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
             return copy_loss(model, batch)
 
-    training.run(loss_of_step, "language model")
+    training.run(loss_of_step)
     output.mkdir(parents=True, exist_ok=True)
     result = {**seconds_and_machine(training.seconds), "loss": measure(model, task, settings.measured, settings.seed)}
     model.half().save_pretrained(output)

@@ -33,7 +33,7 @@ from benchmarks.real_speech.noisy_copy import (
     train_tokenizer,
 )
 from trainers.errors import UserError
-from trainers.files import write_json
+from trainers.files import replacing, write_json
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -244,11 +244,9 @@ def train(arguments: argparse.Namespace) -> None:
         model.save_pretrained(arguments.output_dir, state_dict=unit_scale_state(model))
         tokenizer.save_pretrained(arguments.output_dir)
         write_json(arguments.output_dir / "pretraining.json", {**settings, **vars(progress)})
-        state_file.parent.mkdir(parents=True, exist_ok=True)
-        partial = state_file.with_suffix(".partial")
-        torch.save({"model": model.state_dict(), "optimizers": optimizers.state_dict(), "progress": vars(progress)},
-                   partial)  # fmt: skip
-        partial.replace(state_file)
+        state = {"model": model.state_dict(), "optimizers": optimizers.state_dict(), "progress": vars(progress)}
+        with replacing(state_file) as temporary:
+            torch.save(state, temporary)
 
     everything = random.Random(arguments.seed)
     letters = "".join(everything.choice(corpus[language]) for language in corpus for _ in range(500))

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, WhisperConfig, WhisperFeatureExtractor
 
 from benchmarks.embedded_bases import pretrain, pretrain_encoder, pretrain_lm
-from benchmarks.embedded_bases.pretrain_common import Muon, Training, schedule
+from benchmarks.embedded_bases.pretrain_common import Muon, schedule, training_loop
 from benchmarks.embedded_bases.pretrain_features import feature_extractor, log_mel, utterance_features
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from trainers.embedded.sentences import LANGUAGES, generate_sentences
@@ -109,15 +109,16 @@ def test_resumed_training_equals_uninterrupted(tmp_path: Path) -> None:
     def train(steps_now: int, path: Path) -> torch.Tensor:
         torch.manual_seed(0)
         model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 1))
-        training = Training(
+        training = training_loop(
             model,
             lambda name: name == "0.weight",
             steps=10,
             learning_rate=0.05,
             weight_decay=0.0,
             checkpoint=path,
-            save_seconds=0.0,
+            description="test",
         )
+        training.save_seconds = 0.0
 
         def loss(step: int) -> torch.Tensor:
             if step >= steps_now:
@@ -126,7 +127,7 @@ def test_resumed_training_equals_uninterrupted(tmp_path: Path) -> None:
             return (model(inputs) - inputs.sum(1, keepdim=True)).square().mean()
 
         try:
-            training.run(loss, "test")
+            training.run(loss)
         except KeyboardInterrupt:
             assert training.step == steps_now
         return torch.cat([value.flatten() for value in model.parameters()])

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from trainers.embedded import speech
 from trainers.embedded.sentences import LANGUAGES, SPLIT_SHARES, generate_sentences
 from trainers.errors import UserError
-from trainers.files import write_json, write_jsonl
+from trainers.files import replacing, sweep, write_json, write_jsonl
 
 FORMAT_VERSION = 1
 DEFAULT_SPLIT_SIZES = {"train": 5_001, "validation": 90, "test": 300}
@@ -158,6 +158,8 @@ def _finished(directory: Path, record: Mapping[str, Any], manifests: Mapping[str
 
 def _run(jobs: Sequence[tuple[Utterance, str]], processes: int | None) -> Iterator[tuple[str, float]]:
     """Speaker and duration of each job, in order."""
+    for folder in {Path(path).parent for _, path in jobs}:
+        sweep(folder)
     count = min(process_count(processes), max(1, len(jobs) // 50))
     if count == 1:
         yield from map(_write_utterance, jobs)
@@ -173,7 +175,6 @@ def _write_utterance(job: tuple[Utterance, str]) -> tuple[str, float]:
     if Path(path).is_file():
         return item.sound.voice, round(soundfile.info(path).duration, 4)
     wave, settings = item.speak()
-    temporary = f"{path}.{os.getpid()}.partial"
-    soundfile.write(temporary, wave, speech.SAMPLING_RATE, subtype="PCM_16", format="WAV")
-    os.replace(temporary, path)
+    with replacing(path, lasting=False) as temporary:
+        soundfile.write(temporary, wave, speech.SAMPLING_RATE, subtype="PCM_16", format="WAV")
     return settings.voice, round(len(wave) / speech.SAMPLING_RATE, 4)

@@ -6,9 +6,9 @@ and the layer distillation of arXiv 2311.00430.
 """
 
 import copy
+import functools
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +18,6 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import nn
-from tqdm import tqdm
 
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from modeling_slam_asr.lora_slam_asr import add_lora, is_adapter_tensor, merged_state
@@ -27,7 +26,8 @@ from trainers.data.rows import from_rows
 from trainers.data.scan import scan
 from trainers.errors import UserError
 from trainers.feature_cache import FeatureRows
-from trainers.files import write_json
+from trainers.files import replacing, write_json
+from trainers.training.loop import TrainingLoop
 
 SOUND_FILES = (".wav", ".flac", ".mp3", ".ogg", ".opus")
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
@@ -144,7 +144,9 @@ def heal(
     if method == "lora":
         encoder.load_state_dict(merged_state(student, student.state_dict(), ""))
     encoder.requires_grad_(False)
-    _save(encoder.state_dict(), folder / "encoder.safetensors")
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    with replacing(folder / "encoder.safetensors") as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})
     result = {
         "method": method,
         "steps": spec.steps,
@@ -168,38 +170,23 @@ def _train(
     quiet: bool,
 ) -> None:
     trained = {name: parameter for name, parameter in encoder.named_parameters() if parameter.requires_grad}
-    optimizer = torch.optim.AdamW(trained.values(), lr=rate, weight_decay=spec.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate_factor(step, spec.steps))
-    checkpoint = folder / "checkpoint.pt"
-    step = 0
-    if checkpoint.is_file():
-        saved = torch.load(checkpoint, map_location=encoder.conv1.weight.device, weights_only=True)
-        with torch.no_grad():
-            for name, parameter in trained.items():
-                parameter.copy_(saved["weights"][name])
-        optimizer.load_state_dict(saved["optimizer"])
-        schedule.load_state_dict(saved["schedule"])
-        step = int(saved["step"])
     sampler = EpochBatchSampler(len(inputs), seed=spec.seed, costs=list(inputs["seconds"]), budget=spec.batch_seconds)
-    with tqdm(total=spec.steps, initial=step, desc="healing", unit="step", disable=quiet) as bar:
-        while step < spec.steps:
-            epoch, skip = divmod(step, len(sampler))
-            for batch in sampler.plan(epoch)[skip:]:
-                loss = _loss(encoder, inputs, targets, batch, count, spec.bf16)
-                if not torch.isfinite(loss):
-                    raise UserError(f"The healing loss is {loss.item()} in step {step + 1}: lower heal.learning_rate.")
-                loss.backward()
-                nn.utils.clip_grad_norm_(trained.values(), 1.0)
-                optimizer.step()
-                schedule.step()
-                optimizer.zero_grad()
-                step += 1
-                bar.update()
-                bar.set_postfix(loss=f"{loss.item():.4f}")
-                if step % spec.save_steps == 0 and step < spec.steps:
-                    _checkpoint(checkpoint, trained, optimizer, schedule, step)
-                if step == spec.steps:
-                    break
+    plan_of = functools.lru_cache(maxsize=1)(sampler.plan)
+
+    def loss_of_step(step: int) -> torch.Tensor:
+        epoch, place = divmod(step, len(sampler))
+        return _loss(encoder, inputs, targets, plan_of(epoch)[place], count, spec.bf16)
+
+    TrainingLoop(
+        trained,
+        [torch.optim.AdamW(trained.values(), lr=rate, weight_decay=spec.weight_decay)],
+        steps=spec.steps,
+        rate_factor=lambda step: _rate_factor(step, spec.steps),
+        checkpoint=folder / "checkpoint.pt",
+        description="healing",
+        save_steps=spec.save_steps,
+        quiet=quiet,
+    ).run(loss_of_step)
 
 
 def _loss(
@@ -233,21 +220,3 @@ def _rate_factor(step: int, steps: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-def _checkpoint(path: Path, trained: dict[str, nn.Parameter], optimizer: Any, schedule: Any, step: int) -> None:
-    temporary = path.with_suffix(".tmp")
-    weights = {name: parameter.detach() for name, parameter in trained.items()}
-    state = {"weights": weights, "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "step": step}
-    torch.save(state, temporary)
-    os.replace(temporary, path)
-
-
-def _save(state: dict[str, torch.Tensor], path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()},
-        temporary,
-        metadata={"format": "pt"},
-    )
-    os.replace(temporary, path)

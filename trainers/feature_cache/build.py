@@ -21,8 +21,8 @@ from trainers.data.rows import read_audio
 from trainers.errors import DiskFullError, UserError, is_disk_full
 from trainers.feature_cache.depths import Depth, check_depths, states_at
 from trainers.feature_cache.keys import FORMAT, audio_fingerprints, cache_key, encoder_fingerprint, mel_settings
-from trainers.feature_cache.store import META, FeatureCache, Shard, lock_file, shards_of
-from trainers.files import write_json
+from trainers.feature_cache.store import META, FeatureCache, Shard, shards_of
+from trainers.files import lock_file, write_json
 
 logger = logging.getLogger(__name__)
 

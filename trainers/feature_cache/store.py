@@ -1,9 +1,6 @@
 """The cache's files: pieces of some 100 MB, each whole, checked and locked by itself."""
 
-import fcntl
 import json
-import os
-import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +15,7 @@ from trainers.errors import DiskFullError, UserError, is_disk_full
 from trainers.feature_cache.depths import Depth, depth_name
 from trainers.feature_cache.keys import cache_key
 from trainers.feature_cache.mapped import MappedRows
-from trainers.files import write_bytes, write_json
+from trainers.files import lock_file, write_bytes, write_json
 
 META = "cache.json"
 
@@ -42,9 +39,6 @@ class Shard:
 
     def write(self, states: Mapping[str, list[torch.Tensor]]) -> None:
         """Store `{depth name: [(frames, width) of each row]}`, the data first and then the record that makes it count."""
-        for pattern in (f".{self.data.name}.*", f".{self.record.name}.*"):  # what a killed process left half written
-            for leftover in self.folder.glob(pattern):
-                leftover.unlink()
         first = next(iter(states.values()))
         content = save({name: torch.cat(parts).contiguous() for name, parts in states.items()})
         try:
@@ -185,30 +179,6 @@ def shards_of(folder: Path, meta: Mapping[str, Any]) -> list[Shard]:
     return [
         Shard(folder, number, start, end) for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False))
     ]
-
-
-@contextmanager
-def lock_file(path: Path, wait: bool, patience: float = 0.0) -> Iterator[bool]:
-    """An exclusive lock on `path` between processes; yields False if another one has it and `wait` is False.
-
-    Args:
-        patience: seconds that are tried for without `wait`. Who only looks whether a lock is free holds it for a moment.
-    """
-    deadline = time.monotonic() + patience
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    yield False
-                    return
-                time.sleep(0.02)
-        yield True
-    finally:
-        os.close(descriptor)
 
 
 def _crc32(path: Path) -> int:

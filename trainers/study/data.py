@@ -17,8 +17,7 @@ from trainers.encoder_depth.healing import trained_blocks
 from trainers.encoder_depth.loading import LoadedEncoder, load_encoder
 from trainers.encoder_depth.profile import DepthProfile, choose_blocks, profile_encoder
 from trainers.feature_cache import FeatureCache, build_cache, estimate_cache
-from trainers.feature_cache.store import lock_file
-from trainers.files import write_json
+from trainers.files import lock_file, write_json
 from trainers.recipe import DATA_ROLES, Recipe
 from trainers.study.plan import PlannedRun
 from trainers.study.recipe import StudyRecipe

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration
 from trainers.encoder_depth.healing import heal, untranscribed
-from trainers.feature_cache.store import lock_file
+from trainers.files import lock_file
 from trainers.recipe import Recipe
 from trainers.study.data import StudyData
 from trainers.study.plan import PlannedRun

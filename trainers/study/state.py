@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
-from trainers.feature_cache.store import lock_file
-from trainers.files import write_json, write_jsonl
+from trainers.files import lock_file, write_json, write_jsonl
 from trainers.provenance import inconsistency
 from trainers.results import ResultRow, mean
 from trainers.study.plan import PlannedRun
@@ -84,7 +83,6 @@ def claim(run: PlannedRun) -> Iterator[bool]:
     run.folder.mkdir(parents=True, exist_ok=True)
     with lock_file(run.folder / "run.lock", wait=False, patience=0.5) as owned:  # `status_of` may be looking
         if owned:
-            _sweep(run.folder, (RESULT, ERROR, STARTED))
             write_json(run.folder / STARTED, {"key": run.key, "at": time.time()})
         yield owned
 
@@ -104,7 +102,6 @@ def collect(study: StudyRecipe, runs: Sequence[PlannedRun]) -> list[ResultRow]:
     """The rows of all finished runs in the plan's order; `results.jsonl` is written anew, whole."""
     study.folder.mkdir(parents=True, exist_ok=True)
     with lock_file(study.folder / "results.lock", wait=True):
-        _sweep(study.folder, ("results.jsonl",))
         rows = [row for run in runs for row in read_result(run) or []]
         write_jsonl(study.folder / "results.jsonl", rows)
     return rows
@@ -158,10 +155,3 @@ def _is_row(row: Any) -> bool:
     if not isinstance(row, dict) or not ResultRow.__required_keys__ <= row.keys():
         return False
     return inconsistency(row) is None
-
-
-def _sweep(folder: Path, names: Sequence[str]) -> None:
-    """Delete what `write_json` of a process that was killed has left; the caller holds the lock of these files."""
-    for name in names:
-        for path in folder.glob(f".{name}.*"):
-            path.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """Checkpoints of a run: which are whole, what is trained in them, and how they are thrown away."""
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from trainers.errors import DiskFullError, UserError, is_disk_full
-from trainers.files import write_json
+from trainers.files import replacing, write_json
 
 MARKER = "complete.json"
 TRAINABLE = "trainable.safetensors"
@@ -126,13 +125,9 @@ def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def save_trainable(state: dict[str, torch.Tensor], folder: Path) -> Path:
     """Write `trainable.safetensors`, atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / TRAINABLE
-    temporary = folder / f".{TRAINABLE}.tmp"
-    save_file(state, temporary, metadata={"format": "pt"})
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})
     return path
 
 

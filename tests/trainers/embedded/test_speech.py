@@ -1,13 +1,14 @@
 """eSpeak NG's speech: the same samples whatever came before, and voices that keep to their splits."""
 
 import multiprocessing
+import os
 import random
 import sys
 
 import numpy as np
 import pytest
 
-from trainers.embedded import speech
+from trainers.embedded import espeak, speech
 from trainers.embedded.sentences import LANGUAGES
 from trainers.errors import UserError
 
@@ -89,9 +90,19 @@ def test_unknown_voice_is_a_user_error() -> None:
 
 def test_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    speech._espeak.cache_clear()
+    espeak.espeak.cache_clear()
     try:
         with pytest.raises(UserError, match=r'pip install "slam-asr\[quickstart\]"'):
             speech.synthesize("hello", "en-us+m1")
     finally:
-        speech._espeak.cache_clear()
+        espeak.espeak.cache_clear()
+
+
+def test_samples_are_the_same_where_processes_cannot_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked, rate = speech.synthesize("ni både", "da+m1", words_per_minute=190)
+    monkeypatch.delattr(os, "fork")
+    spawned, same_rate = speech.synthesize("ni både", "da+m1", words_per_minute=190)
+    assert same_rate == rate
+    assert np.array_equal(spawned, forked)
+    with pytest.raises(UserError, match="could not speak 'hello' in the voice 'xx\\+nobody'"):
+        speech.synthesize("hello", "xx+nobody")

@@ -190,7 +190,7 @@ def test_two_processes_and_kill(tmp_path: Path, tiny_model: Any, tiny_processor:
     assert [process.exitcode for process in together] == [0, 0]
     _build_and_report(tmp_path / "fresh", tiny_rows, tiny_model, tiny_processor, tmp_path / "three")
     assert len({(tmp_path / name).read_text() for name in ("one", "two", "three")}) == 1
-    assert not list((tmp_path / "cache").rglob(".states*"))
+    assert not list((tmp_path / "cache").rglob(".*.partial"))
 
 
 def test_full_disk_leaves_no_broken_cache(

@@ -18,7 +18,7 @@ import yaml
 from trainers.cli import run_command
 from trainers.errors import DiskFullError, UserError
 from trainers.evaluation.speed import BUSY
-from trainers.feature_cache.store import lock_file
+from trainers.files import lock_file
 from trainers.study.execute import work
 from trainers.study.jobs import run_jobs
 from trainers.study.plan import in_shard, parse_shard, plan_runs
