@@ -27,7 +27,7 @@ from trainers.recipe_values import (
 from trainers.schema import LATER, REST, build, check_numbers, content, default_of, plain
 
 __all__ = [
-    "DATA_ROLES", "RECIPE_FOLDER", "DecodingSpec", "LoraSpec", "ProjectorSpec", "Recipe", "apply_overrides",
+    "DATA_ROLES", "RECIPE_FOLDER", "DecodingSpec", "LoraSpec", "ProjectorSpec", "Recipe", "WarmStartSpec", "apply_overrides",
     "changed_keys", "find_recipe", "from_dict", "load_recipe", "merge", "read_yaml",
 ]  # fmt: skip
 
@@ -82,6 +82,29 @@ class LoraSpec:
 
 
 @dataclass
+class WarmStartSpec:
+    """The CTC warm start of the projector, before the run (see `docs/ctc.md`); it needs `projector.ctc: true`.
+
+    `epochs` is the most; `stop` ends it after so many epochs without a lower CTC loss on the validation data, None never.
+    `dropout` is the projector's meanwhile. `max_hours` of training speech are used at the most. `texts` names text files,
+    one sentence a line, whose pieces the head is to know beside those of the transcripts.
+    """
+
+    epochs: float = 8.0
+    stop: int | None = 2
+    dropout: float = 0.2
+    learning_rate: float = 1e-3
+    batch_seconds: float = 80.0
+    max_hours: float | None = 20.0
+    texts: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_numbers(
+            self, "warm_start.", above_zero="epochs stop learning_rate batch_seconds max_hours", fractions="dropout"
+        )
+
+
+@dataclass
 class DecodingSpec:
     """How transcripts are generated, in validation and in the test alike; the defaults are the paper's test settings."""
 
@@ -123,6 +146,8 @@ class Recipe:
     dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata=_MODEL)
     checkpoint_form: Literal["standalone", "adapter"] = field(default="standalone", metadata=_FILES)
     init_from: str | None = field(default=None, metadata=_MODEL)
+    warm_start: WarmStartSpec | None = field(default=None, metadata={LATER: True})
+    ctc_weight: float = field(default=0.0, metadata={LATER: True})
     # data
     validation: list[DataSpec] = field(default_factory=list)
     test: list[DataSpec] = field(default_factory=list)
@@ -167,8 +192,13 @@ class Recipe:
             "lora_learning_rate eval_steps eval_batch_size early_stopping_patience save_steps save_total_limit "
             "logging_steps",
             from_zero="seed num_workers weight_decay max_grad_norm early_stopping_min_delta",
-            fractions="max_bad_fraction warmup_fraction min_lr_fraction",
+            fractions="max_bad_fraction warmup_fraction min_lr_fraction ctc_weight",
         )
+        has_head = bool(self.projector.more.get("ctc"))
+        if (self.warm_start is not None or self.ctc_weight) and not has_head:
+            raise UserError(
+                "warm_start and ctc_weight need the projector's CTC head: set projector.ctc to true, or leave them out."
+            )
         if self.model or self.projector.more:
             check_model(self.model, self.projector.to_config())
         check_trainer(self.trainer)

@@ -24,8 +24,9 @@ from trainers.study.plan import PlannedRun
 from trainers.study.recipe import StudyRecipe
 from trainers.study.rows import score_run
 from trainers.study.state import claim, collect, read_failure, read_result, write_failure, write_result
-from trainers.train import run_training
 from trainers.training.checkpoints import list_checkpoints, remove, room_to_write
+from trainers.training.run import run_training
+from trainers.training.warm_start import shared_key
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +116,8 @@ def perform(study: StudyRecipe, run: PlannedRun, data: StudyData) -> list[Result
         datasets = healed_features(study, run.recipe, model, data)
     else:
         datasets = datasets_for(study, run.recipe, kept, data)
-    training = run_training(recipe, resume=True, datasets=datasets, model=model)
+    start = warm_start_folder(study, run, recipe)
+    training = run_training(recipe, resume=True, datasets=datasets, model=model, warm_start_folder=start)
     del model
     return score_run(run, recipe, training, data, run.folder)
 
@@ -157,12 +159,22 @@ def perform_elastic(run: PlannedRun, data: StudyData, study: StudyRecipe) -> lis
         if getattr(recipe, role):
             cache = data.features(run.recipe, role, depths)
             datasets[role] = ElasticRows([cache.dataset(depth) for depth in depths], in_turn=role != "train")
-    training = run_training(recipe, resume=True, datasets=datasets)
+    start = warm_start_folder(study, run, recipe)
+    training = run_training(recipe, resume=True, datasets=datasets, warm_start_folder=start)
     rows: list[ResultRow] = []
     for depth in run.depths:
         prune = list(depth) if isinstance(depth, tuple) else depth
         rows += score_run(run, recipe, training, data, run.folder / f"depth-{prune}", prune=prune)
     return rows
+
+
+def warm_start_folder(study: StudyRecipe, run: PlannedRun, recipe: Recipe) -> Path | None:
+    """Where a run's CTC warm start is: one folder for all runs whose encoder, LLM and data are the same; None without one."""
+    if recipe.warm_start is None:
+        return None
+    heal = dataclasses.asdict(study.heal) if study.heal is not None and run.point["healing"] != "none" else None
+    key = shared_key(recipe, run.point["healing"], [list(d) if isinstance(d, tuple) else d for d in run.depths], heal)
+    return study.folder / "warm_starts" / key[:16]
 
 
 def datasets_for(study: StudyRecipe, recipe: Recipe, kept: tuple[int, ...], data: StudyData) -> dict[str, Any]:

@@ -15,36 +15,39 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
-def wer_history(state: TrainerState) -> list[float]:
-    """The validation WERs so far, oldest first."""
-    return [entry["eval_wer"] for entry in state.log_history if "eval_wer" in entry]
+WER = "eval_wer"
 
 
-def is_best(history: Sequence[float]) -> bool:
-    """True when the last WER is lower than all before it."""
-    return bool(history) and all(history[-1] < earlier for earlier in history[:-1])
+def history(state: TrainerState, metric: str = WER) -> list[float]:
+    """A validation figure so far, oldest first."""
+    return [entry[metric] for entry in state.log_history if metric in entry]
 
 
-def evaluations_without_gain(history: Sequence[float], min_delta: float) -> int:
-    """How many evaluations ago the WER last fell by more than `min_delta` below the best counted before."""
+def is_best(values: Sequence[float]) -> bool:
+    """True when the last figure is lower than all before it."""
+    return bool(values) and all(values[-1] < earlier for earlier in values[:-1])
+
+
+def evaluations_without_gain(values: Sequence[float], min_delta: float) -> int:
+    """How many evaluations ago the figure last fell by more than `min_delta` below the best counted before."""
     best, since = float("inf"), 0
-    for wer in history:
-        if wer < best - min_delta:
-            best, since = wer, 0
+    for value in values:
+        if value < best - min_delta:
+            best, since = value, 0
         else:
             since += 1
     return since
 
 
 class EarlyStopping(TrainerCallback):
-    """Stops when `patience` evaluations in a row bring no gain of `min_delta` WER. It has no state but the log's."""
+    """Stops when `patience` evaluations in a row bring no gain of `min_delta` in `metric`. It has no state but the log's."""
 
-    def __init__(self, patience: int, min_delta: float) -> None:
-        self.patience, self.min_delta = patience, min_delta
+    def __init__(self, patience: int, min_delta: float, metric: str = WER) -> None:
+        self.patience, self.min_delta, self.metric = patience, min_delta, metric
 
     def stopped(self, state: TrainerState) -> bool:
         """Whether the log says that the run is over."""
-        return evaluations_without_gain(wer_history(state), self.min_delta) >= self.patience
+        return evaluations_without_gain(history(state, self.metric), self.min_delta) >= self.patience
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.stopped(state):
@@ -70,6 +73,14 @@ class StopOnTermination(TrainerCallback):
         """Take over the signals for this process."""
         for number in STOPPING:
             signal.signal(number, self._handle)
+
+    def leave_if_requested(self, state: TrainerState) -> None:
+        """Leave the process, with the exit code of a shell, once training has ended because it was asked to."""
+        if self.requested:
+            if state.is_world_process_zero:
+                by = signal.Signals(self.requested).name
+                print(f"Stopped by {by} after step {state.global_step}; go on with --resume.", flush=True)
+            raise SystemExit(128 + self.requested)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = bool(self.requested)

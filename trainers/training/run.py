@@ -1,5 +1,6 @@
 """One training run, from a recipe to a scored model."""
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -29,7 +30,7 @@ from trainers.provenance import hardware
 from trainers.recipe import DATA_ROLES, EFFECTS, Recipe, changed_keys
 from trainers.schema import nearest
 from trainers.training.arguments import check_environment, make_sampler, trained_window, training_arguments
-from trainers.training.callbacks import STOPPING, EarlyStopping, Progress, StopOnTermination, wer_history
+from trainers.training.callbacks import STOPPING, EarlyStopping, Progress, StopOnTermination, history
 from trainers.training.checkpoints import (
     last_checkpoint,
     list_checkpoints,
@@ -41,6 +42,7 @@ from trainers.training.models import build_model, build_processor
 from trainers.training.offload import parked_blocks
 from trainers.training.telling import CURVES, EXAMPLES, ValidationExamples, plot_curves
 from trainers.training.trainer import SlamAsrTrainer
+from trainers.training.warm_start import SHARED_SEED, WarmStart, WarmStartRecord, ctc_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ def run_training(
     datasets: Mapping[str, Any] | None = None,
     model: SlamAsrForConditionalGeneration | None = None,
     processor: SlamAsrProcessor | None = None,
+    warm_start_folder: Path | None = None,
 ) -> dict[str, Any]:
     """Train, keep the best model by validation WER, score it, and write everything to `recipe.output_dir`.
 
@@ -67,13 +70,14 @@ def run_training(
         datasets: prepared data sets by role (`train`, `validation`, `test`) in place of those the recipe names: rows of
             `trainers.data.prepare`, or the same with `encoder_hidden_states` (frames, width) in place of `audio`.
         model, processor: in place of those the recipe describes.
+        warm_start_folder: of a warm start that runs share; the run's own, below `output_dir`, when None.
     Returns:
         The content of `metrics.json`.
     Raises:
         UserError: the data, the recipe or the folder does not allow the run; or the loss is not finite.
         SystemExit: with code 143 after SIGTERM, 130 after Ctrl-C, when the checkpoint is saved.
     """
-    return TrainingRun(recipe, datasets, model, processor).run(resume)
+    return TrainingRun(recipe, datasets, model, processor, warm_start_folder).run(resume)
 
 
 class TrainingRun:
@@ -85,6 +89,7 @@ class TrainingRun:
         datasets: Mapping[str, Any] | None = None,
         model: SlamAsrForConditionalGeneration | None = None,
         processor: SlamAsrProcessor | None = None,
+        warm_start_folder: Path | None = None,
     ) -> None:
         self.recipe = recipe
         self.output_dir = Path(recipe.output_dir)
@@ -92,6 +97,8 @@ class TrainingRun:
         self.model, self.processor = model, processor
         self.reports: list[DataReport] = []
         self.termination = StopOnTermination()
+        self.warm_start_folder = warm_start_folder
+        self.warm_start_record: WarmStartRecord | None = None
 
     def run(self, resume: bool) -> dict[str, Any]:
         """All stages, in order."""
@@ -117,6 +124,7 @@ class TrainingRun:
             self.model = self.model or build_model(self.recipe)  # before the data: a wrong depth shows at once
             with state.main_process_first():
                 self.load_data(quiet=not state.is_main_process)
+            self.warm_start(checkpoint)
             with self.without_idle_blocks():
                 trainer = self.make_trainer()
                 train_seconds = self.train(trainer, checkpoint)
@@ -251,6 +259,22 @@ class TrainingRun:
         noted[role] = {"role": role, "utterances": len(dataset), "sha256": rows}
         write_jsonl(path, noted.values())
 
+    def warm_start(self, checkpoint: Path | None) -> None:
+        """The classes of a CTC head, and the projector's CTC warm start where the recipe has one and the run begins."""
+        recipe, model, processor = self.recipe, self.model, self.processor
+        assert self.datasets is not None and model is not None and processor is not None
+        if not model.config.projector_ctc:
+            return
+        if model.config.projector_ctc_tokens is None:
+            model.config.projector_ctc_tokens = ctc_tokens(recipe, self.datasets["train"], processor)
+        if recipe.warm_start is None:
+            return
+        folder = self.warm_start_folder or self.output_dir / "warm_start"
+        if self.warm_start_folder is not None:  # the first of the runs that share it must not decide
+            recipe = dataclasses.replace(recipe, seed=SHARED_SEED)
+        start = WarmStart(recipe, self.datasets, model, processor, folder, self.termination)
+        self.warm_start_record = start.load() if checkpoint is None else start.record()
+
     # ------------------------------------------------------------------ the trainer
 
     def without_idle_blocks(self) -> AbstractContextManager[None]:
@@ -288,6 +312,7 @@ class TrainingRun:
             eval_collator=SpeechCollator(self.processor, for_generation=True),
             train_sampler=sampler,
             lora_learning_rate=recipe.lora_learning_rate,
+            ctc_weight=recipe.ctc_weight,
             normalizer=recipe.normalizer,
             language=recipe.language,
             keep_checkpoints=recipe.save_total_limit,
@@ -311,11 +336,7 @@ class TrainingRun:
             trainer.load_weights(checkpoint)
             return trainer.seconds_before
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
-        if self.termination.requested:
-            if trainer.is_world_process_zero():
-                by = signal.Signals(self.termination.requested).name
-                print(f"Stopped by {by} after step {trainer.state.global_step}; go on with --resume.", flush=True)
-            raise SystemExit(128 + self.termination.requested)  # as a shell reports it
+        self.termination.leave_if_requested(trainer.state)
         return trainer.train_seconds
 
     def is_over(self, checkpoint: Path, trainer: SlamAsrTrainer) -> bool:
@@ -328,7 +349,7 @@ class TrainingRun:
         """Load the best weights and score them on the test set (else the validation set)."""
         assert self.datasets is not None
         recipe = self.recipe
-        if (self.output_dir / BEST).is_dir() and wer_history(trainer.state):
+        if (self.output_dir / BEST).is_dir() and history(trainer.state):
             trainer.load_weights(self.output_dir / BEST)
         trainer.state.save_to_json(str(self.output_dir / "trainer_state.json"))
         role = "test" if self.datasets.get("test") is not None else "validation"
@@ -364,6 +385,8 @@ class TrainingRun:
             "data": {item.role: item.as_dict() for item in self.reports},
             "hardware": hardware(),
         }
+        if self.warm_start_record is not None:
+            metrics["warm_start"] = self.warm_start_record
         trainer.save_final(self.output_dir, recipe.checkpoint_form, lambda: build_model(recipe))
         if trainer.is_world_process_zero():
             plot_curves(trainer.state.log_history, self.output_dir / CURVES)

@@ -21,7 +21,7 @@ from trainers.data.collator import SpeechCollator
 from trainers.errors import UserError
 from trainers.evaluation import score_rows
 from trainers.results import PredictionRow, figures_of, prediction_row
-from trainers.training.callbacks import hold_signals, is_best, wer_history
+from trainers.training.callbacks import WER, history, hold_signals, is_best
 from trainers.training.checkpoints import (
     last_checkpoint,
     load_trainable,
@@ -34,7 +34,7 @@ from trainers.training.checkpoints import (
 )
 
 AUDIO_INPUTS = ("input_features", "input_features_mask", "encoder_hidden_states", "encoder_attention_mask")
-_NOT_FOR_FORWARD = ("ids", "indices", "prompt_input_ids", "prompt_attention_mask")
+NOT_FOR_FORWARD = ("ids", "indices", "prompt_input_ids", "prompt_attention_mask")
 _NAMED_IDS = 16
 
 
@@ -58,6 +58,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         train_sampler: this process's batches of `train_dataset`; None for an iterable data set.
         collator, eval_collator: make batches of rows; the second with prompts for generation.
         lora_learning_rate: of LoRA's weights; `args.learning_rate` when None.
+        ctc_weight: the CTC head's share of the training loss, see `SlamAsrForConditionalGeneration.forward`.
         normalizer: of `trainers.evaluation`, for the validation WER; the language's own when None.
         keep_checkpoints: how many whole checkpoints stay.
         best_folder: where the trained tensors with the lowest validation WER are kept.
@@ -67,6 +68,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
     """
 
     model: SlamAsrForConditionalGeneration
+    watched = WER  # the validation figure whose lowest value is kept
 
     def __init__(
         self,
@@ -78,6 +80,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         eval_collator: SpeechCollator,
         train_sampler: EpochBatchSampler | None = None,
         lora_learning_rate: float | None = None,
+        ctc_weight: float = 0.0,
         normalizer: str | None = None,
         language: str | None = None,
         keep_checkpoints: int = 2,
@@ -89,7 +92,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         self.processor = processor
         self.eval_collator = eval_collator
         self.train_sampler = train_sampler
-        self.lora_learning_rate = lora_learning_rate
+        self.lora_learning_rate, self.ctc_weight = lora_learning_rate, ctc_weight
         self.normalizer, self.language = normalizer, language
         self.keep_checkpoints, self.best_folder = keep_checkpoints, best_folder
         self.on_validation = on_validation
@@ -164,8 +167,8 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         Raises:
             NonFiniteLoss: it is NaN or infinite.
         """
-        batch = {name: value for name, value in inputs.items() if name not in _NOT_FOR_FORWARD}
-        batch["return_logits"] = return_outputs
+        batch = {name: value for name, value in inputs.items() if name not in NOT_FOR_FORWARD}
+        batch |= {"return_logits": return_outputs, "ctc_weight": self.ctc_weight}
         result = super().compute_loss(model, batch, return_outputs, num_items_in_batch)
         loss = result[0] if isinstance(result, tuple) else result
         if model.training and not torch.isfinite(loss):
@@ -196,7 +199,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         The answer is never shown to `generate`; the decoder is the model's `generation_config`.
         """
         inputs = self._prepare_inputs(inputs)
-        forward = {name: value for name, value in inputs.items() if name not in _NOT_FOR_FORWARD}
+        forward = {name: value for name, value in inputs.items() if name not in NOT_FOR_FORWARD}
         with torch.no_grad(), self.compute_loss_context_manager():
             loss = model(**forward, return_logits=False).loss.detach() if "labels" in forward else None
             if prediction_loss_only:
@@ -290,7 +293,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As in `Seq2SeqTrainer`; during training, a new lowest WER also keeps the weights in `best_folder`."""
         metrics = super().evaluate(*args, **kwargs)
-        if self.is_in_train and self.best_folder is not None and is_best(wer_history(self.state)):
+        if self.is_in_train and self.best_folder is not None and is_best(history(self.state, self.watched)):
             self.save_model(str(self.best_folder))
         return metrics
 

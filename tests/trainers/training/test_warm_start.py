@@ -1,0 +1,124 @@
+"""The CTC warm start: what it learns, that it is made once, resumed exactly, and what it refuses."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from trainers.errors import UserError
+from trainers.training.callbacks import StopOnTermination
+from trainers.training.models import build_model, build_processor
+from trainers.training.run import TrainingRun, run_training
+from trainers.training.warm_start import WarmStart, ctc_tokens, shared_key
+
+CTC = {"hidden_size": 32, "downsample_rate": 2, "ctc": True}
+WARM = {"epochs": 6, "learning_rate": 3e-2, "batch_seconds": 4.0, "dropout": 0.0}
+
+
+@pytest.fixture
+def warm_recipe(tiny_recipe: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that makes the tiny recipe with a CTC head and a warm start of six epochs."""
+
+    def make(**changes: Any) -> Any:
+        return tiny_recipe(**{"projector": CTC, "warm_start": WARM, "max_steps": 2, **changes})
+
+    return make
+
+
+def test_the_projector_learns_and_the_head_is_kept(warm_recipe: Callable[..., Any]) -> None:
+    recipe = warm_recipe(lora={"r": 2})
+    metrics = run_training(recipe)
+    record = metrics["warm_start"]
+    assert record["steps"] > 6 and record["utterances"] == 16
+    log = json.loads((Path(recipe.output_dir) / "warm_start/trainer_state.json").read_text())["log_history"]
+    losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    assert min(losses) == pytest.approx(record["ctc_loss"]) and min(losses) < 0.7 * losses[0]
+    assert all("eval_wer" in entry for entry in log if "eval_loss" in entry)
+    model = SlamAsrForConditionalGeneration.from_pretrained(recipe.output_dir)
+    processor = SlamAsrProcessor.from_pretrained(recipe.output_dir)
+    pieces = {token for text in ("en to tre fire fem don't",) for token in processor.transcript_ids(text)[:-1]}
+    assert pieces & set(model.config.projector_ctc_tokens)
+    assert not list((Path(recipe.output_dir) / "warm_start").glob("checkpoint-*"))
+    assert not (Path(recipe.output_dir) / "warm_start/features").exists()
+
+
+def test_a_shared_folder_is_filled_once(warm_recipe: Callable[..., Any], tmp_path: Path) -> None:
+    """Runs with other seeds, LoRA and learning rates start from one and the same projector."""
+    shared = tmp_path / "shared"
+    first = run_training(warm_recipe(output_dir=str(tmp_path / "a")), warm_start_folder=shared)
+    written = (shared / "best/trainable.safetensors").stat().st_mtime_ns
+    second = run_training(warm_recipe(output_dir=str(tmp_path / "b"), seed=7, lora={"r": 2}), warm_start_folder=shared)
+    assert first["warm_start"] == second["warm_start"]
+    assert (shared / "best/trainable.safetensors").stat().st_mtime_ns == written
+    assert all(name.startswith("projector.") for name in load_file(shared / "best/trainable.safetensors"))
+
+
+def test_key_of_what_can_be_shared(warm_recipe: Callable[..., Any]) -> None:
+    own = shared_key(warm_recipe())
+    assert shared_key(warm_recipe(seed=3, lora={"r": 2}, learning_rate=1e-3, max_steps=9)) == own
+    for change in (
+        {"prune_encoder_layers": 1},
+        {"warm_start": {**WARM, "epochs": 5}},
+        {"projector": {**CTC, "hidden_size": 16}},
+    ):
+        assert shared_key(warm_recipe(**change)) != own
+
+
+def test_interrupted_and_resumed_is_uninterrupted(warm_recipe: Callable[..., Any], tmp_path: Path) -> None:
+    def start(folder: Path, stop_after: int | None) -> WarmStart:
+        recipe = warm_recipe(output_dir=str(tmp_path / "run"))
+        run = TrainingRun(recipe)
+        run.load_data(quiet=True)
+        model, processor = build_model(recipe), build_processor(recipe)
+        model.config.projector_ctc_tokens = ctc_tokens(recipe, run.datasets["train"], processor)
+        termination = StopOnTermination()
+        if stop_after is not None:
+            plain = termination.on_step_end
+
+            def on_step_end(args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                if state.global_step == stop_after:
+                    termination.requested = 15
+                plain(args, state, control, **kwargs)
+
+            termination.on_step_end = on_step_end  # type: ignore[method-assign]
+        return WarmStart(recipe, run.datasets, model, processor, folder, termination)
+
+    whole = start(tmp_path / "whole", None)
+    whole.load()
+    with pytest.raises(SystemExit) as left:
+        start(tmp_path / "parts", 7).load()
+    assert left.value.code == 143
+    assert not (tmp_path / "parts/warm_start.json").exists()
+    again = start(tmp_path / "parts", None)
+    again.load()
+    for name, tensor in whole.model.projector.state_dict().items():
+        assert torch.equal(tensor, again.model.projector.state_dict()[name]), name
+
+
+def test_more_tokens_than_frames_is_told(warm_recipe: Callable[..., Any], capsys: Any) -> None:
+    with pytest.raises(UserError, match=r"of 16 training utterances have more tokens.*downsample_rate \(it is 40\)"):
+        run_training(warm_recipe(projector={**CTC, "downsample_rate": 40}))
+
+
+def test_no_head_no_warm_start(tiny_recipe: Callable[..., Any]) -> None:
+    with pytest.raises(UserError, match=r"projector\.ctc"):
+        tiny_recipe(warm_start=WARM)
+    with pytest.raises(UserError, match=r"projector\.ctc"):
+        tiny_recipe(ctc_weight=0.3)
+
+
+def test_joint_loss_trains_the_head(warm_recipe: Callable[..., Any], tmp_path: Path) -> None:
+    """With a CTC share the head's own tensors move during the run; without one they stay as the warm start left them."""
+    heads = {}
+    for weight in (0.0, 0.5):
+        folder = tmp_path / str(weight)
+        run_training(warm_recipe(ctc_weight=weight, output_dir=str(folder)), warm_start_folder=tmp_path / "warm")
+        heads[weight] = SlamAsrForConditionalGeneration.from_pretrained(folder).projector.ctc.blank
+    start = load_file(tmp_path / "warm/best/trainable.safetensors")["projector.ctc.blank"]
+    assert torch.allclose(heads[0.0], start, atol=1e-3)
+    assert (heads[0.5] - start).abs().max() > 5e-3

@@ -1,0 +1,327 @@
+"""
+The warm start: before the run, the projector learns by CTC to write the transcript in the LLM's own token embeddings.
+
+Without it an LLM answers from its prior for hundreds of steps before it hears anything. It is a short training run of its own,
+by the run's own trainer (checkpoints, exact resume, early stopping), on encoder states that are computed once. The LLM does
+nothing in it but lend its embeddings.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PrinterCallback
+
+from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from modeling_slam_asr.processing_slam_asr import pad_rows
+from modeling_slam_asr.projector_slam_asr import CtcScores, build_projector
+from trainers.data.collator import SpeechCollator
+from trainers.data.text import normalize_transcript
+from trainers.errors import UserError
+from trainers.feature_cache import build_cache
+from trainers.feature_cache.store import lock_file
+from trainers.files import write_json
+from trainers.recipe import Recipe, WarmStartSpec
+from trainers.training.arguments import make_sampler, training_arguments
+from trainers.training.callbacks import EarlyStopping, Progress, StopOnTermination, history
+from trainers.training.checkpoints import last_checkpoint, list_checkpoints, load_trainable, remove, remove_incomplete
+from trainers.training.trainer import NOT_FOR_FORWARD, SlamAsrTrainer, utterance_seconds
+
+RECORD = "warm_start.json"
+WEIGHTS = "best"
+# What the projector of a warm start depends on; runs that agree in these can share it.
+SHARED_KEYS = (
+    "audio_model", "audio_revision", "text_model", "text_revision", "prune_encoder_layers", "projector", "pad_to_30s", "dtype",
+    "train", "validation", "warm_start",
+)  # fmt: skip
+SHARED_SEED = 42  # of warm starts that runs with several seeds share
+_CROWDED = 0.05  # of the utterances with more tokens than frames: from here on it is worth a word
+
+
+class WarmStartRecord(TypedDict):
+    """What `warm_start.json` says: `ctc_loss` and `ctc_wer` are the validation's at the kept epoch, None without one."""
+
+    epochs: float
+    steps: int
+    seconds: float
+    classes: int
+    utterances: int
+    crowded: int
+    ctc_loss: float | None
+    ctc_wer: float | None
+
+
+class CtcTrainer(SlamAsrTrainer):
+    """Trains the projector by CTC alone; an evaluation's WER is that of the greedy CTC transcripts."""
+
+    watched = "eval_loss"
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> tuple[Any, torch.Tensor | None, torch.Tensor | None]:
+        """Mean CTC loss a label token, and the greedy CTC transcripts `(batch, tokens)`."""
+        inputs = self._prepare_inputs(inputs)
+        forward = {name: value for name, value in inputs.items() if name not in NOT_FOR_FORWARD}
+        with torch.no_grad(), self.compute_loss_context_manager():
+            output = model(**forward, ctc_weight=1.0)
+        rows = self.unwrapped_model.ctc_transcripts(CtcScores(output.ctc_log_probs, output.ctc_mask))
+        end = self.processor.tokenizer.eos_token_id
+        return output.loss.detach(), pad_rows([[*row, end] for row in rows], end, "right"), inputs["labels"]
+
+
+@dataclass
+class WarmStart:
+    """
+    The warm start of a run, made at most once in `folder`.
+
+    Args:
+        recipe: of the run. Its learning rate, batch and steps are not used: the stage has its own.
+        datasets: `train` and, for early stopping, `validation`: sound or cached encoder states.
+        termination: the run's own, so that SIGTERM saves a checkpoint of the stage too.
+    """
+
+    recipe: Recipe
+    datasets: dict[str, Any]
+    model: SlamAsrForConditionalGeneration
+    processor: SlamAsrProcessor
+    folder: Path
+    termination: StopOnTermination
+
+    def load(self) -> WarmStartRecord:
+        """
+        Put the warm start's weights into the model's projector, training them first where `folder` has none.
+
+        Raises:
+            SystemExit: with code 143 after SIGTERM, when the checkpoint is saved; the next call goes on from it.
+            UserError: most transcripts have more tokens than their audio has frames.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with lock_file(self.folder / "lock", wait=True):
+            if self.record() is None:
+                self.train()
+            model = self.model
+            for parameter in model.parameters():
+                parameter.requires_grad_(False)
+            model.projector.requires_grad_(True)
+            load_trainable(model, self.folder / WEIGHTS)
+            model.freeze()
+            record = self.record()
+        assert record is not None
+        return record
+
+    def record(self) -> WarmStartRecord | None:
+        """What is known of the warm start in `folder`; None where there is no finished one."""
+        try:
+            return WarmStartRecord(**json.loads((self.folder / RECORD).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def train(self) -> None:
+        """The stage itself; what is there of an interrupted one is gone on with."""
+        spec, model = self.spec, self.model
+        crowded = self.check_length()
+        own = dataclasses.replace(
+            self.recipe,
+            output_dir=str(self.folder),
+            num_epochs=spec.epochs,
+            max_steps=None,
+            batch_seconds=spec.batch_seconds,
+            batch_tokens=None,
+            gradient_accumulation_steps=1,
+            learning_rate=spec.learning_rate,
+            lora_learning_rate=None,
+            schedule="cosine_with_min_lr",
+            warmup_fraction=0.1,
+            min_lr_fraction=0.1,
+            gradient_checkpointing=False,
+            eval_steps=None,
+            save_steps=None,
+            eval_batch_size=32,
+            warm_start=None,
+            trainer={},
+        )
+        self.reset_projector(own.seed)
+        data = {role: self.cached(role) for role in ("train", "validation") if self.datasets.get(role) is not None}
+        dropouts = [module for module in model.projector.modules() if isinstance(module, nn.Dropout)]
+        before = [module.p for module in dropouts]
+        for module in dropouts:
+            module.p = spec.dropout
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name.startswith("projector."))
+        try:
+            trainer = self.fit(own, data)
+        finally:
+            for module, probability in zip(dropouts, before, strict=True):
+                module.p = probability
+            model.freeze()
+        losses = history(trainer.state, "eval_loss")
+        best = losses.index(min(losses)) if losses else None
+        wers = history(trainer.state, "eval_wer")
+        record: WarmStartRecord = {
+            "epochs": round(float(trainer.state.epoch or 0), 2),
+            "steps": trainer.state.global_step,
+            "seconds": round(trainer.train_seconds, 1),
+            "classes": len(model.ctc_tokens()),
+            "utterances": len(data["train"]),
+            "crowded": crowded,
+            "ctc_loss": losses[best] if best is not None else None,
+            "ctc_wer": wers[best] if best is not None else None,
+        }
+        if trainer.is_world_process_zero():
+            trainer.state.save_to_json(str(self.folder / "trainer_state.json"))
+            write_json(self.folder / RECORD, record)
+            for path in list_checkpoints(self.folder):
+                remove(path)
+            shutil.rmtree(self.folder / "features", ignore_errors=True)
+            print(describe(record), flush=True)
+        trainer.accelerator.wait_for_everyone()
+
+    def fit(self, own: Recipe, data: dict[str, Any]) -> CtcTrainer:
+        """The trained trainer; the best weights by validation loss (the last without one) are in `folder/best`."""
+        sampler = make_sampler(own, data["train"], self.processor)
+        validated = data.get("validation") is not None
+        callbacks: list[Any] = [self.termination, Progress()]
+        if validated and self.spec.stop is not None:
+            callbacks.append(EarlyStopping(self.spec.stop, 0.0, CtcTrainer.watched))
+        trainer = CtcTrainer(
+            self.model,
+            training_arguments(own, sampler, validated),
+            processor=self.processor,
+            collator=SpeechCollator(self.processor),
+            eval_collator=SpeechCollator(self.processor),
+            train_sampler=sampler,
+            ctc_weight=1.0,
+            normalizer=own.normalizer,
+            language=own.language,
+            keep_checkpoints=1,
+            best_folder=self.folder / WEIGHTS,
+            train_dataset=data["train"],
+            eval_dataset=data.get("validation"),
+            callbacks=callbacks,
+        )
+        remove_incomplete(self.folder)
+        checkpoint = last_checkpoint(self.folder)
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+        self.termination.leave_if_requested(trainer.state)
+        if not validated:
+            trainer.save_model(str(self.folder / WEIGHTS))
+        return trainer
+
+    @property
+    def spec(self) -> WarmStartSpec:
+        """The recipe's settings of the stage."""
+        assert self.recipe.warm_start is not None
+        return self.recipe.warm_start
+
+    def reset_projector(self, seed: int) -> None:
+        """The projector as it is drawn from `seed`, whatever drew it before: runs that share the stage share its start."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            fresh = build_projector(self.model.config)
+        self.model.projector.load_state_dict(fresh.state_dict())
+
+    def check_length(self) -> int:
+        """
+        How many training utterances have more tokens than frames, and so teach CTC nothing.
+
+        Raises:
+            UserError: more than half of them.
+        """
+        rows = self.datasets["train"]
+        placeholder = self.processor.audio_token_id
+        frames = [
+            self.processor.prompt_ids(math.ceil(100 * seconds)).count(placeholder)
+            for seconds in utterance_seconds(rows)
+        ]
+        tokens = [self.processor.transcript_ids(text)[:-1] for text in transcripts(rows)]
+        need = [len(row) + sum(a == b for a, b in pairwise(row)) for row in tokens]
+        crowded = sum(n > f for n, f in zip(need, frames, strict=True))
+        remedy = (
+            f"{crowded} of {len(need)} training utterances have more tokens than audio embeddings "
+            f"({sum(need) / max(1, sum(frames)):.2f} tokens an embedding in all), and CTC cannot learn them. "
+            f"Lower projector.downsample_rate (it is {self.recipe.projector.downsample_rate}): "
+            f"{max(1, self.recipe.projector.downsample_rate // 2)} gives twice as many embeddings."
+        )
+        if crowded > len(need) / 2:
+            raise UserError(remedy)
+        if crowded > _CROWDED * len(need):
+            print(f"Warm start: {remedy}", flush=True)
+        return crowded
+
+    def cached(self, role: str) -> Any:
+        """The rows of a role as encoder states: as given, or computed (of training speech, `max_hours` of it)."""
+        rows = self.datasets[role]
+        if "encoder_hidden_states" in rows[0]:
+            return rows
+        if role == "train" and self.spec.max_hours is not None:
+            order = np.random.default_rng(self.recipe.seed).permutation(len(rows))
+            hours = np.cumsum(np.asarray(utterance_seconds(rows))[order]) / 3600
+            rows = rows.select(sorted(order[: max(1, int((hours <= self.spec.max_hours).sum()))].tolist()))
+        encoder = self.model.audio_encoder
+        kept = tuple(encoder.kept_layers)
+        return build_cache(self.folder / "features", rows, encoder, self.processor, [kept]).dataset(kept)
+
+
+def transcripts(rows: Any) -> Sequence[str]:
+    """The transcripts of a data set, as the model is trained to write them."""
+    if hasattr(rows, "column_names"):
+        return list(rows["transcript"])
+    return [rows[index]["transcript"] for index in range(len(rows))]
+
+
+def ctc_tokens(recipe: Recipe, rows: Any, processor: SlamAsrProcessor) -> list[int]:
+    """
+    The classes of the CTC head: the token ids of the training transcripts and of `warm_start.texts`, in rising order.
+
+    Raises:
+        UserError: a text file cannot be read.
+    """
+    found: set[int] = set()
+    for text in _lines(recipe, transcripts(rows)):
+        found.update(processor.transcript_ids(text)[:-1])
+    return sorted(found)
+
+
+def shared_key(recipe: Recipe, *more: Any) -> str:
+    """SHA-256 of what a warm start depends on, and of `more`; runs with the same can use one folder."""
+    values = recipe.to_dict()
+    content = [{name: values[name] for name in SHARED_KEYS}, *more]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def describe(record: WarmStartRecord) -> str:
+    """One line for people."""
+    scored = (
+        f", CTC loss {record['ctc_loss']:.3f}, greedy WER {100 * (record['ctc_wer'] or 0):.1f} % on validation data"
+        if record["ctc_loss"] is not None
+        else ""
+    )
+    return f"Warm start: {record['epochs']:g} epochs ({record['steps']} steps) in {record['seconds']:.0f} s{scored}."
+
+
+def _lines(recipe: Recipe, rows: Sequence[str]) -> Iterable[str]:
+    yield from rows
+    spec = recipe.train[0]
+    for path in recipe.warm_start.texts if recipe.warm_start is not None else []:
+        try:
+            lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"warm_start.texts: {path} cannot be read as UTF-8 text ({error}).") from error
+        for line in lines:
+            yield normalize_transcript(
+                line,
+                lowercase=spec.lowercase,
+                remove_punctuation=spec.remove_punctuation,
+                keep_characters=spec.keep_characters,
+            )
