@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,11 @@ __all__ = [
     "SecondLook",
     "Word",
     "active_frames",
+    "align_tokens",
+    "align_transcripts",
     "alignment_matrix",
     "attention_words",
+    "ctc_words",
     "eager_attention",
     "estimate_words",
     "join_texts",
@@ -129,6 +133,7 @@ def _align(left: Sequence[Word], right: Sequence[Word], scale: float) -> list[tu
 
 
 ALIGNMENT_HEADS = 8
+_REACH = 0.5  # positions: CTC marks a token where it is sure of it, not where the token begins
 _ACTIVE_DB = 30.0  # frames up to this much below the loud ones count as speech
 
 
@@ -176,15 +181,7 @@ def attention_words(
     # Tokens listen to the middle of what they stand for, so the path turns to each one late: by half an embedding.
     places = np.append(np.maximum(firsts - 0.5, 0.0), attention.shape[1])
     edges = np.clip(places * seconds_per_position + start, *sound)
-    bounds = np.cumsum([0] + [len(word) for word in words])
-    begins = np.cumsum([0] + [len(piece) for piece in pieces])
-    # A token belongs to the word that holds its last character: tokens often begin with the space between words. One
-    # without text goes with the next, and the end token to no word.
-    owner = np.searchsorted(bounds[1:], begins[1:] - 1, side="right")
-    following = -1
-    for index in range(len(pieces) - 1, -1, -1):
-        following = int(owner[index]) if pieces[index].strip() else following
-        owner[index] = following
+    owner = _owners(words, pieces)
     timed: list[Word] = []
     for index, word in enumerate(words):
         tokens = np.flatnonzero(owner == index)
@@ -194,6 +191,133 @@ def attention_words(
             begin = finish = timed[-1].end if timed else sound[0]
         timed.append(Word(word, begin, finish))
     return timed
+
+
+def align_tokens(log_probs: np.ndarray, targets: Sequence[int]) -> np.ndarray:
+    """
+    The best CTC path that says `targets`: the first frame of each, one past its last, and its mean log-probability.
+
+    Args:
+        log_probs: `(frames, classes)`, class 0 is blank.
+        targets: classes, in order; neighbours that are equal have a blank between them.
+    Returns:
+        `(targets, 3)`, float64: first frame, past the last frame, mean log-probability on them.
+    Raises:
+        ValueError: there are fewer frames than the targets need.
+    """
+    count, frames = len(targets), len(log_probs)
+    if not count:
+        return np.zeros((0, 3))
+    repeats = sum(a == b for a, b in pairwise(targets))
+    if frames < count + repeats:
+        raise ValueError(f"{count} tokens ({repeats} repeated) need {count + repeats} frames; there are {frames}.")
+    states = np.zeros(2 * count + 1, dtype=np.int64)
+    states[1::2] = targets
+    scores = log_probs[:, states].astype(np.float64)
+    skips = np.zeros(len(states), dtype=bool)  # from a token straight to the next, where they differ
+    skips[3::2] = states[3::2] != states[1:-2:2]
+    total = np.full(len(states), -np.inf)
+    total[:2] = scores[0, :2]
+    steps = np.zeros((frames, len(states)), dtype=np.int8)
+    for frame in range(1, frames):
+        one = np.concatenate([[-np.inf], total[:-1]])
+        two = np.where(skips, np.concatenate([[-np.inf, -np.inf], total[:-2]]), -np.inf)
+        choices = np.stack([total, one, two])
+        steps[frame] = choices.argmax(0)
+        total = choices.max(0) + scores[frame]
+    state = len(states) - 1 if total[-1] >= total[-2] else len(states) - 2
+    path = np.zeros(frames, dtype=np.int64)
+    for frame in range(frames - 1, -1, -1):
+        path[frame] = state
+        state -= steps[frame, state]
+    found = np.zeros((count, 3))
+    for index in range(count):
+        on = np.flatnonzero(path == 2 * index + 1)
+        found[index] = on[0], on[-1] + 1, scores[on, 2 * index + 1].mean()
+    return found
+
+
+@torch.no_grad()
+def align_transcripts(
+    model: Any, transcripts: Sequence[Sequence[int]], **audio: torch.Tensor | None
+) -> list[np.ndarray | None]:
+    """
+    Where the CTC head hears each token of finished transcripts, by forced alignment.
+
+    Args:
+        model: a [`SlamAsrForConditionalGeneration`] with a CTC head.
+        transcripts: token ids of each utterance, without end tokens.
+        audio: the arguments of `model.get_audio_features`.
+    Returns:
+        For each utterance `(tokens, 3)` as [`align_tokens`] gives it, in audio embeddings; None where the transcript has more
+        tokens than the audio has embeddings.
+    """
+    frames, mask = model.get_audio_features(**audio)
+    known = set(model.ctc_tokens())
+    found: list[np.ndarray | None] = []
+    for row, transcript in enumerate(transcripts):
+        classes = sorted(known | set(transcript))  # the LLM may write pieces that the head was not trained on
+        log_probs = model.ctc_log_probs(frames[row : row + 1, mask[row]], classes)[0].cpu().numpy()
+        place = {token: index + 1 for index, token in enumerate(classes)}
+        try:
+            found.append(align_tokens(log_probs, [place[token] for token in transcript]))
+        except ValueError:
+            found.append(None)
+    return found
+
+
+def ctc_words(
+    pieces: Sequence[str], aligned: np.ndarray, seconds_per_position: float, start: float, sound: tuple[float, float]
+) -> list[Word]:
+    """
+    The words of a transcript with the times of its tokens' CTC alignment.
+
+    A blank between two words goes to both in equal parts, up to half a position each: what is longer is a pause.
+
+    Args:
+        pieces: the text that each token brings, in order.
+        aligned: `(tokens, 3)`, see [`align_tokens`].
+        seconds_per_position: length of an audio embedding.
+        start: the window's place in the recording in seconds.
+        sound: between which seconds of the recording the window is not quiet; all words lie between them.
+    """
+    words = split_words("".join(pieces))
+    firsts, lasts = aligned[:, 0].copy(), aligned[:, 1].copy()
+    gaps = np.clip((firsts[1:] - lasts[:-1]) / 2, 0.0, _REACH)
+    firsts[1:] -= gaps
+    lasts[:-1] += gaps
+    if len(aligned):
+        firsts[0] -= _REACH
+        lasts[-1] += _REACH
+    begins = np.clip(firsts * seconds_per_position + start, *sound)
+    ends = np.clip(lasts * seconds_per_position + start, *sound)
+    owner = _owners(words, pieces)
+    timed: list[Word] = []
+    for index, word in enumerate(words):
+        tokens = np.flatnonzero(owner == index)
+        if len(tokens):
+            begin, end = float(begins[tokens[0]]), float(ends[tokens[-1]])
+        else:  # the word shares its only token with a neighbour
+            begin = end = timed[-1].end if timed else sound[0]
+        timed.append(Word(word, begin, max(begin, end)))
+    return timed
+
+
+def _owners(words: Sequence[str], pieces: Sequence[str]) -> np.ndarray:
+    """
+    Which word each token belongs to, `(tokens,)`.
+
+    It is the one that holds its last character: tokens often begin with the space between words. One without text goes with the
+    next, and the end token to no word.
+    """
+    bounds = np.cumsum([0] + [len(word) for word in words])
+    begins = np.cumsum([0] + [len(piece) for piece in pieces])
+    owner = np.searchsorted(bounds[1:], begins[1:] - 1, side="right")
+    following = -1
+    for index in range(len(pieces) - 1, -1, -1):
+        following = int(owner[index]) if pieces[index].strip() else following
+        owner[index] = following
+    return owner
 
 
 def token_pieces(tokenizer: Any, tokens: Sequence[int]) -> list[str]:

@@ -1,5 +1,6 @@
 """The CTC head over the LLM's own embeddings: loss, compression, drafts, both save forms."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration
 from modeling_slam_asr.generation_slam_asr import draft_decoding, pad_left
 from modeling_slam_asr.projector_slam_asr import CtcHead, compress_frames, greedy_ctc
+from modeling_slam_asr.timestamps_slam_asr import align_tokens, ctc_words
 
 from .conftest import noise
 
@@ -263,3 +265,35 @@ def test_draft_is_refused_where_it_cannot_be(
         tiny_model.generate(**asked, ctc_draft=True)
     with pytest.raises(ValueError, match="ctc_draft"):
         make_ctc_model().generate(**asked, ctc_draft=True, num_beams=2)
+
+
+# ------------------------------------------------------------------ alignment
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 6), st.lists(st.integers(1, 2), min_size=1, max_size=3))
+def test_alignment_is_the_best_of_all_paths(seed: int, frames: int, targets: list[int]) -> None:
+    log_probs = np.log(np.random.default_rng(seed).dirichlet(np.ones(3), frames))
+    need = len(targets) + sum(a == b for a, b in itertools.pairwise(targets))
+    if frames < need:
+        with pytest.raises(ValueError, match=f"need {need} frames"):
+            align_tokens(log_probs, targets)
+        return
+
+    def score(path: tuple[int, ...]) -> float:
+        said = [c for i, c in enumerate(path) if c and (i == 0 or c != path[i - 1])]
+        return sum(log_probs[i, c] for i, c in enumerate(path)) if said == targets else -np.inf
+
+    best = max(score(path) for path in itertools.product(range(3), repeat=frames))
+    found = align_tokens(log_probs, targets)
+    path = np.zeros(frames, dtype=int)
+    for (first, past, _), target in zip(found, targets, strict=True):
+        path[int(first) : int(past)] = target
+    assert score(tuple(path.tolist())) == pytest.approx(best)
+
+
+def test_words_lie_where_their_tokens_are_heard() -> None:
+    aligned = np.array([[2, 3, 0.0], [3, 4, 0.0], [9, 11, 0.0]])
+    words = ctc_words(["he", "j", " du"], aligned, 0.1, 5.0, (5.0, 6.3))
+    assert [word.text.strip() for word in words] == ["hej", "du"]
+    assert [(round(w.start, 2), round(w.end, 2)) for w in words] == [(5.15, 5.45), (5.85, 6.15)]
