@@ -244,6 +244,8 @@ def test_every_key_says_what_changing_it_changes() -> None:
     assert outcome.keys() == {key for key, effect in EFFECTS.items() if effect in ("model", "result")} - {
         "model",
         "trainer",
+        "warm_start",
+        "ctc_weight",
     }
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
@@ -122,9 +122,11 @@ class WarmStart:
     def record(self) -> WarmStartRecord | None:
         """What is known of the warm start in `folder`; None where there is no finished one."""
         try:
-            return WarmStartRecord(**json.loads((self.folder / RECORD).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            found = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             return None
+        whole = isinstance(found, dict) and found.keys() == WarmStartRecord.__annotations__.keys()
+        return cast(WarmStartRecord, found) if whole else None
 
     def train(self) -> None:
         """The stage itself; what is there of an interrupted one is gone on with."""
