@@ -112,7 +112,7 @@ def read_blocks(source: Any, sampling_rate: int = 16_000) -> tuple[Iterator[np.n
     file, rate = _unwrap(source, name, None)
     if soundfile is not None and isinstance(file, str | os.PathLike) and not is_address(file) and os.path.isfile(file):
         try:
-            info = soundfile.info(os.fspath(file))
+            info = soundfile.info(_file_name(file))
         except (soundfile.LibsndfileError, RuntimeError):
             info = None  # `_load` says what is wrong
         if info is not None and info.duration > 2 * BLOCK_SECONDS and (soxr or info.samplerate == sampling_rate):
@@ -123,7 +123,7 @@ def read_blocks(source: Any, sampling_rate: int = 16_000) -> tuple[Iterator[np.n
 
 def is_address(source: Any) -> bool:
     """Whether `source` is the address of a file on the web."""
-    return isinstance(source, str) and source.startswith(("http://", "https://"))
+    return isinstance(source, str) and source[:8].lower().startswith(("http://", "https://"))
 
 
 def describe(source: Any) -> str:
@@ -181,9 +181,14 @@ def _refuse_non_finite(samples: np.ndarray, name: str) -> None:
         )
 
 
+def _file_name(path: str | os.PathLike[str]) -> str | bytes:
+    """A path as soundfile takes it: names on POSIX are bytes, and need not be UTF-8."""
+    return os.fsencode(path) if os.name == "posix" else os.fspath(path)
+
+
 def _file_blocks(path: str, sampling_rate: int, name: str) -> Iterator[np.ndarray]:
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(_file_name(path)) as file:
             with open(path, "rb") as start:
                 _check_end(missing_end(start.read(_HEAD_BYTES), os.path.getsize(path), file.extra_info), name, False)
             rate = file.samplerate

@@ -15,7 +15,7 @@ from transformers.utils import logging
 from .audio_slam_asr import describe, read_blocks
 from .generation_slam_asr import Transcript, new_token_limits, read_transcript, requested_generation
 from .processing_slam_asr import SlamAsrProcessor, pad_features, pad_rows
-from .results_slam_asr import TIMESTAMPS, Piece, assemble
+from .results_slam_asr import TIMESTAMPS, Piece, assemble, settled_text
 from .timestamps_slam_asr import SecondLook, active_frames, alignment_matrix, attention_words, look_again, token_pieces
 from .windows_slam_asr import SILENCE_DB, VoiceDetector, Window, check_vad, cut_windows, is_silent, is_steady
 
@@ -52,6 +52,7 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
         trim_loops: of a transcript that ran into a loop keep the first copy; it is marked `loop` in either case.
         on_error: `"raise"`, or `"return"`: a recording that cannot be read gives `{"text": "", "error": ...}`.
         progress: a progress bar on stderr for each long recording. None: when stderr is a terminal.
+        on_window: called after each window with the text so far that no later window changes.
         generate_kwargs: for `generate`; other keyword arguments go there too. As for Whisper, a `language` may stand among
             them, and `task="transcribe"`.
     """
@@ -90,6 +91,7 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
         ignore_warning: bool | None = None,
         return_language: bool | None = None,
         trim_loops: bool | None = None,
+        on_window: Callable[[str], None] | None = None,
         generate_kwargs: dict[str, Any] | None = None,
         **other: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -133,7 +135,7 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
             **({} if trim_loops is None else {"trim_loops": trim_loops}),
             **options,
         }
-        return first, forward, asked
+        return first, forward, asked if on_window is None else {**asked, "on_window": on_window}
 
     # ------------------------------------------------------------------ from a recording to windows
 
@@ -181,11 +183,14 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
             total=round(seconds), unit="s", disable=not (shown and seconds >= LONG_SECONDS), leave=False,
             desc=describe(inputs).removeprefix("The recording ").strip("'"),
         )  # fmt: skip
+        told = 0  # not `bar.n`: transformers' bar has none where progress bars are switched off
         for window in cut_windows(blocks, rate, size, overlap, whole):
             if window.last:
                 bar.close()  # nobody asks for more after the last
             yield window
-            bar.update(max(round(window.start + len(window.samples) / rate) - bar.n, 0))
+            position = max(round(window.start + len(window.samples) / rate), told)
+            bar.update(position - told)
+            told = position
 
     def _gate(self, window: Window, silence_db: float, drop_no_speech: bool, vad: str | None) -> dict[str, Any]:
         """The window's frame for an answer and, where there may be speech, the samples to transcribe."""
@@ -287,6 +292,7 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
         model_outputs: list[dict[str, Any]],
         return_timestamps: bool | str | None = None,
         return_confidence: bool | str = False,
+        on_window: Callable[[str], None] | None = None,
     ) -> dict[str, Any]:
         extra = {key: [value] for key, value in model_outputs[0]["extra"].items()}
         errors = [output["error"] for output in model_outputs if "error" in output]
@@ -308,11 +314,15 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
         if batch_size < 1:
             raise ValueError(f"batch_size must be 1 or more, got {batch_size}.")
 
+        on_window = postprocess_params.get("on_window")
+
         def answers() -> Iterator[dict[str, Any]]:
             held: list[dict[str, Any]] = []
             for batch in _batches(_Windows(inputs, self.preprocess, preprocess_params), batch_size, num_workers):
                 for window in self.forward({"windows": batch}, **forward_params)["windows"]:
                     held.append(window)
+                    if on_window is not None and "piece" in window:
+                        on_window(settled_text([item["piece"] for item in held]))
                     if window["is_last"]:
                         yield self.postprocess(held, **postprocess_params)
                         held = []

@@ -10,7 +10,7 @@ import numpy as np
 from .timestamps_slam_asr import Word, estimate_words, join_texts, join_words, merge_overlap
 from .windows_slam_asr import FRAME_SECONDS
 
-__all__ = ["TIMESTAMPS", "Piece", "assemble", "confidence"]
+__all__ = ["TIMESTAMPS", "Piece", "assemble", "confidence", "settled_text"]
 
 TIMESTAMPS = (True, "word", "estimate")
 
@@ -79,6 +79,7 @@ def assemble(
     elif return_timestamps:
         answer["chunks"] = [
             {"text": word.text.strip(), "timestamp": (round(word.start, 2), round(word.end, 2))}
+            | ({"no_speech": True} if segment.piece.no_speech else {})
             for segment in segments
             for word in segment.words
         ]
@@ -92,6 +93,11 @@ def assemble(
         answer["no_speech"] = True
     answer.update({flag: True for flag in ("truncated", "loop") if any(getattr(piece, flag) for piece in pieces)})
     return answer
+
+
+def settled_text(pieces: Sequence[Piece]) -> str:
+    """The text of a recording's first windows that no further window can change: all but the last, once merged."""
+    return join_texts([segment.text for segment in _merge(pieces, with_words=False)[:-1]])
 
 
 def confidence(log_probs: Sequence[float]) -> float | None:

@@ -36,7 +36,10 @@ __all__ = [
 ]
 
 # Scripts written without spaces: there each character is a unit of its own.
-_UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+# Thai, Lao, Myanmar, Khmer, Chinese and Japanese with their punctuation.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff9f\U00020000-\U0003ffff"
+)
 _UNITS = re.compile(rf"\s*(?:[{_UNSPACED}]|[^\s{_UNSPACED}]+)")
 
 

@@ -2,12 +2,18 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainers.inference.recordings import Recording
 
 HELP = """\
 Transcribe sound files of any length: wav, flac, ogg, opus, mp3, at any sampling rate, mono or stereo.
 
-Recordings beyond 30 s are cut at pauses and read block by block, so hours of audio need no more memory than minutes.
+Recordings beyond 30 s are cut at pauses and read block by block, so hours of audio need no more memory than minutes; their
+text appears as the windows finish.
 A file that cannot be read does not end the run: it is named at the end, and the exit code is then 1."""
 
 EPILOG = """\
@@ -16,6 +22,8 @@ examples:
   slam-asr transcribe my/model --language nl recordings/*.flac --batch-size 16 --num-beams 2 > texts.txt
   slam-asr transcribe my/model lecture.mp3 --srt --vtt --output-dir subtitles
   slam-asr transcribe my/model interview.ogg --json --word-timestamps --confidence
+  slam-asr transcribe my/model recordings/ --output-dir texts       # all sound files of a folder
+  ffmpeg -i film.mkv -f wav - | slam-asr transcribe my/model -      # the standard input
 
 Without --output-dir everything goes to the standard output: the text, with its file's name before it when there are several;
 with --json one object a line: file, text, chunks (text and timestamp) and, as asked for, confidence.
@@ -23,6 +31,9 @@ Marks stand in an object only where they are true:
   no_speech  digital silence or steady noise; silence is not transcribed
   truncated  the transcript did not end by itself but at the limit for the audio's length
   loop       it ran into a repetition, of which the first copy is kept
+
+Doubtful transcripts (no speech, a loop, a low confidence) are named on the standard error too, and noise is marked in
+subtitles; --quiet leaves only errors there.
 
 Times of words are approximate. Without --word-timestamps subtitles place words by the sound's level; with it, by the
 language model's attention to the audio (one more pass of the model)."""
@@ -32,7 +43,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="MODEL", help="a model folder or Hub name")
-    parser.add_argument("files", metavar="FILE", nargs="+", help="sound files, or http(s) addresses of some")
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="sound files, folders of some, http(s) addresses, or - for the standard input",
+    )
     parser.add_argument("--language", help="language spoken, such as nl, for models whose prompt names it")
     parser.add_argument("--context", metavar="TEXT", help="names or terms to expect, for models trained with context")
     output = parser.add_argument_group("output")
@@ -62,7 +78,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     decoding.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU when there is one)")
     decoding.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: as saved")
     decoding.add_argument("--revision", help="branch, tag or commit of a Hub model")
-    decoding.add_argument("--quiet", action="store_true", help="no progress bars")
+    decoding.add_argument("--quiet", action="store_true", help="nothing on the standard error but errors")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -81,33 +97,91 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: it must be 1 or more.")
     if args.output_dir is not None and args.output_dir.exists() and not args.output_dir.is_dir():
         raise UserError(f"--output-dir {args.output_dir} is a file; name a folder.")
-    local = [file for file in args.files if not file.startswith(("http://", "https://"))]
-    if len(local) == len(args.files) and not any(Path(file).exists() for file in local):
-        raise UserError(f"No such file: {', '.join(local[:5])}. Check the path.")
 
-    from trainers.inference.evaluate import load_pipeline
-    from trainers.inference.transcribe import timestamps_for, transcribe_files, write_answers
+    from trainers.inference.recordings import find_recordings
 
-    pipe = load_pipeline(args.model, device=args.device, dtype=args.dtype, revision=args.revision)
-    decoding = {"num_beams": args.num_beams, "max_new_tokens": args.max_new_tokens}
-    request = {
-        "language": args.language,
-        "context": args.context,
-        "window_seconds": args.window_seconds,
-        "vad": args.vad,
-        "generate_kwargs": {name: value for name, value in decoding.items() if value is not None},
-    }
-    answers = transcribe_files(
-        pipe, args.files, batch_size=args.batch_size, return_timestamps=timestamps_for(formats, args.word_timestamps),
-        return_confidence=args.confidence, drop_no_speech=args.drop_no_speech, progress=False if args.quiet else None,
-        **{name: value for name, value in request.items() if value is not None},
-    )  # fmt: skip
-    problems = write_answers(answers, args.files, formats, args.output_dir, lambda line: print(line, flush=True))
+    recordings = find_recordings(args.files)
+    if len(recordings) > 1 and args.output_dir is None and formats[0] in ("srt", "vtt"):
+        raise UserError(
+            f"--{formats[0]} of {len(recordings)} files needs --output-dir: subtitles of several files in one stream are "
+            "those of none. Add `--output-dir FOLDER`."
+        )
+    problems = _transcribe(args, recordings, formats)
     if problems:
         print(
-            f"slam-asr transcribe: {len(problems)} of {len(args.files)} files could not be transcribed:",
+            f"slam-asr transcribe: {len(problems)} of {len(recordings)} files could not be transcribed:",
             file=sys.stderr,
         )
         for problem in problems:
             print(f"  - {problem}", file=sys.stderr)
     return 1 if problems else 0
+
+
+def _transcribe(args: argparse.Namespace, recordings: "Sequence[Recording]", formats: Sequence[str]) -> list[str]:
+    """Write what the arguments ask for; returns what is wrong with each recording that failed."""
+    from transformers.utils import logging
+
+    from trainers.evaluation.normalizers import language_code
+    from trainers.inference.evaluate import load_pipeline
+    from trainers.inference.notices import answer_notices, is_unsure, knows_synthetic_speech_only, request_notices
+    from trainers.inference.transcribe import FolderWriter, StreamWriter, timestamps_for, transcribe_files
+
+    if args.quiet:
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    pipe = load_pipeline(args.model, device=args.device, dtype=args.dtype, revision=args.revision)
+    notices = [] if args.quiet else request_notices(pipe, args.language, args.context)
+    for notice in notices:
+        print(f"slam-asr transcribe: {notice}", file=sys.stderr)
+
+    def write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    decoding = {"num_beams": args.num_beams, "max_new_tokens": args.max_new_tokens}
+    request = {
+        "language": language_code(args.language),
+        "context": args.context,
+        "window_seconds": args.window_seconds,
+        "vad": args.vad,
+        "generate_kwargs": {name: value for name, value in decoding.items() if value is not None},
+    }
+    writer: FolderWriter | StreamWriter
+    if args.output_dir is not None:
+        writer = FolderWriter(recordings, formats, args.output_dir, write)
+    else:
+        writer = StreamWriter(recordings, formats[0], write)
+        request["on_window"] = writer.on_window
+    shares_terminal = args.output_dir is None and sys.stdout.isatty()
+    answers = transcribe_files(
+        pipe, recordings, batch_size=args.batch_size, drop_no_speech=args.drop_no_speech,
+        return_timestamps=timestamps_for(formats, args.word_timestamps), return_confidence=args.confidence or not args.quiet,
+        progress=False if args.quiet or shares_terminal else None,
+        **{name: value for name, value in request.items() if value is not None},
+    )  # fmt: skip
+    synthetic = knows_synthetic_speech_only(pipe)
+    problems = []
+    for number, (recording, answer) in enumerate(zip(recordings, answers, strict=True), start=1):
+        if "error" in answer:
+            problems.append(answer["error"])
+        doubts = [] if args.quiet or "error" in answer else answer_notices(answer, synthetic)
+        try:
+            writer.on_answer(answer if args.confidence else _without_confidence(answer), is_unsure(answer, synthetic))
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # a full disk, a name that the file system refuses: the others may do
+            problems.append(f"The text of {recording.name!r} cannot be written: {error}")
+        for doubt in doubts:
+            print(f"slam-asr transcribe: {recording.name}: {doubt}", file=sys.stderr)
+        if not args.quiet and sys.stderr.isatty() and len(recordings) > 1:
+            print(f"{number} of {len(recordings)} files", end="\r", file=sys.stderr)
+    return problems
+
+
+def _without_confidence(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer without what was not asked for: confidence is measured for the doubts on the standard error."""
+    chunks = answer.get("chunks")
+    plain = {key: value for key, value in answer.items() if key not in ("confidence", "chunks")}
+    if chunks is not None:
+        plain["chunks"] = [{key: value for key, value in chunk.items() if key != "confidence"} for chunk in chunks]
+    return {key: plain[key] for key in answer if key in plain}

@@ -1,29 +1,31 @@
 """Transcribe sound files: what `slam-asr transcribe` does."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from modeling_slam_asr import SlamAsrPipeline
 from trainers.files import write_text
+from trainers.inference.recordings import Recording, output_names
 from trainers.inference.subtitles import cues, to_srt, to_vtt
 
 FORMATS = ("txt", "json", "srt", "vtt")
 
 
 def transcribe_files(
-    pipe: SlamAsrPipeline, files: Sequence[str], *, batch_size: int = 8, **request: Any
-) -> Iterator[tuple[str, dict[str, Any]]]:
+    pipe: SlamAsrPipeline, recordings: Sequence[Recording], *, batch_size: int = 8, **request: Any
+) -> Iterator[dict[str, Any]]:
     """
-    Each file with its answer, in order, as they are done; windows of several files share batches.
+    The answers in the order of the recordings, as they are done; windows of several recordings share batches.
 
-    A file that cannot be read has the answer `{"text": "", "error": ...}` and does not end the run.
+    A recording that cannot be read has the answer `{"text": "", "error": ...}` and does not end the run.
 
     Args:
         request: passed to the pipeline.
     """
-    yield from zip(files, pipe(iter(files), batch_size=batch_size, on_error="return", **request), strict=True)
+    sounds = iter([recording.sound for recording in recordings])
+    yield from pipe(sounds, batch_size=batch_size, on_error="return", **request)
 
 
 def timestamps_for(formats: Sequence[str], word_timestamps: bool) -> bool | str:
@@ -35,53 +37,79 @@ def timestamps_for(formats: Sequence[str], word_timestamps: bool) -> bool | str:
     return "json" in formats
 
 
-def render(file: str, answer: dict[str, Any], form: str) -> str:
-    """One file's answer as `txt`, `json` (one object on one line), `srt` or `vtt`; it ends with a line break."""
+def render(name: str, answer: Mapping[str, Any], form: str, unsure: bool = False) -> str:
+    """One file's answer as `txt`, `json` (one object on one line), `srt` or `vtt`; it ends with a line break.
+
+    unsure: mark subtitles as doubtful.
+    """
     if form == "txt":
-        return answer["text"] + "\n"
+        return str(answer["text"]) + "\n"
     if form == "json":
-        return json.dumps({"file": file, **answer}, ensure_ascii=False, allow_nan=False) + "\n"
-    return (to_srt if form == "srt" else to_vtt)(cues(answer["chunks"]))
+        return json.dumps({"file": name, **answer}, ensure_ascii=False, allow_nan=False) + "\n"
+    return (to_srt if form == "srt" else to_vtt)(cues(answer["chunks"], unsure=unsure))
 
 
-def output_names(files: Sequence[str], folder: Path) -> list[Path]:
-    """Where each file's results go, without suffix; equal names in different folders get a number."""
-    used: set[str] = set()
-    names = []
-    for file in files:
-        stem = Path(file.split("?", 1)[0]).stem or "recording"
-        name, number = stem, 2
-        while name.casefold() in used:
-            name, number = f"{stem}-{number}", number + 1
-        used.add(name.casefold())
-        names.append(folder / name)
-    return names
-
-
-def write_answers(
-    answers: Iterator[tuple[str, dict[str, Any]]],
-    files: Sequence[str],
-    formats: Sequence[str],
-    output_dir: Path | None,
-    say: Callable[[str], None],
-) -> list[str]:
+class StreamWriter:
     """
-    Write each answer as it comes: into `output_dir`, each file whole or not at all, or through `say`.
+    Answers on one stream: the text of a long recording as its windows finish, everything else when it is done.
 
-    Returns:
-        what is wrong with each file that could not be transcribed.
+    Args:
+        named: whether the recording's name stands before its text.
+        write: takes pieces of text; line breaks are in them.
     """
-    problems = []
-    names = output_names(files, output_dir) if output_dir is not None else []
-    for index, (file, answer) in enumerate(answers):
+
+    def __init__(self, recordings: Sequence[Recording], form: str, write: Callable[[str], Any]) -> None:
+        self.recordings, self.form, self.write = recordings, form, write
+        self._index, self._written = 0, ""
+
+    def on_window(self, settled: str) -> None:
+        """The pipeline's `on_window`: what of the recording at work is settled by now."""
+        if self.form == "txt" and settled.startswith(self._written) and settled != self._written:
+            self.write(("" if self._written else self._head()) + settled[len(self._written) :])
+            self._written = settled
+
+    def on_answer(self, answer: Mapping[str, Any], unsure: bool = False) -> None:
+        """The next recording's answer, or its error."""
+        begun, self._written = self._written, ""
         if "error" in answer:
-            problems.append(answer["error"])
-            continue
-        for form in formats:
-            text = render(file, answer, form)
-            if output_dir is not None:
-                target = names[index].with_name(f"{names[index].name}.{form}")
-                say(str(write_text(target, text)))
-            else:
-                say((f"{file}: {text}" if form == "txt" and len(files) > 1 else text).rstrip("\n"))
-    return problems
+            self.write("\n" if begun else "")
+        elif self.form == "txt" and begun and answer["text"].startswith(begun):
+            self.write(answer["text"][len(begun) :] + "\n")
+        else:
+            head = self._head() if self.form == "txt" else ""
+            self.write(
+                ("\n" if begun else "") + head + render(self.recordings[self._index].name, answer, self.form, unsure)
+            )
+        self._index += 1
+
+    def _head(self) -> str:
+        return f"{self.recordings[self._index].name}: " if len(self.recordings) > 1 else ""
+
+
+class FolderWriter:
+    """
+    Answers in a folder, each file whole or not at all.
+
+    Args:
+        say: told the path of each file.
+    """
+
+    def __init__(
+        self, recordings: Sequence[Recording], formats: Sequence[str], folder: Path, say: Callable[[str], Any]
+    ) -> None:
+        names = [one.sound if isinstance(one.sound, str) else one.name for one in recordings]
+        self.recordings, self.formats, self.say = recordings, formats, say
+        self._targets = iter(zip(recordings, output_names(names, folder), strict=True))
+
+    def on_answer(self, answer: Mapping[str, Any], unsure: bool = False) -> None:
+        """The next recording's answer, or its error.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        recording, target = next(self._targets)
+        if "error" in answer:
+            return
+        for form in self.formats:
+            text = render(recording.name, answer, form, unsure)
+            self.say(str(write_text(target.with_name(f"{target.name}.{form}"), text)) + "\n")

@@ -1,23 +1,30 @@
 """`slam-asr transcribe`: formats, names, errors that do not end the run."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.modeling_slam_asr.conftest import talk
 from trainers.cli import main
-from trainers.inference.subtitles import Cue, clock, cues, to_srt, to_vtt
-from trainers.inference.transcribe import output_names, render, timestamps_for
+from trainers.errors import UserError
+from trainers.inference.evaluate import load_pipeline
+from trainers.inference.notices import answer_notices, request_notices
+from trainers.inference.recordings import Recording, find_recordings, output_names, shown
+from trainers.inference.subtitles import NO_SPEECH_MARK
+from trainers.inference.transcribe import StreamWriter, render, timestamps_for
 
 RATE = 16_000
 FAST = ["--max-new-tokens", "12", "--device", "cpu", "--quiet"]
@@ -175,39 +182,6 @@ def test_no_file_at_all_is_noticed_before_the_model_is_loaded(tmp_path: Path) ->
     assert "gone.wav" in done.stderr
 
 
-def word(text: str, start: float, end: float) -> dict[str, Any]:
-    return {"text": text, "timestamp": (start, end)}
-
-
-def test_cues_are_short_and_end_with_sentences() -> None:
-    words = [word(f"woord{i}", 0.4 * i, 0.4 * i + 0.3) for i in range(60)]
-    words[30]["text"] = "einde."
-    made = cues(words)
-    assert " ".join(cue.text.replace("\n", " ") for cue in made).split() == [w["text"] for w in words]
-    for cue in made:
-        assert cue.end - cue.start <= 6.0
-        lines = cue.text.split("\n")
-        assert len(lines) <= 2
-        assert max(map(len, lines)) <= 42
-    assert any(cue.text.endswith("einde.") for cue in made)
-    assert all(a.end <= b.start for a, b in pairwise(made))
-
-
-def test_cues_break_at_pauses_and_never_overlap() -> None:
-    made = cues([word("a", 0.0, 0.5), word("b", 2.0, 2.0), word("c", 2.1, 2.4)])
-    assert made == [Cue(0.0, 0.5, "a"), Cue(2.0, 2.4, "b c")]
-    assert cues([word("a", 1.0, 1.0)]) == [Cue(1.0, 1.3, "a")]
-    assert cues([]) == []
-    assert len(cues([word("x" * 100, 0.0, 1.0)])) == 1
-
-
-def test_subtitle_formats() -> None:
-    items = [Cue(0.0, 1.5, "a < b & c"), Cue(3661.0, 3662.0004, "d")]
-    assert to_srt(items) == ("1\n00:00:00,000 --> 00:00:01,500\na < b & c\n\n2\n01:01:01,000 --> 01:01:02,000\nd\n\n")
-    assert to_vtt(items).startswith("WEBVTT\n\n00:00:00.000 --> 00:00:01.500\na &lt; b &amp; c\n\n")
-    assert clock(59.9996, ",") == "00:01:00,000"
-
-
 def test_names_and_needs() -> None:
     names = output_names(["a/x.wav", "b/x.mp3", "c/X.ogg", "https://h/x.wav?key=1"], Path("out"))
     assert [name.name for name in names] == ["x", "x-2", "X-3", "x-4"]
@@ -216,3 +190,131 @@ def test_names_and_needs() -> None:
     assert timestamps_for(["json", "srt"], False) == "estimate"
     assert timestamps_for(["vtt"], True) == "word"
     assert render("f", {"text": "é"}, "json") == '{"file": "f", "text": "é"}\n'
+
+
+def test_names_of_results() -> None:
+    names = [
+        "what?.wav",
+        "HTTP://h/a%20b.wav?key=1",
+        "-",
+        "caf\udce9.wav",
+        "x" * 250 + ".wav",
+        "a [1].wav",
+        ".wav",
+        "A [1].ogg",
+    ]
+    stems = [path.name for path in output_names(names, Path("out"))]
+    assert stems == ["what?", "a b", "stdin", "caf", "x" * 180, "a [1]", ".wav", "A [1]-2"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.one_of(st.text(max_size=300), st.binary(max_size=40).map(os.fsdecode)), max_size=8))
+def test_every_recording_has_a_file_of_its_own(names: list[str]) -> None:
+    paths = output_names([f"{name}.wav" for name in names], Path("out"))
+    assert len({unicodedata.normalize("NFC", path.name).casefold() for path in paths}) == len(names)
+    assert all(0 < len(os.fsencode(path.name)) < 200 and path.parent == Path("out") for path in paths)
+    for name in names:
+        shown(name).encode("utf-8")
+
+
+def run_cli(*arguments: str | bytes, sound: bytes = b"", encoding: str = "utf-8") -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "trainers.cli", "transcribe", *arguments, *FAST]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        command, input=sound, capture_output=True, cwd=Path(__file__).parents[3], env=environment, timeout=300
+    )
+
+
+def test_odd_names_a_narrow_terminal_and_the_standard_input(model_dir: Path, sounds: Path, tmp_path: Path) -> None:
+    odd = [b"caf\xe9.wav", "日本 [1] what?.wav".encode()]
+    for name in odd:
+        shutil.copy(sounds / "one.wav", os.fsencode(tmp_path) + b"/" + name)
+    out = tmp_path / "out"
+    files = [os.fsencode(tmp_path) + b"/" + name for name in odd]
+    done = run_cli(
+        str(model_dir), *files, "-", "--output-dir", str(out), sound=(sounds / "one.wav").read_bytes(), encoding="ascii"
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert sorted(path.name for path in out.iterdir()) == ["caf.txt", "stdin.txt", "日本 [1] what?.txt"]
+    assert len({path.read_text(encoding="utf-8") for path in out.iterdir()}) == 1
+    assert b"\\u65e5" in done.stdout
+    done = run_cli(str(model_dir), *files, "--json", encoding="cp1252")
+    assert [Path(json.loads(line)["file"]).name for line in done.stdout.decode("cp1252").splitlines()] == [
+        "caf\\xe9.wav", "日本 [1] what?.wav"
+    ]  # fmt: skip
+
+
+def test_folders(sounds: Path, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("b.wav", "sub/c.flac", "A.WAV", "notes.txt"):
+        (tmp_path / name).write_bytes((sounds / "one.wav").read_bytes())
+    found = [Path(recording.name).name for recording in find_recordings([str(tmp_path), str(sounds / "one.wav")])]
+    assert found == ["A.WAV", "b.wav", "c.flac", "one.wav"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no sound files"):
+        find_recordings([str(tmp_path / "empty")])
+    with pytest.raises(UserError, match="once only"):
+        find_recordings(["-", "-"])
+
+
+def test_subtitles_of_several_files_need_a_folder(model_dir: Path, sounds: Path, capsys: Any) -> None:
+    assert main(["transcribe", str(model_dir), str(sounds / "one.wav"), str(sounds / "eight.wav"), "--srt"]) == 2
+    assert "--srt of 2 files needs --output-dir" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_long_recording_is_written_window_by_window(model_dir: Path, tmp_path: Path) -> None:
+    pipe = load_pipeline(model_dir, device="cpu")
+    sound = np.concatenate([np.concatenate([talk(1.5, seed=i), np.zeros(8_000)]) for i in range(6)]).astype(np.float32)
+    settled: list[str] = []
+    (answer,) = pipe(iter([sound]), batch_size=1, window_seconds=3.0, max_new_tokens=6, on_window=settled.append)
+    assert len(settled) > 2 and settled[0] == "" and settled[-1]
+    assert all(answer["text"].startswith(text) for text in settled)
+    written: list[str] = []
+    writer = StreamWriter([Recording("a", b""), Recording("b", b"")], "txt", written.append)
+    for text in settled:
+        writer.on_window(text)
+    assert written[0].startswith("a: ") and "".join(written) == f"a: {settled[-1]}"
+    writer.on_answer(answer)
+    writer.on_answer({"text": "", "error": "broken"})
+    assert "".join(written) == f"a: {answer['text']}\n"
+
+
+def test_doubts_are_told_where_people_see_them(model_dir: Path, sounds: Path, tmp_path: Path, capsys: Any) -> None:
+    hiss = np.random.default_rng(0).normal(size=3 * RATE) * 0.05
+    soundfile.write(tmp_path / "hiss.wav", hiss, RATE)
+    arguments = [
+        "transcribe",
+        str(model_dir),
+        str(tmp_path / "hiss.wav"),
+        "--srt",
+        "--max-new-tokens",
+        "6",
+        "--device",
+        "cpu",
+    ]
+    assert main([*arguments, "--language", "xx", "--context", "names"]) == 0
+    output = capsys.readouterr()
+    assert NO_SPEECH_MARK in output.out
+    error = " ".join(output.err.split())
+    for told in (
+        "no speech was found",
+        "--language xx: no language of this code",
+        "changes nothing",
+        "--context: nothing says",
+    ):
+        assert told in error
+    assert main([*arguments, "--language", "xx", "--context", "names", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_doubts(model_dir: Path) -> None:
+    assert answer_notices({"text": "a", "confidence": 0.9}, synthetic=False) == []
+    assert "another language" in answer_notices({"text": "a", "confidence": 0.4}, synthetic=False)[0]
+    assert "SYNTHETIC VOICES ONLY" in answer_notices({"text": "a", "confidence": 0.7}, synthetic=True)[0]
+    assert answer_notices({"text": "a", "confidence": 0.7}, synthetic=False) == []
+    assert "nothing was transcribed" in answer_notices({"text": "", "no_speech": True}, synthetic=False)[0]
+    pipe = load_pipeline(model_dir, device="cpu")
+    pipe.processor.language_prompt = "In {language}: "
+    pipe.processor.context_prompt = "About {context}: "
+    assert request_notices(pipe, "nld", "names") == []
+    assert len(request_notices(pipe, "xx", None)) == 1

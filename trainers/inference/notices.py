@@ -1,0 +1,70 @@
+"""What a transcript's reader should know and would not see: marks of an answer, and requests that do nothing."""
+
+import inspect
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from modeling_slam_asr import SlamAsrPipeline, SlamAsrProcessor
+from modeling_slam_asr.processing_slam_asr import LANGUAGE_NAMES
+from trainers.evaluation.normalizers import language_code
+from trainers.training.models import base_model
+
+LOW_CONFIDENCE = 0.6
+# Of the quickstart's model: 22 of 24 recordings of people stay below it, and 6 of 24 of its own test set.
+LOW_CONFIDENCE_OF_MINIATURE = 0.8
+
+
+def request_notices(pipe: SlamAsrPipeline, language: str | None, context: str | None) -> list[str]:
+    """What is asked for and changes nothing, or what the model cannot know."""
+    processor: SlamAsrProcessor = pipe.processor
+    notices = []
+    if language is not None:
+        if language_code(language) not in LANGUAGE_NAMES:
+            notices.append(
+                f"--language {language}: no language of this code or name is known; codes are such as nl, da, en."
+            )
+        if processor.language_prompt is None:
+            notices.append(f"--language {language} changes nothing: this model's prompt names no language.")
+    default = inspect.signature(SlamAsrProcessor).parameters["context_prompt"].default
+    if context and processor.context_prompt == default:
+        notices.append(
+            "--context: nothing says that this model was trained with context; its transcripts may get worse by it."
+        )
+    return notices
+
+
+def answer_notices(answer: Mapping[str, Any], synthetic: bool) -> list[str]:
+    """What is doubtful about one answer of the pipeline, as `assemble` marks it.
+
+    synthetic: whether the model heard synthetic speech only (`knows_synthetic_speech_only`).
+    """
+    notices = []
+    if answer.get("no_speech"):
+        what = "its text is most likely invented" if answer["text"] else "nothing was transcribed"
+        notices.append(f"no speech was found, only silence or steady noise: {what}.")
+    if answer.get("loop"):
+        notices.append("the transcript ran into a repetition; the first copy is kept.")
+    elif answer.get("truncated"):
+        notices.append("the transcript did not end by itself; its end may be missing or invented.")
+    if is_unsure(answer, synthetic):
+        why = (
+            "THIS MODEL KNOWS SYNTHETIC VOICES ONLY: it cannot transcribe people. Train one on real speech"
+            if synthetic
+            else "another language than the model was trained on, noise, or speech that is hard to hear"
+        )
+        notices.append(f"the model is not sure of this text (confidence {answer['confidence']:.2f}): {why}.")
+    return notices
+
+
+def is_unsure(answer: Mapping[str, Any], synthetic: bool) -> bool:
+    """Whether the answer's confidence is as low as for speech that the model cannot know."""
+    confidence = answer.get("confidence")
+    limit = LOW_CONFIDENCE_OF_MINIATURE if synthetic else LOW_CONFIDENCE
+    return bool(answer["text"]) and confidence is not None and confidence < limit
+
+
+def knows_synthetic_speech_only(pipe: SlamAsrPipeline) -> bool:
+    """Whether the model's encoder has the embedded miniature's width: that has heard a speech synthesiser only."""
+    with open(f"{base_model('embedded/encoder')}/config.json", encoding="utf-8") as file:
+        return bool(pipe.model.config.audio_config.d_model == json.load(file)["d_model"])
