@@ -3,11 +3,12 @@
 import io
 import os
 import re
+import stat
 import time
 import wave
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,6 +45,13 @@ DOWNLOAD_BYTES = 1 << 30
 DOWNLOAD_SECONDS = 300.0
 _SILENT_SECONDS = 30.0  # without a byte from the server
 BLOCK_SECONDS = 30
+# A kilobyte of a few kinds of file can announce gigabytes of sound. Speech at the lowest rates in use unpacks to some 500 times
+# its size; 64 MiB is 17 minutes at 16 kHz.
+MAX_SECONDS = 6 * 3600.0  # of a recording that is read at once
+MAX_UNPACKED = 1000
+UNKNOWN_FRAMES = 1 << 40  # and above: libsndfile's number where a header does not say how much follows, as in a stream
+_SMALL_BYTES = 64 << 20
+_PART_TOLERANCE = 0.1  # seconds that a part may reach beyond the recording's end, as rounded times do
 _HEAD_BYTES = 1 << 20  # of a long file, where an MP3 file says how long it is
 
 logger = logging.get_logger(__name__)
@@ -51,10 +59,17 @@ AudioSource = str | os.PathLike[str] | bytes | np.ndarray | torch.Tensor | Mappi
 
 
 def load_audio(
-    source: Any, sampling_rate: int = 16_000, source_rate: int | None = None, whole: bool = False
+    source: Any,
+    sampling_rate: int = 16_000,
+    source_rate: int | None = None,
+    whole: bool = False,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    channel: int | None = None,
 ) -> np.ndarray:
     """
-    Read one recording.
+    Read one recording, or a part of it.
 
     Args:
         source: a file's path; an `http(s)` address; a file's bytes, or the open file; samples as an array, tensor or list of numbers
@@ -64,16 +79,55 @@ def load_audio(
         sampling_rate: wanted rate in Hz.
         source_rate: rate in Hz of samples given as an array; the wanted rate when None.
         whole: refuse a file whose end is missing, as after a copy that broke off; else there is a warning.
+        start, end: the part to read, in seconds; of a file no more than that is read. `end` is the recording's when None.
+        channel: the one to read, from 0; the mean of all when None.
     Returns:
         `(samples,)` float32, channels averaged.
     Raises:
-        ValueError: when there is no such file, or it cannot be decoded, is empty, or has NaN or infinite samples.
+        ValueError: when there is no such file, or it cannot be decoded, is empty, has NaN or infinite samples, is longer than
+            `MAX_SECONDS` or unpacks to more than `MAX_UNPACKED` times its size; or the part or channel is not in it.
     """
     name = describe(source)
-    return _load(*_unwrap(source, name, source_rate), sampling_rate, name, whole)
+    return _load(*_unwrap(source, name, source_rate), sampling_rate, name, whole, _Part(start, end, channel))
 
 
-def _load(source: Any, source_rate: int | None, sampling_rate: int, name: str, whole: bool = False) -> np.ndarray:
+class _Part(NamedTuple):
+    """What to read of a recording: seconds from and to, and which channel."""
+
+    start: float = 0.0
+    end: float | None = None
+    channel: int | None = None
+
+    @property
+    def all(self) -> bool:
+        return self.start == 0 and self.end is None
+
+    def frames(self, there: int, rate: float, name: str) -> tuple[int, int]:
+        """The first frame and the number of frames to read of those `there`."""
+        first, last = round(self.start * rate), there if self.end is None else round(self.end * rate)
+        if first < 0 or last <= first or first >= there or last > there + _PART_TOLERANCE * rate:
+            till = "its end" if self.end is None else f"{self.end:g} s"
+            raise ValueError(
+                f"{name} has {there / rate:.2f} s, and the part from {self.start:g} s to {till} is not in it. Mend its times."
+            )
+        return first, min(last, there) - first
+
+    def mono(self, samples: np.ndarray, name: str) -> np.ndarray:
+        """The part's channel of (samples, channels)."""
+        if self.channel is None:
+            return samples
+        channels = 1 if samples.ndim == 1 else samples.shape[1]
+        if not 0 <= self.channel < channels:
+            raise ValueError(f"{name} has {channels} channel(s), and none of number {self.channel} (from 0).")
+        return samples.reshape(-1, channels)[:, self.channel]
+
+
+_ALL = _Part()
+
+
+def _load(
+    source: Any, source_rate: int | None, sampling_rate: int, name: str, whole: bool = False, part: _Part = _ALL
+) -> np.ndarray:
     """What [`load_audio`] does, once mappings, decoders and open files are unwrapped."""
     if isinstance(source, torch.Tensor):
         source = source.detach().cpu()
@@ -84,13 +138,16 @@ def _load(source: Any, source_rate: int | None, sampling_rate: int, name: str, w
         source = bytes(source)
     if isinstance(source, np.ndarray):
         samples, rate = source, sampling_rate if source_rate is None else source_rate
+        if not part.all:
+            first, count = part.frames(len(samples), rate, name)
+            samples = samples[first : first + count]
     elif isinstance(source, str | os.PathLike | bytes):
-        samples, rate = _decode(source, name, whole)
+        samples, rate = _decode(source, name, whole, part)
     else:
         raise ValueError(
             f"{name} is no audio. Give a path, a file's bytes, an array, or a mapping with 'array' and 'sampling_rate'."
         )
-    samples = _to_mono(samples, name)
+    samples = _to_mono(part.mono(samples, name), name)
     if samples.size == 0:
         raise ValueError(f"{name} is empty: it holds no samples. Leave it out or record it again.")
     _refuse_non_finite(samples, name)
@@ -243,35 +300,98 @@ def _check_end(sign: str | None, name: str, whole: bool) -> None:
     logger.warning(f"{name} is cut short: {sign}. What is there is transcribed.")
 
 
-def _decode(source: str | os.PathLike[str] | bytes, name: str, whole: bool) -> tuple[np.ndarray, int]:
-    if isinstance(source, bytes):
-        data = source
-    elif is_address(source):
-        data = _download(str(source), name)
+def _decode(
+    source: str | os.PathLike[str] | bytes, name: str, whole: bool, part: _Part = _ALL
+) -> tuple[np.ndarray, int]:
+    if isinstance(source, str | os.PathLike) and not is_address(source) and soundfile is not None and not part.all:
+        data, size = None, _size(source, name)
     else:
-        try:
-            data = Path(source).read_bytes()
-        except FileNotFoundError:
-            raise ValueError(f"{name} does not exist. Check the path.") from None
-        except IsADirectoryError:
-            raise ValueError(f"{name} is a folder. Name the sound files in it.") from None
-        except (OSError, ValueError) as error:  # a ValueError for a name that no file can have
-            raise ValueError(f"{name} cannot be read: {getattr(error, 'strerror', error)}.") from error
-    if not data:
+        data = source if isinstance(source, bytes) else _content(source, name)
+        size = len(data)
+    if not size:
         raise ValueError(f"{name} is empty: the file has 0 bytes.")
     if soundfile is None:
-        return _decode_wav(data, name, whole)
+        samples, rate = _decode_wav(data or b"", name, whole)
+        first, count = part.frames(len(samples), rate, name)
+        return samples[first : first + count], rate
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            sign = missing_end(data, len(data), file.extra_info)
-            samples, rate = file.read(file.frames, dtype="float32", always_2d=True), file.samplerate
+        with (
+            io.BytesIO(data) if data is not None else open(source, "rb") as stored,
+            soundfile.SoundFile(stored) as file,
+        ):
+            rate, sign = file.samplerate, None
+            if file.frames >= UNKNOWN_FRAMES:
+                samples = _read_stream(file, size, name)
+                first, count = part.frames(len(samples), rate, name) if len(samples) else (0, 0)
+                return samples[first : first + count], rate
+            first, count = (0, file.frames) if part.all else part.frames(file.frames, rate, name)
+            _check_size(count, file.channels, rate, size, name)
+            if part.all:
+                sign = missing_end(data or b"", size, file.extra_info)
+            else:
+                file.seek(first)
+            samples = file.read(count, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise ValueError(
             f"{name} is not sound that can be decoded: {_reason(error)}. wav, flac, ogg, opus and mp3 are read; "
             "convert others first, for example with `ffmpeg -i FILE out.flac`."
         ) from error
+    except OSError as error:
+        raise ValueError(f"{name} cannot be read: {error.strerror or error}.") from error
+    if not part.all and len(samples) < count:
+        sign = f"its header announces more than the {first + len(samples)} samples that are there"
     _check_end(sign, name, whole)
     return samples, rate
+
+
+def _content(source: str | os.PathLike[str], name: str) -> bytes:
+    """The bytes of a file, or of what lies at an address."""
+    if is_address(source):
+        return _download(str(source), name)
+    size = _size(source, name)
+    try:
+        if size > _SMALL_BYTES and soundfile is not None:  # what is no sound, or too much, is not worth the memory
+            with open(source, "rb") as stored, soundfile.SoundFile(stored) as file:
+                if file.frames < UNKNOWN_FRAMES:
+                    _check_size(file.frames, file.channels, file.samplerate, size, name)
+        return Path(source).read_bytes()
+    except RuntimeError as error:
+        raise ValueError(f"{name} is not sound that can be decoded: {_reason(error)}.") from error
+    except OSError as error:
+        raise ValueError(f"{name} cannot be read: {error.strerror}.") from error
+
+
+def _size(source: str | os.PathLike[str], name: str) -> int:
+    """The bytes that a file has."""
+    try:
+        found = os.stat(source)
+    except FileNotFoundError:
+        raise ValueError(f"{name} does not exist. Check the path.") from None
+    except (OSError, ValueError) as error:  # a ValueError for a name that no file can have
+        raise ValueError(f"{name} cannot be read: {getattr(error, 'strerror', error)}.") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise ValueError(f"{name} is a folder. Name the sound files in it.")
+    return found.st_size
+
+
+def _read_stream(file: Any, size: int, name: str) -> np.ndarray:
+    """The samples of an open file whose header does not say how many there are."""
+    blocks, held = [], 0
+    while len(block := file.read(BLOCK_SECONDS * file.samplerate, dtype="float32", always_2d=True)):
+        blocks.append(block)
+        held += len(block)
+        _check_size(held, file.channels, file.samplerate, size, name)
+    return np.concatenate(blocks) if blocks else np.zeros((0, file.channels), dtype=np.float32)
+
+
+def _check_size(frames: int, channels: int, rate: int, size: int, name: str) -> None:
+    """Refuse what would take a machine's memory, before it does."""
+    unpacked = 4 * frames * channels
+    if frames > MAX_SECONDS * rate or (unpacked > _SMALL_BYTES and unpacked > MAX_UNPACKED * size):
+        raise ValueError(
+            f"{name} has {size} bytes and announces {frames / rate:.0f} s of sound, {unpacked >> 20} MiB unpacked: more than "
+            f"{MAX_SECONDS / 3600:.0f} hours, or than speech would. Cut it, or leave it out."
+        )
 
 
 def _reason(error: Exception) -> str:

@@ -8,6 +8,7 @@ import soxr
 
 from modeling_slam_asr.audio_slam_asr import load_audio
 from trainers.data.spec import AugmentationSpec, NoiseAugment, SpecAugment
+from trainers.data.suffixes import SOUND_SUFFIXES
 from trainers.errors import UserError
 
 MAX_SECONDS = 30.0
@@ -99,13 +100,11 @@ def mask_spectrogram(features: np.ndarray, spec: SpecAugment, rng: np.random.Gen
 @lru_cache(maxsize=8)
 def noise_files(folder: str) -> tuple[str, ...]:
     """The sound files under `folder`; none is an error."""
-    found = sorted(
-        str(path)
-        for path in Path(folder).expanduser().rglob("*")
-        if path.suffix.lower() in (".wav", ".flac", ".ogg", ".mp3")
-    )
+    found = sorted(str(path) for path in Path(folder).expanduser().rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
     if not found:
-        raise UserError(f"augmentation.noise.folder={folder!r} holds no wav, flac, ogg or mp3 file.")
+        raise UserError(
+            f"augmentation.noise.folder={folder!r} holds no {', '.join(suffix[1:] for suffix in SOUND_SUFFIXES)} file."
+        )
     return tuple(found)
 
 

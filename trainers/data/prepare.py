@@ -2,12 +2,13 @@
 
 import itertools
 import json
+import logging
 import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from datasets import Dataset, Features, Value, concatenate_datasets
 
@@ -17,9 +18,20 @@ from trainers.data.spec import DataSpec
 from trainers.data.text import normalize_transcript
 from trainers.errors import UserError
 from trainers.files import write_jsonl
+from trainers.schema import build
+
+logger = logging.getLogger(__name__)
 
 MAX_BAD_FRACTION = 0.01
 _ADDED = Features({"transcript": Value("string"), "seconds": Value("float64")})
+
+
+class BadFile(TypedDict):
+    """A recording that cannot be used, as `bad_files.jsonl` lists it."""
+
+    role: str
+    id: str
+    error: str
 
 
 @dataclass
@@ -31,7 +43,7 @@ class DataReport:
     kept: int = 0
     hours: float = 0.0
     dropped: dict[str, int] = field(default_factory=dict)
-    bad_files: list[dict[str, Any]] = field(default_factory=list)
+    bad_files: list[BadFile] = field(default_factory=list)
 
     def drop(self, reason: str) -> None:
         """Count one row that is left out for `reason`."""
@@ -75,8 +87,12 @@ def prepare(
     scanned = _scan_all(specs, sources, role, output_dir, quiet)
     for found in scanned:
         report.rows += len(found)
-        report.bad_files += [{"role": role, **item.as_dict()} for item in found if item.error is not None]
+        report.bad_files += [
+            BadFile(role=role, id=item.id, error=item.error) for item in found if item.error is not None
+        ]
     _check_damage(report, max_bad_fraction, output_dir)
+    for source, found in zip(sources, scanned, strict=True):
+        _tell_other_lengths(source, found)
     parts = [_select(*one, report, seed) for one in zip(specs, sources, scanned, strict=True)]
     dataset = concatenate_datasets(parts)
     report.kept = len(dataset)
@@ -105,31 +121,44 @@ def unique_ids(sources: Sequence[Dataset]) -> list[Dataset]:
 def _scan_all(
     specs: Sequence[DataSpec], sources: Sequence[Dataset], role: str, output_dir: Path | None, quiet: bool
 ) -> list[list[Scanned]]:
-    """What a scan found of every source, from the file of an earlier scan of the same rows where there is one.
+    """What a scan found of every source; what an earlier one found of sound that is the same since is taken over.
 
     What was damaged then is looked at again: it may have been mended.
     """
-    ids = [name for source in sources for name in source["id"]]
-    settings = [spec.verify for spec, source in zip(specs, sources, strict=True) for _ in range(len(source))]
     path = output_dir / f"scan-{role}.jsonl" if output_dir is not None else None
     earlier = _earlier_scan(path) if path is not None else []
-    same = [(item.id, item.verify) for item in earlier] == list(zip(ids, settings, strict=True))
-    flat: list[Scanned] = []
-    for spec, source in zip(specs, sources, strict=True):
-        known = earlier[len(flat) : len(flat) + len(source)] if same else None
-        flat += scan(source, spec.verify, f"reading {role} audio", quiet, known)
+    found = [
+        scan(source, spec.verify, f"reading {role} audio", quiet, earlier, spec.max_duration)
+        for spec, source in zip(specs, sources, strict=True)
+    ]
+    flat = list(itertools.chain(*found))
     if path is not None and flat != earlier:
         write_jsonl(path, [item.as_dict() for item in flat])
-    starts = [sum(len(source) for source in sources[:index]) for index in range(len(sources) + 1)]
-    return [flat[start:end] for start, end in itertools.pairwise(starts)]
+    return found
 
 
 def _earlier_scan(path: Path) -> list[Scanned]:
     """The content of a scan's file; nothing when there is none, or one that another program or version wrote."""
     try:
-        return [Scanned(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError, TypeError):
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [build(Scanned, json.loads(line)) for line in lines if line]
+    except (OSError, ValueError, TypeError, RecursionError):
         return []
+
+
+def _tell_other_lengths(source: Dataset, scanned: Sequence[Scanned]) -> None:
+    """Say where recordings are longer than their rows state: perhaps the rows mean parts of them."""
+    longer = [
+        (item.id, stated, item.duration)
+        for item, stated in zip(scanned, source["duration"], strict=True)
+        if item.error is None and item.duration > 1.1 * stated + 0.5
+    ]
+    if longer:
+        name, stated, measured = longer[0]
+        logger.warning(
+            f"{len(longer)} recordings are longer than their rows' `duration`, the first {name!r} ({measured:.2f} s, stated "
+            f"{stated:.2f} s). They are read whole; a part needs `offset` or `start`."
+        )
 
 
 def _check_damage(report: DataReport, max_bad_fraction: float, output_dir: Path | None) -> None:
@@ -138,10 +167,9 @@ def _check_damage(report: DataReport, max_bad_fraction: float, output_dir: Path 
         report.dropped["damaged"] = len(bad)
     if output_dir is not None:
         path = output_dir / "bad_files.jsonl"
-        earlier = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        kept = [row for row in map(json.loads, earlier) if row["role"] != report.role]
+        kept = [row for row in _earlier_bad_files(path) if row["role"] != report.role]
         if kept or bad:
-            write_jsonl(path, [*kept, *({"role": row["role"], "id": row["id"], "error": row["error"]} for row in bad)])
+            write_jsonl(path, [*kept, *bad])
     if len(bad) > max_bad_fraction * report.rows:
         listed = f" All are listed in {output_dir / 'bad_files.jsonl'}." if output_dir is not None else ""
         raise UserError(
@@ -151,20 +179,30 @@ def _check_damage(report: DataReport, max_bad_fraction: float, output_dir: Path 
         )
 
 
+def _earlier_bad_files(path: Path) -> list[BadFile]:
+    """What other roles have listed; nothing where the file is another program's."""
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        return [BadFile(role=row["role"], id=row["id"], error=row["error"]) for row in rows]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return []
+
+
 def _select(spec: DataSpec, source: Dataset, scanned: Sequence[Scanned], report: DataReport, seed: int) -> Dataset:
     """The rows of one source that pass the filters, in their order, with `transcript` and `seconds`."""
+    texts = list(source["text"])
     transcripts = [
         normalize_transcript(
-            text,
+            text or "",
             lowercase=spec.lowercase,
             remove_punctuation=spec.remove_punctuation,
             keep_characters=spec.keep_characters,
         )
-        for text in source["text"]
+        for text in texts
     ]
     kept = []
     for index, (item, transcript) in enumerate(zip(scanned, transcripts, strict=True)):
-        reason = rejection(spec, item.duration, transcript) if item.error is None else None
+        reason = rejection(spec, item.duration, texts[index], transcript) if item.error is None else None
         if reason is not None:
             report.drop(reason)
         elif item.error is None:
@@ -179,13 +217,13 @@ def _select(spec: DataSpec, source: Dataset, scanned: Sequence[Scanned], report:
     return concatenate_datasets([source, added], axis=1).select(chosen)
 
 
-def rejection(spec: DataSpec, seconds: float, transcript: str) -> str | None:
-    """Why the filters of `spec` leave an utterance out, or None."""
+def rejection(spec: DataSpec, seconds: float, text: str | None, transcript: str) -> str | None:
+    """Why the filters of `spec` leave an utterance out, or None. One whose source gives no text has no reference either."""
     if seconds < spec.min_duration:
         return f"shorter than {spec.min_duration:g} s"
     if seconds > spec.max_duration:
         return f"longer than {spec.max_duration:g} s"
-    if len(transcript) < spec.min_characters:
+    if text is None or len(transcript) < spec.min_characters:
         return "without text"
     if spec.max_characters is not None and len(transcript) > spec.max_characters:
         return f"of more than {spec.max_characters} characters"

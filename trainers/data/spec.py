@@ -7,14 +7,17 @@ from typing import Literal
 from trainers.errors import UserError
 from trainers.schema import check_numbers
 
-DataFormat = Literal["auto", "hub", "audiofolder", "jsonl", "common_voice", "embedded"]
+# `jsonl` is an older name of `manifest`.
+DataFormat = Literal["auto", "hub", "audiofolder", "manifest", "jsonl", "common_voice", "kaldi", "embedded"]
 
 
 @dataclass
 class DataSpec:
     """One source of utterances.
 
-    `dataset` is a Hub data-set id, a folder, a `.jsonl` manifest, or `embedded` (the corpus synthesised on the spot).
+    `dataset` is a Hub data-set id, a folder, a manifest (JSON lines, csv, tsv, parquet), or `embedded` (the corpus
+    synthesised on the spot). `audio_root` is the folder that rows' files are named from, and must lie in. `segments`
+    says whether rows' `start` and `end` (or keys like these) name a part of their recording, or are left alone.
     Durations are seconds; text lengths are characters after normalisation. `max_samples` and `max_hours` take a seeded
     choice; `max_shards` reads only the first tar files of a Common Voice split. `verify` says how damage is looked for:
     `decode` reads every recording once, `header` trusts the files' headers and reads only what has none.
@@ -30,6 +33,8 @@ class DataSpec:
     language: str | None = None
     audio_column: str | None = None
     text_column: str | None = None
+    audio_root: str | None = None
+    segments: Literal["auto", "ignore"] = "auto"
     lowercase: bool = True
     remove_punctuation: bool = True
     keep_characters: str = "'"
@@ -44,7 +49,9 @@ class DataSpec:
 
     def __post_init__(self) -> None:
         if not self.dataset:
-            raise UserError("dataset is empty: give a Hub data-set id, a folder, a .jsonl manifest, or 'embedded'.")
+            raise UserError(
+                "dataset is empty: give a Hub data-set id, a folder, a manifest such as train.jsonl, or 'embedded'."
+            )
         if not 0 <= self.min_duration < self.max_duration:
             raise UserError(
                 f"min_duration={self.min_duration} and max_duration={self.max_duration} leave no utterance: "

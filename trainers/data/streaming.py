@@ -8,9 +8,9 @@ from typing import Any
 import torch.utils.data
 from accelerate import PartialState
 
+from trainers.data.hub import stream_hub, stream_row
 from trainers.data.prepare import DataReport, rejection
 from trainers.data.rows import read_audio
-from trainers.data.sources import stream_hub, stream_row
 from trainers.data.spec import DataSpec
 from trainers.data.text import normalize_transcript
 from trainers.errors import UserError
@@ -32,7 +32,7 @@ class SpeechStream(torch.utils.data.IterableDataset[dict[str, Any]]):
         self.bad_file_list = bad_file_list
         self.spec, self.seed, self.max_bad_fraction = spec, seed, max_bad_fraction
         self.report = DataReport("train")
-        self.stream, self.audio_column, self.text_column = stream_hub(spec)
+        self.stream, self.audio_column, self.text_column, self.bounds = stream_hub(spec)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         state, worker = PartialState(), torch.utils.data.get_worker_info()
@@ -43,7 +43,7 @@ class SpeechStream(torch.utils.data.IterableDataset[dict[str, Any]]):
             kept = 0
             for index, raw in enumerate(self._shuffled(epoch)):
                 if index % shares == share:
-                    row = self._checked(stream_row(self.spec, raw, index, self.audio_column, self.text_column))
+                    row = self._checked(self._row(raw, index))
                     if row is not None:
                         kept += 1
                         yield {**row, "index": index, "epoch": epoch}
@@ -58,6 +58,9 @@ class SpeechStream(torch.utils.data.IterableDataset[dict[str, Any]]):
             raise UserError(
                 f"The data set {self.spec.dataset!r} cannot be streamed ({error}). Set streaming: false to download it whole."
             ) from error
+
+    def _row(self, raw: dict[str, Any], index: int) -> dict[str, Any]:
+        return stream_row(self.spec, raw, index, self.audio_column, self.text_column, self.bounds)
 
     def _checked(self, row: dict[str, Any]) -> dict[str, Any] | None:
         """The row with `transcript` and `seconds`, or None when it is left out."""
@@ -81,12 +84,12 @@ class SpeechStream(torch.utils.data.IterableDataset[dict[str, Any]]):
                 ) from error
             return None
         transcript = normalize_transcript(
-            row["text"],
+            row["text"] or "",
             lowercase=spec.lowercase,
             remove_punctuation=spec.remove_punctuation,
             keep_characters=spec.keep_characters,
         )
-        reason = rejection(spec, seconds, transcript)
+        reason = rejection(spec, seconds, row["text"], transcript)
         if reason is not None:
             report.drop(reason)
             return None

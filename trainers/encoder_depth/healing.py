@@ -8,6 +8,7 @@ and the layer distillation of arXiv 2311.00430.
 import copy
 import functools
 import json
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,14 +23,19 @@ from torch import nn
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from modeling_slam_asr.lora_slam_asr import add_lora, is_adapter_tensor, merged_state
 from trainers.data.batching import EpochBatchSampler
-from trainers.data.rows import from_rows
+from trainers.data.manifests import load_manifest
+from trainers.data.rows import Utterance, from_rows
 from trainers.data.scan import scan
+from trainers.data.spec import DataSpec
+from trainers.data.suffixes import SOUND_SUFFIXES
+from trainers.data.tables import table_suffix
 from trainers.errors import UserError
 from trainers.feature_cache import FeatureRows
 from trainers.files import replacing, write_json
 from trainers.training.loop import TrainingLoop
 
-SOUND_FILES = (".wav", ".flac", ".mp3", ".ogg", ".opus")
+logger = logging.getLogger(__name__)
+
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
 
 
@@ -69,26 +75,38 @@ class HealSpec:
 
 
 def untranscribed(speech: Sequence[str], quiet: bool = False) -> Dataset:
-    """Rows of sound files and folders, with `seconds`; damaged files are left out.
+    """Rows of sound files, folders and manifests, with `seconds`; what is left out is counted in a warning.
 
     Raises:
         UserError: a path does not exist, or there is no sound that can be read.
     """
-    files: list[Path] = []
+    found: list[Utterance] = []
     for name in speech:
         path = Path(name).expanduser()
         if not path.exists():
             raise UserError(f"heal.speech names {name!r}, which does not exist.")
-        found = (
-            [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.suffix.lower() in SOUND_FILES)
+        if path.is_file() and table_suffix(path) is not None:
+            found += load_manifest(DataSpec(dataset=name), untranscribed=True)
+            continue
+        files = (
+            [path]
+            if path.is_file()
+            else sorted(item for item in path.rglob("*") if item.suffix.lower() in SOUND_SUFFIXES)
         )
-        files += found
-    rows = from_rows([{"id": str(path), "audio": path, "text": ""} for path in files]) if files else None
+        found += [Utterance(id=str(file), audio=file, text="") for file in files]
+    rows = from_rows(found) if found else None
     scanned = scan(rows, "decode", "reading untranscribed speech", quiet) if rows is not None else []
     good = [index for index, item in enumerate(scanned) if item.error is None and 0.1 <= item.duration <= 30]
     if rows is None or not good:
         raise UserError(
-            f"heal.speech={list(speech)} holds no sound of 0.1 to 30 s ({', '.join(SOUND_FILES)}) that can be read."
+            f"heal.speech={list(speech)} holds no sound of 0.1 to 30 s ({', '.join(SOUND_SUFFIXES)}) that can be read."
+        )
+    damaged = [item for item in scanned if item.error is not None]
+    if len(good) < len(scanned):
+        first = f", the first: {damaged[0].error}" if damaged else ""
+        logger.warning(
+            f"heal.speech: {len(scanned) - len(good)} of {len(scanned)} recordings are left out: "
+            f"{len(scanned) - len(good) - len(damaged)} are not of 0.1 to 30 s, {len(damaged)} damaged{first}"
         )
     return rows.select(good).add_column("seconds", [scanned[index].duration for index in good])
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from trainers.data.suffixes import SOUND_SUFFIXES
 from trainers.evaluation.alignment import DELETE, EQUAL, INSERT, SUBSTITUTE, Alignment
 from trainers.evaluation.format import percent
 from trainers.evaluation.plots import score_plots
@@ -15,7 +16,7 @@ from trainers.evaluation.sections import score_sections
 from trainers.results import ERROR_TYPES, PredictionRow
 
 MOST_UTTERANCES = 1_000
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".webm"})
+AUDIO_SUFFIXES = frozenset({*SOUND_SUFFIXES, ".m4a", ".webm"})
 _CLASSES = {EQUAL: "e", SUBSTITUTE: "s", DELETE: "d", INSERT: "i"}
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from modeling_slam_asr.processing_slam_asr import SlamAsrProcessor
+from trainers.data.rows import read_audio
 
 FORMAT = 1
 
@@ -50,6 +52,8 @@ def audio_fingerprints(rows: Sequence[Mapping[str, Any]], workers: int = 4) -> s
 def audio_fingerprint(row: Mapping[str, Any]) -> str:
     """SHA-256 of one row's recording: a file's bytes, a piece of a tar file, or samples with their rate.
 
+    Of a row that names a part of its recording, the part's samples.
+
     Raises:
         ValueError: the file cannot be read, or the row's `audio` is of an unknown kind.
     """
@@ -59,7 +63,12 @@ def audio_fingerprint(row: Mapping[str, Any]) -> str:
         rate = audio.get("sampling_rate")
         given = [audio[name] for name in ("array", "bytes", "path") if audio.get(name) is not None]
         audio = given[0] if given else None
-    if isinstance(audio, str | Path):
+    part = [value for value in (row.get("start"), row.get("end")) if value is not None and not math.isnan(value)]
+    if (
+        part or row.get("channel", -1) >= 0
+    ):  # the part is a few seconds of what may be hours, whose sum tells nothing of it
+        audio, rate = read_audio(dict(row)), 16_000
+    elif isinstance(audio, str | Path):
         audio = _read(Path(audio), row.get("audio_offset", -1), row.get("audio_size", -1))
     elif isinstance(audio, list | tuple):
         audio = np.asarray(audio, dtype=np.float32)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -225,13 +226,30 @@ def test_too_many_damaged_files_stop_the_run(corpus: Path, tmp_path: Path) -> No
     assert len(read_jsonl(tmp_path / "out" / "bad_files.jsonl")) == 3
 
 
-def test_the_scan_is_used_again(corpus: Path, tmp_path: Path) -> None:
+def test_the_scan_is_used_again_where_the_sound_is_the_same(corpus: Path, tmp_path: Path) -> None:
     first, _ = prepare([spec(corpus)], "train", output_dir=tmp_path, quiet=True)
-    damage(corpus, 1)  # not looked at again
+    kept = read_jsonl(tmp_path / "scan-train.jsonl")
+    for row in kept:  # what no reading would find
+        row["duration"] = 7.25
+    (tmp_path / "scan-train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    changed = corpus / "train" / "train-04.wav"
+    before = changed.stat()
+    content = bytearray(changed.read_bytes())
+    content[-2:] = b"\x01\x02"
+    changed.write_bytes(content)
+    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))  # the same name, size and time
     second, _ = prepare([spec(corpus)], "train", output_dir=tmp_path, quiet=True)
-    assert first["seconds"] == second["seconds"]
-    with pytest.raises(UserError, match="cannot be read"):
-        prepare([spec(corpus)], "train", quiet=True)
+    assert second["seconds"] == [first["seconds"][4] if index == 4 else 7.25 for index in range(16)]
+
+
+def test_a_data_set_that_changed_under_its_names_is_measured_again(corpus: Path, tmp_path: Path) -> None:
+    prepare([spec(corpus)], "train", output_dir=tmp_path, quiet=True)
+    soundfile.write(corpus / "train" / "train-00.wav", np.full(5 * RATE, 0.01), RATE)
+    dataset, _ = prepare([spec(corpus)], "train", output_dir=tmp_path, quiet=True)
+    assert dataset["seconds"][0] == 5.0
+    (corpus / "train" / "train-01.wav").unlink()  # gone since: one damaged row
+    dataset, report = prepare([spec(corpus)], "train", output_dir=tmp_path, max_bad_fraction=0.1, quiet=True)
+    assert report.dropped == {"damaged": 1} and "train-01.wav" not in dataset["id"]
 
 
 def test_mended_files_are_looked_at_again(corpus: Path, tmp_path: Path) -> None:

@@ -1,0 +1,186 @@
+"""Manifests: a table with a row an utterance, in this project's words, NeMo's, Lhotse's, or a Kaldi data folder."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainers.data.places import Place
+from trainers.data.rows import (
+    AUDIO_COLUMNS,
+    LANGUAGE_COLUMNS,
+    SPEAKER_COLUMNS,
+    TEXT_COLUMNS,
+    Utterance,
+    first_present,
+    optional_text,
+    pick_column,
+    text_of,
+    with_fault,
+)
+from trainers.data.segments import Bounds, Part, bounds, part_of, stated_length
+from trainers.data.spec import DataSpec
+from trainers.data.tables import Table, TableRow, read_table
+from trainers.errors import UserError
+
+_NEMO_AUDIO = "audio_filepath"
+_CHANNELS = ("channel", "channel_selector")
+
+
+def load_manifest(spec: DataSpec, untranscribed: bool = False) -> list[Utterance]:
+    """The utterances of a table: `audio` (a path from the table's folder, or absolute) and `text`, or names like these.
+
+    Args:
+        untranscribed: rows may be without text.
+    """
+    path = Path(spec.dataset).expanduser()
+    if not path.is_file():
+        raise UserError(f"The manifest {spec.dataset!r} does not exist.")
+    table = read_table(path)
+    place = Place(spec, path.parent, root=None)
+    if _is_lhotse(table.rows[0].values):
+        return [_cut(row, spec, place, f"Line {row.line} of {path}") for row in table.rows]
+    audio_column = pick_column(spec.audio_column, AUDIO_COLUMNS, table.columns, "audio", f"The manifest {path}")
+    text_column = None
+    if not untranscribed or spec.text_column is not None:
+        text_column = pick_column(spec.text_column, TEXT_COLUMNS, table.columns, "text", f"The manifest {path}")
+    return utterances(table, spec, place, audio_column, text_column, f"The manifest {path}", path.stem)
+
+
+def utterances(
+    table: Table, spec: DataSpec, place: Place, audio_column: str, text_column: str | None, what: str, source: str
+) -> list[Utterance]:
+    """The rows of a table as utterances.
+
+    Raises:
+        UserError: a row has no value for its sound or text, or names a part of its recording in a way that is not known.
+    """
+    known = bounds(table.columns)
+    return [
+        _utterance(row, number, table, spec, place, known, audio_column, text_column, what, source)
+        for number, row in enumerate(table.rows, start=1)
+    ]
+
+
+def _utterance(
+    row: TableRow,
+    number: int,
+    table: Table,
+    spec: DataSpec,
+    place: Place,
+    known: Bounds,
+    audio_column: str,
+    text_column: str | None,
+    what: str,
+    source: str,
+) -> Utterance:
+    where = f"Line {row.line} of {table.path}"
+    values = row.values
+    if row.fault is not None:
+        return Utterance(id=f"{table.path.name}:{row.line}", audio=None, text=None, fault=row.fault)
+    for name in (audio_column, text_column):
+        if name is not None and values.get(name) is None:
+            there = ", ".join(key for key, value in values.items() if value is not None)
+            raise UserError(f"{what}: row {number} has no {name!r} (line {row.line}). The columns there: {there}.")
+    audio, inner = values[audio_column], {}
+    if isinstance(audio, Mapping):  # {"path": ..., "start_time": ...}, as `datasets` and others write it
+        inner = {key: value for key, value in audio.items() if key != "path"}
+        audio = audio.get("path")
+    known = {**known, **bounds(list(inner))}
+    part = Part()
+    if spec.segments == "auto":
+        part = part_of({**values, **inner}, known, where, lengths=audio_column == _NEMO_AUDIO)
+    file, missing = place.find(audio, where)
+    channel, foreign = _channel(values, where)
+    name = optional_text(values.get("id")) or part_name(str(audio), part)
+    found = Utterance(
+        id=name,
+        audio=file,
+        text=text_of(values[text_column], where) if text_column is not None else "",
+        start=part.start,
+        end=part.end,
+        channel=channel,
+        language=optional_text(first_present(values, LANGUAGE_COLUMNS)) or spec.language,
+        speaker_id=optional_text(first_present(values, SPEAKER_COLUMNS)),
+        source=optional_text(values.get("source")) or source,
+        duration=part.end - part.start if not part.whole else stated_length({**values, **inner}, known),
+    )
+    for fault in (missing, part.fault, foreign):
+        found = with_fault(found, fault)
+    return found
+
+
+def part_name(audio: str, part: Part) -> str:
+    """What an utterance without an id is called: its file, with the part's times where it is a part."""
+    if part.whole:
+        return audio
+    return f"{audio}:{part.start:.3f}-{'' if math.isnan(part.end) else f'{part.end:.3f}'}"
+
+
+def _channel(values: Mapping[str, Any], where: str) -> tuple[int, str | None]:
+    """The channel that a row names, -1 for the mean of all, and why it cannot be read."""
+    for name in _CHANNELS:
+        value = values.get(name)
+        if isinstance(value, bool) or value is None or value in ("", "average"):
+            continue
+        if isinstance(value, int) or (isinstance(value, str) and value.strip().isdecimal()):
+            return int(value), None
+        if name == "channel_selector":
+            return -1, f"{where} has {name}={value!r}. Give the number of one channel, from 0, or leave it out."
+    return -1, None
+
+
+# ---------------------------------------------------------------------------- Lhotse
+
+
+def _is_lhotse(values: Mapping[str, Any]) -> bool:
+    return "supervisions" in values or str(values.get("type")) in ("MonoCut", "MultiCut", "MixedCut", "PaddingCut")
+
+
+def _cut(row: TableRow, spec: DataSpec, place: Place, where: str) -> Utterance:
+    """A cut of Lhotse: a part of one recording, with what is said in it.
+
+    Raises:
+        UserError: the cut is mixed of several, or its sound is changed or does not lie in one file.
+    """
+    values = row.values
+    said, recording = values.get("supervisions"), values.get("recording")
+    recording = recording if isinstance(recording, Mapping) else {}
+    sources = recording.get("sources")
+    kind = values.get("type", "MonoCut")
+    if kind != "MonoCut" or not isinstance(sources, list) or len(sources) != 1 or not isinstance(sources[0], Mapping):
+        raise UserError(
+            f"{where} is a {kind} without one recording in one file. Only cuts of one recording are read: save the others' "
+            "sound first (`CutSet.save_audios`)."
+        )
+    changed = [name for part in (recording, values) for name in ("transforms",) if part.get(name)]
+    if sources[0].get("type") != "file" or changed:
+        what = f"the key {changed[0]!r}" if changed else f"a source of type {sources[0].get('type')!r}"
+        raise UserError(f"{where} has {what}, which is not read. Save the cuts' sound first (`CutSet.save_audios`).")
+    if not isinstance(said, list) or not all(isinstance(each, Mapping) for each in said):
+        raise UserError(f"{where} has no list of supervisions: there is no transcript. Save the cuts with them.")
+    part = part_of(
+        {"start": values.get("start"), "duration": values.get("duration")},
+        {"start": ("start", 1.0), "duration": ("duration", 1.0)},
+        where,
+        lengths=True,
+    )
+    first: Mapping[str, Any] = said[0] if said else {}
+    texts = [text_of(each.get("text"), where) for each in sorted(said, key=lambda each: each.get("start") or 0.0)]
+    channels = sources[0].get("channels")
+    channel = values.get("channel")
+    several = isinstance(channels, list) and len(channels) > 1 and channel in channels
+    file, missing = place.find(sources[0].get("source"), where)
+    found = Utterance(
+        id=optional_text(values.get("id")) or part_name(str(sources[0].get("source")), part),
+        audio=file,
+        text=" ".join(text for text in texts if text) or None,
+        start=part.start,
+        end=part.end,
+        channel=channels.index(channel) if several and isinstance(channels, list) else -1,
+        language=optional_text(first.get("language")) or spec.language,
+        speaker_id=optional_text(first.get("speaker")),
+        source=Path(spec.dataset).name.partition(".")[0],
+        duration=part.end - part.start,
+    )
+    return with_fault(with_fault(found, missing), part.fault)
