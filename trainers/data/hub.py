@@ -176,7 +176,7 @@ def _bounds(spec: DataSpec, columns: list[str], rows: Iterable[Mapping[str, Any]
         logger.warning(
             f"{spec.dataset}: {' and '.join(names)} say where the clips were cut from; each clip is read whole."
         )
-        return {name: bound for name, bound in known.items() if name not in names}
+        return {name: ("origin" if name in names else kind, unit) for name, (kind, unit) in known.items()}
     if parts != seen:
         raise UserError(
             f"{spec.dataset!r} has the columns {', '.join(names)}, which are neither a part of the rows' recordings nor what "

@@ -48,7 +48,8 @@ _PAIRS = frozenset({"segment", "timestamp", "timestamps", "interval", "span", "r
 _DATE = re.compile(r"\d{4}-\d\d")
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
 
-# Columns that bound a part: what each is (`start`, `end` or `duration`) and the seconds of its unit.
+# Columns that bound a part: what each is (`start`, `end` or `duration`; `origin` says where a clip was cut from) and the seconds
+# of its unit.
 Bounds: TypeAlias = Mapping[str, tuple[str, float]]
 
 
@@ -94,7 +95,7 @@ def part_of(values: Mapping[str, Any], known: Bounds, where: str, lengths: bool)
     seconds: dict[str, float] = {}
     for column, (kind, unit) in known.items():
         value = values.get(column)
-        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        if kind == "origin" or value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
             continue
         read = seconds_of(value, unit)
         if read is None:
