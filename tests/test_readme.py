@@ -1,7 +1,9 @@
 """What the README alone promises; what all pages do is in test_docs."""
 
+import json
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -11,15 +13,30 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_first_snippet_is_five_lines_at_most() -> None:
-    assert README.index("```python") < 30
+def test_first_screen_says_what_it_is_shows_it_and_installs_it() -> None:
+    first = README[: README.index("<!-- real study -->")]
+    assert first.count("\n") < 40
+    assert (
+        first.index("A small, cheap speech recogniser")
+        < first.index("docs/architecture.svg")
+        < first.index("pip install")
+    )
     assert len([line for line in blocks("python")[0].splitlines() if line.strip()]) <= 5
 
 
 def test_results_are_those_of_the_recorded_run() -> None:
     table = README.partition("<!-- results -->")[2].partition("<!-- /results -->")[0]
-    assert table.count("|") > 20
-    recorded = (ROOT / "benchmarks" / "quickstart" / "report.md").read_text(encoding="utf-8")
-    for line in table.splitlines():
-        if line.startswith("| full") or line.startswith("| 2 "):
-            assert line in recorded
+    recorded = json.loads((ROOT / "benchmarks" / "quickstart" / "results.json").read_text(encoding="utf-8"))
+    rows = [row for row in recorded if row["language"] == "all"]
+    assert len(rows) == 3
+    for row in rows:
+        low, high = (100 * bound for bound in row["wer_ci"])
+        total, trained = row["total_params"] / 1e6, row["trainable_params"] / 1e6
+        figures = f"{100 * row['wer']:.1f} % | {low:.1f}-{high:.1f} % | {total:.2f} M | {trained:.3f} M"
+        assert f"| {row['name']} | {figures} |" in table
+
+
+def test_a_picture_is_a_file_without_scripts() -> None:
+    picture = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
+    assert ElementTree.fromstring(picture).tag.endswith("svg")
+    assert "pruned" in picture and "<script" not in picture

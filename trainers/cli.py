@@ -74,7 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a character that the terminal lacks must not end a run
             stream.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if "_ARGCOMPLETE" in os.environ:
+        complete()
     parser = _main_parser()
+    if arguments[:1] == ["help"]:  # `help COMMAND` is `COMMAND --help`
+        arguments = [*arguments[1:2], "--help"]
     if not arguments or arguments[0] in ("-h", "--help"):
         parser.print_help()
         return 0 if arguments else 2
@@ -87,6 +91,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(arguments[0], arguments[1:])
 
 
+def complete() -> None:
+    """Answer a shell that asks for completions, once `register-python-argcomplete slam-asr` is evaluated; then exit."""
+    import argcomplete
+
+    parser = argparse.ArgumentParser(prog="slam-asr")
+    commands = parser.add_subparsers()
+    words = os.environ.get("COMP_LINE", "").split()
+    for name in COMMANDS:
+        command = commands.add_parser(name)
+        if name in words[1:2]:  # the others' options are not asked for
+            load(name).configure(command)
+    argcomplete.autocomplete(parser)
+
+
 def _main_parser() -> argparse.ArgumentParser:
     width = max(len(name) for name in COMMANDS)
     table = "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items())
@@ -94,7 +112,7 @@ def _main_parser() -> argparse.ArgumentParser:
         prog="slam-asr",
         usage="slam-asr COMMAND [options]",
         description="Speech recognition with a pruned Whisper encoder, a projector and an LLM.",
-        epilog=f"commands:\n{table}\n\n`slam-asr COMMAND --help` explains a command. Start with `slam-asr quickstart`.",
+        epilog=f"commands:\n{table}\n\n`slam-asr help COMMAND` explains a command. Start with `slam-asr quickstart`.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("-V", "--version", action="store_true", help="print the version")

@@ -1,5 +1,6 @@
 """The command line as a person meets it: help, wrong arguments, errors without a traceback."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +64,24 @@ def test_wrong_paths_are_one_paragraph(arguments: list[str], expected: str, tmp_
     assert expected in output.stderr.replace("\n", " ")
     assert "Traceback" not in output.stderr
     assert output.stderr.count("error:") == 1
+
+
+def test_help_of_a_command() -> None:
+    assert run("help", "score").stdout == run("score", "--help").stdout != ""
+    assert run("help").stdout == run("--help").stdout
+    wrong = run("help", "transcript")
+    assert wrong.returncode == 2 and "transcribe" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"), [("slam-asr tra", {"train", "transcribe"}), ("slam-asr score --lang", {"--language"})]
+)
+def test_shells_complete_commands_and_options(line: str, expected: set[str], tmp_path: Path) -> None:
+    pytest.importorskip("argcomplete")
+    answer = tmp_path / "answer"
+    asked = {
+        "_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": " ", "_ARGCOMPLETE_SUPPRESS_SPACE": "1", "COMP_LINE": line,
+        "COMP_POINT": str(len(line)), "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+    }  # fmt: skip
+    subprocess.run([sys.executable, "-m", "trainers.cli"], env={**os.environ, **asked}, timeout=120, check=True)
+    assert {word.strip() for word in answer.read_text().split()} == expected
