@@ -1,6 +1,9 @@
 """What results consist of: the figures of a score, and the rows of predictions, runs and studies. Every name stands here once."""
 
+import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
 ERROR_TYPES = ("substitutions", "deletions", "insertions")
@@ -21,7 +24,9 @@ class Figures(TypedDict):
 
 FIGURES = tuple(Figures.__annotations__)
 COUNTS = (*ERROR_TYPES, "hits")
-KEPT_COLUMNS = ("language", "speaker_id", "source")
+METADATA_COLUMNS = ("age", "gender", "sex", "dialect", "accent", "accents", "variant", "region", "native_language")
+"""What data sets tell of speakers and of their speech; results are given by each of these that the rows have."""
+KEPT_COLUMNS = ("language", "speaker_id", "source", *METADATA_COLUMNS)
 """What a prediction row keeps of the data set's row."""
 
 
@@ -50,6 +55,8 @@ class Metrics(ScoreTable):
     wer_standard_error: float | None
     minimum_detectable_difference: float | None
     notes: list[str]
+    coral_wer: NotRequired[float]
+    """of the Danish utterances: the mean of their own rates, as the CoRal project reports it"""
     by_language: NotRequired[dict[str, ScoreTable]]
     by_source: NotRequired[dict[str, ScoreTable]]
     by_speaker: NotRequired[dict[str, ScoreTable]]
@@ -158,3 +165,38 @@ def pareto_front(rows: Iterable[Mapping[str, Any]], cost: str) -> list[Mapping[s
         if not front or row["wer"] < front[-1]["wer"]:
             front.append(row)
     return front
+
+
+EVALUATIONS = "evaluation"
+"""The folder of a model in which `slam-asr evaluate` keeps its results, one folder a data set."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The results of one data set: `folder` holds `metrics.json`, `predictions.jsonl` and the reports."""
+
+    folder: Path
+    name: str
+    metrics: Metrics
+
+
+def read_evaluations(folder: str | Path) -> list[Evaluation]:
+    """
+    All evaluations of a model: those below its `evaluation/`, and the one that lies in it directly, as older versions left it.
+
+    A `metrics.json` that cannot be read, or that holds no figures of `slam-asr evaluate`, is none. Whether the figures are
+    of the model's present weights is for `trainers.provenance.read_stamped` to say.
+    """
+    root = Path(folder) / EVALUATIONS
+    found = []
+    for path in (root / "metrics.json", *sorted(root.glob("*/metrics.json"))):
+        try:
+            metrics = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(metrics, dict) and set(FIGURES) <= metrics.keys() and "model_fingerprint" in metrics:
+            data = metrics.get("dataset")
+            plain = data.get("name") if isinstance(data, dict) else None
+            name = path.parent.name if path.parent != root else str(plain or "test set")
+            found.append(Evaluation(path.parent, name, cast(Metrics, metrics)))
+    return found

@@ -1,6 +1,10 @@
 """`slam-asr evaluate`: transcribe a data set with a model and score it."""
 
 import argparse
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainers.commands.score import LEADERBOARD, add_protocol_argument, describe_counts, describe_leaderboard
@@ -17,7 +21,8 @@ examples:
   slam-asr evaluate my/model --dataset hf-audio/open-asr-leaderboard --config ami_cleaned --protocol open-asr-leaderboard
 
 The data set is a Hub name, an AudioFolder, a Common Voice folder, or a JSON Lines manifest with `audio` and `text`.
-Writes metrics.json, predictions.jsonl and reports to the output folder."""
+Writes metrics.json, predictions.jsonl, report.md and report.html. Results of several data sets accumulate, a folder each,
+and evaluation/index.md shows them together."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +56,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     scoring.add_argument("--seed", type=int, default=42)
     add_protocol_argument(parser)
-    parser.add_argument("--output-dir", type=Path, help="default: evaluation/ in a model folder, else runs/evaluate")
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        help="default: evaluation/NAME/ in a model folder, else runs/evaluate/NAME/, of the data",
+    )
+
+
+def data_name(published: Mapping[str, str]) -> str:
+    """The name of a data set's folder: its own, its configuration, and its split where that is not `test`."""
+    split = published.get("split")
+    stem = re.sub(r"\.(jsonl?|csv|tsv)(\.gz)?$", "", published["name"])
+    parts = [stem, published.get("config"), None if split == "test" else split]
+    return re.sub(r"[^\w.-]+", "_", "-".join(part for part in parts if part)).strip(".") or "data"
+
+
+def place_for(folder: Path, ids: Sequence[str]) -> Path:
+    """The folder, or `folder-2` and so on where it holds results of other data: neither ids are a part of the other's."""
+    for number in itertools.count(1):
+        place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        try:
+            lines = (place / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+            found = {str(json.loads(line)["id"]) for line in lines}
+        except (OSError, ValueError, KeyError, TypeError):
+            return place
+        if found <= set(ids) or found >= set(ids):
+            return place
+    raise AssertionError("unreachable")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,7 +92,9 @@ def run(args: argparse.Namespace) -> int:
     from trainers.errors import UserError
     from trainers.evaluation import get_normalizer
     from trainers.evaluation.format import percent, percent_range
+    from trainers.evaluation.reports import write_index
     from trainers.inference.evaluate import evaluate, load_pipeline
+    from trainers.results import EVALUATIONS, read_evaluations
 
     if args.normalizer is not None:
         get_normalizer(args.normalizer)  # a misspelt name is told before hours of decoding
@@ -77,14 +110,17 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--protocol {LEADERBOARD} decodes greedily: leave --num-beams {args.num_beams} out.")
     pipe = load_pipeline(args.model, device=args.device, dtype=args.dtype, revision=args.revision)
     local = Path(args.model).is_dir()
-    folder = args.output_dir or (Path(args.model) / "evaluation" if local else Path("runs/evaluate"))
     spec = DataSpec(
         dataset=args.dataset, config=args.config, split=args.split, language=args.language,
         audio_column=args.audio_column, text_column=args.text_column, lowercase=False, remove_punctuation=False,
         min_duration=0.0, max_duration=float("inf"), min_characters=0, max_samples=args.limit,
     )  # fmt: skip
+    root = Path(args.model) / EVALUATIONS if local else Path("runs/evaluate")
+    folder = args.output_dir or root / data_name(spec.published_name())
     dataset, report = prepare([spec], "test", seed=args.seed, max_bad_fraction=args.max_bad_fraction, output_dir=folder)
     print(report.describe())
+    if args.output_dir is None:
+        folder = place_for(folder, dataset["id"])
     decoding = {"num_beams": args.num_beams, "max_new_tokens": args.max_new_tokens}
     metrics = evaluate(
         args.model, dataset, folder, pipe=pipe, language=args.language, normalizer=args.normalizer,
@@ -100,4 +136,6 @@ def run(args: argparse.Namespace) -> int:
     )
     if leaderboard:
         print(describe_leaderboard(metrics["leaderboard"]))
+    if local and args.output_dir is None and len(evaluations := read_evaluations(args.model)) > 1:
+        print(f"{len(evaluations)} evaluations of this model: {write_index(root, evaluations)}")
     return 0

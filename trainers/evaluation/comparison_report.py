@@ -1,13 +1,12 @@
-"""`comparison.json` and its `report.md`."""
+"""`comparison.json`, and its `report.md` and `report.html`."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from trainers.evaluation.format import (
     escape_markdown,
-    markdown_table,
     number,
     p_value,
     percent,
@@ -15,7 +14,8 @@ from trainers.evaluation.format import (
     points_with_interval,
     relative_with_interval,
 )
-from trainers.evaluation.sections import BIN_TITLES, INSERTION_NAMES
+from trainers.evaluation.html_report import render_page
+from trainers.evaluation.sections import BIN_TITLES, INSERTION_NAMES, Section, markdown_section
 from trainers.files import write_json, write_text
 from trainers.results import ERROR_TYPES
 
@@ -23,8 +23,16 @@ _STATES = ("right", "substituted", "deleted")
 
 
 def write_comparison(output_dir: str | os.PathLike[str], comparison: Mapping[str, Any]) -> Path:
-    """Write `comparison.json` and `report.md` into `output_dir`; returns the report's path."""
+    """Write `comparison.json`, `report.md` and `report.html` into `output_dir`; returns the Markdown report's path."""
     write_json(Path(output_dir) / "comparison.json", comparison)
+    page = render_page(
+        "comparison.html.jinja",
+        title="Comparison",
+        verdicts=[verdict(pair, comparison["alpha"]) for pair in comparison["comparisons"]],
+        basis=_basis(comparison),
+        sections=list(sections(comparison)),
+    )
+    write_text(Path(output_dir) / "report.html", page)
     return write_text(Path(output_dir) / "report.md", render_comparison(comparison))
 
 
@@ -45,25 +53,30 @@ def verdict(pair: Mapping[str, Any], alpha: float) -> str:
 
 def render_comparison(comparison: Mapping[str, Any]) -> str:
     """The comparison in Markdown."""
-    bootstrap = comparison["bootstrap"]
-    parts = ["# Comparison\n"]
-    parts += [f"- {escape_markdown(verdict(pair, comparison['alpha']))}" for pair in comparison["comparisons"]]
-    parts.append(
-        f"\n{number(comparison['utterances'])} utterances, normalizer {comparison['normalizer']}. In brackets: "
-        f"{100 * bootstrap['confidence']:g} % intervals from {bootstrap['resamples']:,} paired resamples of "
-        f"{bootstrap['blocks']:,} {bootstrap['unit']}s.\n"
+    verdicts = [f"- {escape_markdown(verdict(pair, comparison['alpha']))}" for pair in comparison["comparisons"]]
+    return "\n".join(
+        ["# Comparison\n", *verdicts, f"\n{_basis(comparison)}\n", *map(markdown_section, sections(comparison))]
     )
-    parts.append("## Systems\n")
-    parts.append(_systems(comparison["systems"]))
-    parts.append("## Tests\n")
-    parts.append(_tests(comparison))
+
+
+def sections(comparison: Mapping[str, Any]) -> Iterator[Section]:
+    """The tables of a comparison, once for Markdown and HTML."""
+    yield _systems(comparison["systems"])
+    yield _tests(comparison)
     for pair in comparison["comparisons"]:
-        parts.append(f"## {escape_markdown(pair['a'])} → {escape_markdown(pair['b'])}\n")
-        parts += _pair(pair)
-    return "\n".join(parts)
+        yield from _pair(pair)
 
 
-def _systems(systems: Mapping[str, Any]) -> str:
+def _basis(comparison: Mapping[str, Any]) -> str:
+    bootstrap = comparison["bootstrap"]
+    return (
+        f"{number(comparison['utterances'])} utterances, normalizer {comparison['normalizer']}. In brackets: "
+        f"{100 * bootstrap['confidence']:g} % intervals from {bootstrap['resamples']:,} paired resamples of "
+        f"{bootstrap['blocks']:,} {bootstrap['unit']}s."
+    )
+
+
+def _systems(systems: Mapping[str, Any]) -> Section:
     rows = [
         [
             name,
@@ -73,10 +86,10 @@ def _systems(systems: Mapping[str, Any]) -> str:
         ]
         for name, m in systems.items()
     ]
-    return markdown_table(["System", "WER", "CER", "S", "D", "I"], rows)
+    return Section("Systems", ["System", "WER", "CER", "S", "D", "I"], rows)
 
 
-def _tests(comparison: Mapping[str, Any]) -> str:
+def _tests(comparison: Mapping[str, Any]) -> Section:
     rows = []
     for pair in comparison["comparisons"]:
         bootstrap, segments = pair["paired_bootstrap"], pair["matched_pairs"]
@@ -95,10 +108,11 @@ def _tests(comparison: Mapping[str, Any]) -> str:
     header = [
         "Pair", "WER difference", "relative", "p bootstrap", "Holm", "p MAPSSWE", "Holm", "smallest detectable",
     ]  # fmt: skip
-    return markdown_table(header, rows)
+    return Section("Tests", header, rows)
 
 
-def _pair(pair: Mapping[str, Any]) -> list[str]:
+def _pair(pair: Mapping[str, Any]) -> Iterator[Section]:
+    title = f"{pair['a']} → {pair['b']}"
     types = [
         [
             name,
@@ -119,45 +133,41 @@ def _pair(pair: Mapping[str, Any]) -> list[str]:
         for kind in INSERTION_NAMES
     ]
     words = [[state, *(number(pair["words"][state][other]) for other in _STATES)] for state in _STATES]
-    parts = [
-        markdown_table(header, types),
-        "The last four columns count utterances.\n",
-        markdown_table(["Inserted words", pair["a"], pair["b"]], kinds),
-        markdown_table([f"Reference words: {pair['a']} ↓ {pair['b']} →", *_STATES], words),
-    ]
-    parts += _word_changes(pair)
+    yield Section(title, header, types, "The last four columns count utterances.")
+    yield Section(f"{title}: inserted words", ["Kind", pair["a"], pair["b"]], kinds)
+    yield Section(f"{title}: reference words", [f"{pair['a']} ↓ {pair['b']} →", *_STATES], words)
+    yield _word_changes(pair, title)
     for name, rows in pair["examples"].items():
         if rows:
-            parts.append(f"### Most {name}\n")
             table = [
                 [row["id"], row["reference"], row["a"], row["b"], f"{row['errors_a']} → {row['errors_b']}"]
                 for row in rows
             ]
-            parts.append(markdown_table(["Id", "Reference", pair["a"], pair["b"], "Errors"], table, numeric_from=5))
+            header = ["Id", "Reference", pair["a"], pair["b"], "Errors"]
+            yield Section(f"{title}: most {name}", header, table, numeric_from=5)
     if pair.get("language_prior"):
-        parts += _prior(pair["language_prior"])
-    return parts
+        yield _prior(pair["language_prior"], title)
 
 
-def _word_changes(pair: Mapping[str, Any]) -> list[str]:
+def _word_changes(pair: Mapping[str, Any], title: str) -> Section:
     rows = [
         [
-            title,
+            name,
             row["bin"],
             number(row["words"]),
             number(row["a"]),
             number(row["b"]),
             points_with_interval(row["change"], row["change_ci"]),
         ]
-        for (part, name), title in BIN_TITLES.items()
+        for (part, key), name in BIN_TITLES.items()
         if part == "words"
-        for row in pair["word_changes"][name]
+        for row in pair["word_changes"][key]
     ]
-    header = ["Wrong words", "Bin", "Words", pair["a"], pair["b"], "change of the error rate"]
-    return [markdown_table(header, rows, numeric_from=2)]
+    header = ["By", "Bin", "Words", pair["a"], pair["b"], "change of the error rate"]
+    return Section(f"{title}: wrong words", header, rows, numeric_from=2)
 
 
-def _prior(prior: Mapping[str, Any]) -> list[str]:
+def _prior(prior: Mapping[str, Any], title: str) -> Section:
     rows = []
     for group, name in (("one_word_substitutions", "one word for one word"), ("all", "all errors")):
         figures = prior[group]
@@ -173,12 +183,12 @@ def _prior(prior: Mapping[str, Any]) -> list[str]:
             )
         for key, text in (("fixed_over_kept", "P(fixed > kept)"), ("made_over_first", "P(made > first system's)")):
             rows.append([f"{text}, {name}", "", _nats(figures[key], figures[f"{key}_ci"]), ""])
-    return [
-        "### Is it the language prior?\n",
-        markdown_table(["Errors", "Number", "Pull of the text-only LLM (nats)", "LLM prefers the reference"], rows),
+    note = (
         "Pull: log P(reference) minus log P(reference with this error alone). P(fixed > kept) above 0.5: the errors that "
-        "were fixed are those that the LLM dislikes. P(made > first) below 0.5: the new errors are what the LLM likes.\n",
-    ]
+        "were fixed are those that the LLM dislikes. P(made > first) below 0.5: the new errors are what the LLM likes."
+    )
+    header = ["Errors", "Number", "Pull of the text-only LLM (nats)", "LLM prefers the reference"]
+    return Section(f"{title}: Is it the language prior?", header, rows, note)
 
 
 def _nats(value: float | None, ci: Any) -> str:

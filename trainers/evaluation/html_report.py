@@ -33,16 +33,10 @@ def render_html(
     folder: where the page will stand, for the links to local audio files. most_utterances: the page lists so many
     utterances, those with the most errors first.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     order = sorted(range(len(rows)), key=lambda i: (-alignments[i].errors, i))[:most_utterances]
     rates = [a.errors / max(len(a.reference), 1) for a in alignments]
-    return environment.get_template("report.html.jinja").render(
+    return render_page(
+        "report.html.jinja",
         title=title,
         language=metrics.get("language") or "",
         sections=list(score_sections(metrics)),
@@ -50,6 +44,18 @@ def render_html(
         utterances=[_utterance(rows[i], alignments[i], Path(folder)) for i in order],
         total=len(rows),
     )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A page from one of the templates. Everything from the data is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
 
 
 def _utterance(row: PredictionRow, alignment: Alignment, folder: Path) -> dict[str, Any]:

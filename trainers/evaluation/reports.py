@@ -8,15 +8,15 @@ from typing import Any, cast
 from trainers.evaluation.alignment import DELETE, EQUAL, INSERT, SUBSTITUTE, Alignment
 from trainers.evaluation.bootstrap import DEFAULT_RESAMPLES, BootstrapSettings
 from trainers.evaluation.error_analysis import ANALYSIS_RESAMPLES, analyze
-from trainers.evaluation.format import escape_markdown, markdown_table, percent_with_interval
+from trainers.evaluation.format import escape_markdown, markdown_table, number, percent, percent_with_interval
 from trainers.evaluation.html_report import MOST_UTTERANCES, render_html
 from trainers.evaluation.normalizers import Normalizer
 from trainers.evaluation.predictions import column, texts, write_predictions
 from trainers.evaluation.scoring import ScoredUtterances, normalize_and_align, row_groups, row_languages, summarize
-from trainers.evaluation.sections import score_sections
+from trainers.evaluation.sections import markdown_section, score_sections
 from trainers.evaluation.speed import SpeedReport
 from trainers.files import write_json, write_text
-from trainers.results import ERROR_TYPES, Metrics, PredictionRow
+from trainers.results import ERROR_TYPES, Evaluation, Metrics, PredictionRow
 
 _LETTERS = {EQUAL: "=", SUBSTITUTE: "S", DELETE: "D", INSERT: "I"}
 
@@ -89,12 +89,29 @@ def prediction_rows(rows: Sequence[PredictionRow], scored: ScoredUtterances) -> 
 def render_markdown(title: str, metrics: Mapping[str, Any]) -> str:
     """The report in Markdown."""
     parts = [f"# {escape_markdown(title)}\n", f"WER {percent_with_interval(metrics['wer'], metrics['wer_ci'])}.\n"]
-    for section in score_sections(metrics):
-        parts.append(f"## {section.title}\n")
-        parts.append(markdown_table(section.header, section.rows, section.numeric_from))
-        if section.note:
-            parts.append(section.note + "\n")
+    parts += map(markdown_section, score_sections(metrics))
     return "\n".join(parts)
+
+
+def write_index(folder: str | os.PathLike[str], evaluations: Sequence[Evaluation]) -> Path:
+    """Write `index.md`: the evaluations of one model side by side, with links to their reports."""
+    folder = Path(folder)
+    rows = [
+        [
+            one.name,
+            one.metrics["language"] or "several",
+            percent_with_interval(one.metrics["wer"], one.metrics["wer_ci"]),
+            percent(one.metrics["cer"]),
+            number(one.metrics["utterances"]),
+            number(one.metrics["reference_words"]),
+            one.metrics["normalizer"],
+        ]
+        for one in evaluations
+    ]
+    header = ["Data", "Language", "WER", "CER", "Utterances", "Words", "Normalizer"]
+    links = [f"- [{one.name}]({(one.folder / 'report.md').relative_to(folder).as_posix()})" for one in evaluations]
+    text = "\n".join(["# Evaluations\n", markdown_table(header, rows, numeric_from=2), "Reports:\n", *links, ""])
+    return write_text(folder / "index.md", text)
 
 
 def _counts(alignment: Alignment) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from trainers.evaluation.bootstrap import (
 from trainers.evaluation.normalizers import Normalizer, get_normalizer, normalizer_for_language
 from trainers.evaluation.power import minimum_detectable_difference
 from trainers.evaluation.predictions import column, texts
-from trainers.results import Metrics, PredictionRow, ScoreTable
+from trainers.results import METADATA_COLUMNS, Metrics, PredictionRow, ScoreTable
 
 FEW_BLOCKS = 10
-GROUPINGS = {"language": "by_language", "source": "by_source", "speaker_id": "by_speaker"}
+GROUPINGS = {"language": "by_language", "source": "by_source", **{name: f"by_{name}" for name in METADATA_COLUMNS}}
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,16 @@ def score_rows(
 
 
 def row_groups(rows: Sequence[PredictionRow]) -> dict[str, list[str | None]]:
-    """The values to group by, for the fields that the rows have."""
-    return {table: values for field, table in GROUPINGS.items() if (values := column(rows, field)) is not None}
+    """The values to group by, for the fields that the rows have. Speakers go by numbers: who they are stands in the rows alone."""
+    groups = {table: values for field, table in GROUPINGS.items() if (values := column(rows, field)) is not None}
+    speakers = column(rows, "speaker_id")
+    if speakers is not None:
+        numbers: dict[str, int] = {}
+        groups["by_speaker"] = [
+            None if speaker is None else f"speaker {numbers.setdefault(speaker, len(numbers) + 1)}"
+            for speaker in speakers
+        ]
+    return groups
 
 
 def row_languages(rows: Sequence[PredictionRow], language: str | None) -> list[str | None]:
@@ -174,6 +182,9 @@ def summarize(
         ),
         "notes": _notes(whole, blocks),
     }
+    coral = coral_wer(scored)
+    if coral is not None:
+        result["coral_wer"] = coral
     tables: dict[str, dict[str, ScoreTable]] = {}
     for table, values in (groups or {}).items():
         if len(values) != len(everyone):
@@ -184,6 +195,16 @@ def summarize(
             for label in sorted(set(labels))
         }
     return cast(Metrics, {**result, **tables})
+
+
+def coral_wer(scored: ScoredUtterances) -> float | None:
+    """The word error rate of Danish as the CoRal project means it: the mean of the utterances' own rates.
+
+    Ours is that of the corpus, in which long utterances weigh more. The texts are normalised as for ours. Source:
+    `df.score.mean()` in `src/coral/evaluate.py` of github.com/alexandrainst/coral. None without Danish reference words.
+    """
+    danish = np.array([name == "da" for name in scored.normalizers]) & (scored.reference_words > 0)
+    return float((scored.errors[danish] / scored.reference_words[danish]).mean()) if danish.any() else None
 
 
 def _figures(

@@ -1,14 +1,27 @@
 """The tables of a score report, once for Markdown and HTML: `(title, header, rows, note)`."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.evaluation.format import mebibytes, number, percent, percent_with_interval
-from trainers.results import ERROR_TYPES
+from trainers.evaluation.format import (
+    escape_markdown,
+    markdown_table,
+    mebibytes,
+    number,
+    percent,
+    percent_with_interval,
+)
+from trainers.results import ERROR_TYPES, METADATA_COLUMNS
 
 MOST_GROUPS = 40
-GROUP_TITLES = {"by_language": "By language", "by_source": "By source", "by_speaker": "By speaker"}
+GROUP_TITLES = {
+    "by_language": "By language",
+    "by_source": "By source",
+    **{f"by_{name}": f"By {name.replace('_', ' ')}" for name in METADATA_COLUMNS},
+    "by_speaker": "By speaker",
+}
 BIN_TITLES = {
     ("words", "by_frequency"): "Words by frequency",
     ("words", "by_length"): "Words by letters",
@@ -37,9 +50,20 @@ class Section:
     numeric_from: int = 1
 
     @property
+    def anchor(self) -> str:
+        """What links within a page name it by."""
+        return re.sub(r"\W+", "-", self.title.lower()).strip("-")
+
+    @property
     def wide(self) -> bool:
         """Whether the table takes the page's whole width."""
         return len(self.header) > 4 or self.header[-1] == "Value"
+
+
+def markdown_section(section: Section) -> str:
+    """A section in Markdown."""
+    table = markdown_table(section.header, section.rows, section.numeric_from)
+    return f"## {escape_markdown(section.title)}\n\n{table}" + (f"\n{section.note}\n" if section.note else "")
 
 
 def score_sections(metrics: Mapping[str, Any]) -> Iterator[Section]:
@@ -79,6 +103,10 @@ def _summary(metrics: Mapping[str, Any]) -> Section:
         ],
         ["Normalizer", ", ".join(f"{name} ({text})" for name, text in metrics["normalizers"].items())],
     ]
+    if metrics.get("coral_wer") is not None:
+        rows.insert(
+            1, ["WER in CoRal's sense (Danish, the mean of the utterances' own rates)", percent(metrics["coral_wer"])]
+        )
     difference = metrics.get("minimum_detectable_difference")
     if difference is not None:
         rows.append(["Smallest difference that this test set shows (unpaired, upper bound)", percent(difference)])

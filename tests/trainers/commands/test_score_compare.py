@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from trainers.cli import main
-from trainers.commands.compare import default_names
+from trainers.commands.compare import default_names, find_predictions
+from trainers.commands.evaluate import data_name, place_for
+from trainers.errors import UserError
+from trainers.results import read_evaluations
 
 FIXED = Path(__file__).parents[1] / "evaluation" / "data" / "mixed.jsonl"
 
@@ -75,6 +78,47 @@ def test_names() -> None:
     assert default_names([Path("x/p.jsonl"), Path("y/p.jsonl")]) == ["x", "y"]
     with pytest.raises(ValueError, match="same file is given twice"):
         default_names([Path("x/p.jsonl"), Path("x/p.jsonl")])
+
+
+def test_compare_takes_folders_and_names_them_by_what_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run, texts in (("base", ["a x c y"] * 20), ("lora", ["a b c d"] * 20)):
+        for data in ("test", "other") if run == "base" else ("test",):
+            folder = tmp_path / "runs" / run / "evaluation" / data
+            predictions = write(folder / "predictions.jsonl", *texts)
+            assert main(["score", str(predictions), "--output-dir", str(folder), "--bootstrap", "0"]) == 0
+            metrics = json.loads((folder / "metrics.json").read_text())
+            (folder / "metrics.json").write_text(json.dumps(metrics | {"model_fingerprint": run}))
+    runs = [str(tmp_path / "runs" / run) for run in ("base", "lora")]
+    assert [one.name for one in read_evaluations(runs[0])] == ["other", "test"]
+    with pytest.raises(UserError, match="Which data set is to be compared is not clear"):
+        find_predictions([Path(runs[0]), Path(runs[1])])
+    named = str(Path(runs[0]) / "evaluation" / "test")
+    out = tmp_path / "out"
+    assert main(["compare", named, runs[1], "--normalizer", "none", "--output-dir", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "lora is better: lora minus base is -50.0 points" in printed and f"{out / 'report.html'}" in printed
+    page = (out / "report.html").read_text()
+    assert (
+        "lora is better" in page
+        and '<a href="#tests">Tests</a>' in page
+        and "http:" not in page
+        and "https:" not in page
+    )
+    with pytest.raises(UserError, match=r"holds no predictions\.jsonl"):
+        find_predictions([tmp_path, Path(runs[1])])
+
+
+def test_results_of_several_data_sets_accumulate(tmp_path: Path) -> None:
+    assert data_name({"name": "org/set", "config": "da", "split": "validation"}) == "org_set-da-validation"
+    assert data_name({"name": "test.jsonl", "split": "test"}) == "test"
+    folder = write(tmp_path / "evaluation" / "test" / "predictions.jsonl", "a").parent
+    (folder / "predictions.jsonl").write_text(json.dumps({"id": "1"}) + "\n" + json.dumps({"id": "2"}) + "\n")
+    assert place_for(folder, ["1", "2", "3"]) == place_for(folder, ["2"]) == folder  # the same data, or a part of them
+    assert place_for(folder, ["7"]) == folder.with_name("test-2")
+    (folder / "predictions.jsonl").write_text("torn {")
+    assert place_for(folder, ["7"]) == folder
 
 
 @pytest.mark.parametrize(

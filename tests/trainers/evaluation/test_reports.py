@@ -90,6 +90,45 @@ def test_the_four_files(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     assert "1,234,567" in markdown and "<img" not in re.sub(r"\\<", "", markdown)
 
 
+def test_tables_by_what_the_data_tell_of_speakers_and_no_ids_of_them(tmp_path: Path) -> None:
+    def rows(speaker: str, age: str, prediction: str) -> list[dict[str, Any]]:
+        common = {
+            "reference": "a b c d",
+            "prediction": prediction,
+            "speaker_id": speaker,
+            "age": age,
+            "dialect": "fynsk",
+        }
+        return [{"id": f"{speaker}{number}", **common} for number in range(3)]
+
+    metrics = evaluate_rows(
+        [*rows("ida42", "teens", "a b c d"), *rows("ole7", "fifties", "a b")], tmp_path, bootstrap=0
+    )
+    assert {age: table["wer"] for age, table in metrics["by_age"].items()} == {"teens": 0.0, "fifties": 0.5}
+    assert {name: table["wer"] for name, table in metrics["by_speaker"].items()} == {"speaker 1": 0.0, "speaker 2": 0.5}
+    report = (tmp_path / "report.md").read_text()
+    assert "## By age" in report and "## By dialect" not in report  # one dialect is no comparison
+    for name in ("metrics.json", "report.md"):  # what may be published
+        assert not re.search("ida42|ole7", (tmp_path / name).read_text())
+    assert "ida42" in (tmp_path / "predictions.jsonl").read_text()
+
+
+def test_danish_is_also_given_in_corals_sense(tmp_path: Path) -> None:
+    rows = [
+        {"id": "1", "reference": "en lang sætning med syv ord her", "prediction": "en lang sætning med syv ord her", "language": "da"},
+        {"id": "2", "reference": "ja", "prediction": "nej", "language": "da"},
+        {"id": "3", "reference": "", "prediction": "nej", "language": "da"},
+        {"id": "4", "reference": "nee", "prediction": "ja", "language": "nl"},
+    ]  # fmt: skip
+    metrics = evaluate_rows(rows, tmp_path, bootstrap=0)
+    assert metrics["coral_wer"] == 0.5 and metrics["by_language"]["da"]["wer"] == 2 / 8
+    assert (
+        "| WER in CoRal's sense (Danish, the mean of the utterances' own rates) | 50.0 % |"
+        in (tmp_path / "report.md").read_text()
+    )
+    assert "coral_wer" not in evaluate_rows(rows[3:], bootstrap=0)
+
+
 def test_without_intervals_durations_or_words(tmp_path: Path) -> None:
     metrics = evaluate_rows([{"id": "1", "reference": "", "prediction": ""}], tmp_path, normalizer="none", bootstrap=0)
     assert metrics["wer"] is None
@@ -108,7 +147,7 @@ def test_html_is_self_contained(tmp_path: Path, rows: list[dict[str, Any]]) -> N
             sources.extend(value or "" for name, value in attrs if name in ("src", "href", "srcset", "action"))
 
     Collector().feed(html)
-    audio = [s for s in sources if not s.startswith("data:image/png;base64,")]
+    audio = [s for s in sources if not s.startswith(("data:image/png;base64,", "#"))]
     assert audio == ["../sound%20files/%C3%A9%C3%A9n%20%231.wav"]
     assert "http:" not in html and "https:" not in html and "@import" not in html
 
