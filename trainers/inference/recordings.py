@@ -1,5 +1,6 @@
 """What a user names to be transcribed: files, folders, addresses, the standard input; and names that a terminal can show."""
 
+import mimetypes
 import os
 import sys
 import unicodedata
@@ -9,8 +10,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from modeling_slam_asr.audio_slam_asr import is_address
+from trainers.data.suffixes import SOUND_SUFFIXES
 from trainers.errors import UserError
-from trainers.evaluation.html_report import AUDIO_SUFFIXES
 
 STDIN = "-"
 _LONGEST_STEM = 180  # bytes: a name may have 255, with suffix and number
@@ -70,11 +71,19 @@ def _shortened(stem: str) -> str:
 
 
 def _in_folder(folder: Path) -> list[Recording]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+    files = sorted(path for path in folder.rglob("*") if _may_be_sound(path) and path.is_file())
     if not files:
-        known = ", ".join(sorted(AUDIO_SUFFIXES))
+        known = ", ".join(SOUND_SUFFIXES)
         raise UserError(f"The folder {shown(str(folder))!r} holds no sound files ({known}). Name another, or files.")
     return [Recording(shown(str(path)), str(path)) for path in files]
+
+
+def _may_be_sound(path: Path) -> bool:
+    """Also kinds that cannot be decoded: they are told at the end, and do not vanish. Hidden files are no recordings."""
+    kind = mimetypes.guess_type(path.name)[0] or ""
+    return not path.name.startswith(".") and (
+        path.suffix.lower() in SOUND_SUFFIXES or kind.startswith(("audio/", "video/"))
+    )
 
 
 def _standard_input(named: Sequence[str]) -> Recording:

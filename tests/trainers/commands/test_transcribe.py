@@ -246,10 +246,10 @@ def test_odd_names_a_narrow_terminal_and_the_standard_input(model_dir: Path, sou
 
 def test_folders(sounds: Path, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
-    for name in ("b.wav", "sub/c.flac", "A.WAV", "notes.txt"):
+    for name in ("b.wav", "sub/c.flac", "A.WAV", "film.mp4", "notes.txt", "._b.wav"):
         (tmp_path / name).write_bytes((sounds / "one.wav").read_bytes())
     found = [Path(recording.name).name for recording in find_recordings([str(tmp_path), str(sounds / "one.wav")])]
-    assert found == ["A.WAV", "b.wav", "c.flac", "one.wav"]
+    assert found == ["A.WAV", "b.wav", "film.mp4", "c.flac", "one.wav"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no sound files"):
         find_recordings([str(tmp_path / "empty")])

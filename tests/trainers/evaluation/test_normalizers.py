@@ -80,6 +80,7 @@ EXAMPLES = {
         ("\ufeffkoffie\u00adkop ko\u200bffie ka\0t ĳs ﬁets", "koffiekop koffie kat ijs fiets"),
         ("5 ℃, 20 %, 3 ‰ en § 5", "vijf graden celsius twintig procent drie promille en paragraaf vijf"),
         ("٣ en ５", "drie en vijf"),
+        ("-5 °C, −5 km en –5 m", "min vijf graden celsius min vijf kilometer en min vijf meter"),
     ],
     "da": [
         ("I 1995 kostede det 2.500,50 kr.", "i nitten hundrede og femoghalvfems kostede det to tusind fem hundrede komma halvtreds kroner"),
@@ -117,6 +118,7 @@ EXAMPLES = {
         ("2. verdenskrig, Christian 4. var konge", "anden verdenskrig christian fjerde var konge"),
         ("I 2010 min far, 5 min. og 1 min.", "i to tusind og ti min far fem minutter og en minut"),
         ("5G, 5 l mælk og størrelse 40 L", "fem g fem liter mælk og størrelse fyrre l"),
+        ("-5°C og 5.klasse", "minus fem grader celsius og femte klasse"),
         ("vent...nej ka\u00adffe ﬁre", "vent nej kaffe fire"),
     ],
     "basic": [

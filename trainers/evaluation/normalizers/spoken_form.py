@@ -10,7 +10,7 @@ from trainers.evaluation.normalizers.basic import squeeze
 from trainers.evaluation.normalizers.numbers import NumberWords
 
 _LETTER = r"[^\W\d_]"
-_SPACES = " \u00a0\u2007\u2009\u202f"
+_SPACES = " \u00a0\u202f\u205f" + "".join(map(chr, range(0x2000, 0x200B)))
 _DECIMAL = re.compile(r"(?<![\d.,])(\d+)(?:,(\d+)|\.(\d))(?![\d]|[.,]\d)")
 _AMOUNT = r"\d+(?:[.,]\d+)*"
 _CENTS = re.compile(r"(.*?)(?:[.,](\d\d))?")
@@ -123,7 +123,7 @@ class SpokenForm:
             year = unit in self.unit_words and re.fullmatch(r"[12]\d{3}", amount)
             if year or (before and before.group(1).lower() in self.label_words):
                 return match.group()
-        return f" {amount} {_form(self.units[unit.lower()], amount)} "
+        return f"{amount} {_form(self.units[unit.lower()], amount)} "
 
     def _spell_currency(self, match: re.Match[str]) -> str:
         """ "€ 2,50" and "2,50 €" as "2 euro 50", "-€ 2,5 miljoen" as "min 2,5 miljoen euro"."""
