@@ -70,6 +70,8 @@ class Metrics(ScoreTable):
     trainable_params: NotRequired[int]
     eval_rtfx: NotRequired[float]
     audio_seconds: NotRequired[float]
+    damaged_recordings: NotRequired[int]
+    """left out, because they could not be read any more"""
     produced_by: NotRequired[str]
     model_fingerprint: NotRequired[str]
     predictions_sha256: NotRequired[str]

@@ -91,8 +91,8 @@ class SpeedMeter:
         self._peak_is_reset = self._reset_peak()
 
     @contextlib.contextmanager
-    def batch(self, audio_seconds: float) -> Iterator[None]:
-        """Time one batch of `audio_seconds` of speech (padding not counted)."""
+    def batch(self, audio_seconds: float | Callable[[], float]) -> Iterator[None]:
+        """Time one batch of `audio_seconds` of speech (padding not counted), or of as many as the function says afterwards."""
         self._synchronize()
         others, start = _seconds_of_others(), time.perf_counter()
         yield
@@ -100,7 +100,7 @@ class SpeedMeter:
         elapsed = time.perf_counter() - start
         self.batches += 1
         if self.batches > self.warmup:
-            self.audio_seconds += audio_seconds
+            self.audio_seconds += audio_seconds() if callable(audio_seconds) else audio_seconds
             self.wall_seconds += elapsed
             self._others += max(0.0, _seconds_of_others() - others)
 

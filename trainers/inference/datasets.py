@@ -1,24 +1,32 @@
 """Transcribing a data set with the pipeline that users have: the figures are those of the model they will run."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 from datasets import Dataset
 from tqdm.auto import tqdm
 
 from modeling_slam_asr import SlamAsrPipeline
 from trainers.data.rows import read_audio
+from trainers.errors import UserError
 from trainers.evaluation import SpeedMeter, SpeedReport
 from trainers.results import PredictionRow, prediction_row
+
+logger = logging.getLogger(__name__)
+
+_NAMED = 5
 
 
 @dataclass
 class Decoded:
-    """Prediction rows in the data set's order, and the speed at which they came."""
+    """Prediction rows in the data set's order, the speed at which they came, and what could not be read, by id."""
 
     rows: list[PredictionRow]
     speed: SpeedReport
+    damaged: dict[str, str]
 
 
 def transcribe_dataset(
@@ -27,20 +35,42 @@ def transcribe_dataset(
     """
     Transcribe every row of a prepared data set (see `trainers.data.prepare`).
 
-    Rows are batched by length and come back in their own order. The clock starts when the model is warm.
+    Rows are batched by length and come back in their own order. The clock starts when the model is warm. A recording that
+    cannot be read any more (it was moved since it was scanned) is left out, with a warning. Durations are those of the sound
+    that was read, so the speed rests on no earlier measurement.
 
     Args:
         request: passed to the pipeline, for instance `language` or `generate_kwargs`.
+    Raises:
+        UserError: no recording can be read.
     """
     order = sorted(range(len(dataset)), key=lambda index: dataset[index]["seconds"], reverse=True)
     languages = dataset["language"] if request.get("language") is None else [request["language"]] * len(dataset)
 
+    sent: list[int] = []
+    seconds: dict[int, float] = {}
+    damaged: dict[str, str] = {}
+
+    def read(index: int) -> np.ndarray | None:
+        row = dataset[index]
+        try:
+            return read_audio(row)
+        except ValueError as error:
+            damaged[row["id"]] = str(error)
+            return None
+
     def recordings() -> Iterator[dict[str, Any]]:
         for index in order:
-            row = dataset[index]
-            yield {"array": read_audio(row), "sampling_rate": 16_000}
+            samples = read(index)
+            if samples is not None:
+                sent.append(index)
+                seconds[index] = len(samples) / 16_000
+                yield {"array": samples, "sampling_rate": 16_000}
 
-    typical = read_audio(dataset[order[len(order) // 2]])
+    middle = len(order) // 2
+    typical = next((sound for index in [*order[middle:], *order[:middle]] if (sound := read(index)) is not None), None)
+    if typical is None:
+        raise UserError(f"None of the {len(order)} recordings can be read. The first: {next(iter(damaged.values()))}")
 
     def first_token() -> None:
         one = {**(request.get("generate_kwargs") or {}), "max_new_tokens": 1}
@@ -50,25 +80,30 @@ def transcribe_dataset(
     meter = SpeedMeter(pipe.device, warmup=0)  # measuring the first token warms up
     meter.measure_first_token(first_token)
     with (
-        meter.batch(sum(dataset["seconds"])),
+        meter.batch(lambda: sum(seconds.values())),
         tqdm(total=len(order), desc="transcribing", unit="utt", disable=quiet) as bar,
     ):
-        for index, output in zip(order, pipe(recordings(), batch_size=batch_size, **request), strict=True):
-            results[index] = output
+        for position, output in enumerate(pipe(recordings(), batch_size=batch_size, **request)):
+            results[sent[position]] = output
             bar.update()
+    for name, error in list(damaged.items())[:_NAMED]:
+        logger.warning("%s is left out: %s", name, error)
+    if len(damaged) > _NAMED:
+        logger.warning("%d more recordings are left out: they cannot be read.", len(damaged) - _NAMED)
     speed = meter.report(
         parameters=pipe.model.parameter_report()["total"], dtype=str(pipe.model.dtype), batch_size=batch_size
     )
     rows: list[PredictionRow] = []
     for index, (row, output) in enumerate(zip(dataset.remove_columns("audio"), results, strict=True)):
-        assert output is not None
+        if output is None:  # damaged
+            continue
         prediction = prediction_row(row, output.pop("text"))
         if languages[index] is not None:
             prediction["language"] = languages[index]
-        prediction["duration"] = round(float(row["seconds"]), 3)
+        prediction["duration"] = round(seconds[index], 3)
         path = dataset[index]["audio"].get("path")
         if path:
             prediction["audio"] = str(path)
         said = {key: value for key, value in output.items() if value is not None}
         rows.append(cast(PredictionRow, {**prediction, **said}))
-    return Decoded(rows, speed)
+    return Decoded(rows, speed, damaged)

@@ -142,6 +142,7 @@ def evaluate(
             **system_figures(pipe, request["generate_kwargs"]),
             "eval_rtfx": decoded.speed.rtfx,
             "audio_seconds": decoded.speed.audio_seconds,
+            "damaged_recordings": len(decoded.damaged),
         },
         bootstrap=resamples,
         seed=seed,

@@ -24,7 +24,15 @@ from trainers.study.jobs import run_jobs
 from trainers.study.plan import in_shard, parse_shard, plan_runs
 from trainers.study.recipe import StudyRecipe, load_study
 from trainers.study.report import write_report
-from trainers.study.state import claim, collect, read_failure, read_result, status_of
+from trainers.study.state import (
+    claim,
+    collect,
+    describe_status,
+    read_failure,
+    read_result,
+    status_of,
+    write_failure,
+)
 from trainers.training.checkpoints import last_checkpoint
 
 AXES = {"prune_encoder_layers": [0, 1], "lora": [False, True], "seed": [1]}
@@ -180,6 +188,27 @@ def test_base_models_are_looked_at_before_any_run(
         assert run_command("study", [str(make_study(**parts)), "--quiet"]) == 2
         assert says in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "study" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", "7", '"x"', "{}", '{"key": null}', "[" * 200_000, '{"key": KEY}', '{"key": KEY, "rows": 3}',
+     '{"key": KEY, "rows": [], "seconds": 1}', '{"key": KEY, "rows": [{"wer": 0.1}], "seconds": 1}',
+     '{"key": KEY, "rows": [null], "seconds": 1, "attempts": "many"}'],
+)  # fmt: skip
+def test_state_files_of_other_shapes_count_as_unfinished(make_study: Any, content: str) -> None:
+    study = load_study(make_study(grid={"prune_encoder_layers": [1], "lora": [False]}))
+    (run,) = plan_runs(study)
+    run.folder.mkdir(parents=True)
+    for name in ("result.json", "error.json", "started.json"):
+        (run.folder / name).write_text(content.replace("KEY", json.dumps(run.key)))
+    assert read_result(run) is None and read_failure(run) is None and status_of(run) == "waiting"
+    assert collect(study, [run]) == [] and "1 waiting" in describe_status([run])
+    with claim(run) as owned:
+        assert owned and json.loads((run.folder / "started.json").read_text())["key"] == run.key
+    write_failure(run, ValueError("no"))
+    failure = read_failure(run)
+    assert failure is not None and failure["attempts"] == 1 and status_of(run) == "failed"
 
 
 def test_a_full_disk_fails_no_run(make_study: Any, monkeypatch: pytest.MonkeyPatch) -> None:

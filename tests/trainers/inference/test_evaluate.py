@@ -1,0 +1,46 @@
+"""Evaluation of a data set whose files change between the scan and the transcription."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+
+from trainers.data.prepare import prepare
+from trainers.data.spec import DataSpec
+from trainers.errors import UserError
+from trainers.inference.evaluate import evaluate, load_pipeline
+
+
+def test_a_recording_that_has_gone_is_one_damaged_row(
+    tiny_model: Any, tiny_processor: Any, tiny_audio_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = tmp_path / "model"
+    tiny_model.save_pretrained(model)
+    tiny_processor.save_pretrained(model)
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    samples, rate = soundfile.read(next(tiny_audio_dir.rglob("*.wav")))
+    for number in range(4):
+        soundfile.write(clips / f"{number}.wav", samples, rate)
+    manifest = tmp_path / "test.jsonl"
+    lines = [{"id": str(n), "audio": f"clips/{n}.wav", "text": "ja tak", "language": "da"} for n in range(4)]
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    dataset, _ = prepare([DataSpec(dataset=str(manifest), min_duration=0.0)], "test", quiet=True)
+    (clips / "2.wav").unlink()
+    soundfile.write(clips / "1.wav", [*samples, *samples], rate)  # longer than it was when it was scanned
+    pipe = load_pipeline(model, device="cpu")
+    short = {"max_new_tokens": 4}
+    metrics = evaluate(model, dataset, tmp_path / "out", pipe=pipe, generate_kwargs=short, resamples=0, quiet=True)
+    assert metrics["utterances"] == 3 and metrics["damaged_recordings"] == 1
+    assert "2 is left out" in caplog.text and "2.wav" in caplog.text
+    rows = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == ["0", "1", "3"]
+    length = len(samples) / rate
+    assert [row["duration"] for row in rows] == pytest.approx([length, 2 * length, length], abs=2e-3)
+    assert metrics["audio_seconds"] == pytest.approx(4 * length, abs=2e-3)
+    for clip in clips.iterdir():
+        clip.unlink()
+    with pytest.raises(UserError, match="None of the 4 recordings can be read"):
+        evaluate(model, dataset, tmp_path / "none", pipe=pipe, generate_kwargs=short, resamples=0, quiet=True)
