@@ -26,8 +26,8 @@ FIGURES = tuple(Figures.__annotations__)
 COUNTS = (*ERROR_TYPES, "hits")
 METADATA_COLUMNS = ("age", "gender", "sex", "dialect", "accent", "accents", "variant", "region", "native_language")
 """What data sets tell of speakers and of their speech; results are given by each of these that the rows have."""
-KEPT_COLUMNS = ("language", "speaker_id", "source", *METADATA_COLUMNS)
-"""What a prediction row keeps of the data set's row."""
+KEPT_COLUMNS = ("language", "speaker_id", "source")
+"""What a prediction row keeps of the data set's row, beside its details."""
 
 
 class ScoreTable(Figures):
@@ -134,7 +134,10 @@ class ResultRow(Figures):
 def prediction_row(row: Mapping[str, Any], prediction: str) -> PredictionRow:
     """The transcript of a row of `trainers.data.prepare`, with what is known of that row."""
     known = {name: row[name] for name in KEPT_COLUMNS if row.get(name) is not None}
-    return cast(PredictionRow, {"id": row["id"], "reference": row["text"], "prediction": prediction, **known})
+    details = json.loads(row["details"]) if row.get("details") else {}
+    return cast(
+        PredictionRow, {"id": row["id"], "reference": row["text"], "prediction": prediction, **known, **details}
+    )
 
 
 def figures_of(table: Mapping[str, Any]) -> Figures:

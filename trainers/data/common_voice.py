@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from trainers.data.hub_errors import HUB_ERRORS, first_line
-from trainers.data.rows import Utterance, optional_text, text_of
+from trainers.data.rows import Utterance, details_of, optional_text, text_of
 from trainers.data.spec import DataSpec
 from trainers.data.suffixes import SOUND_SUFFIXES
 from trainers.data.tables import Table, read_table
@@ -111,6 +111,7 @@ def _rows(transcripts: Path, language: str, spec: DataSpec) -> Iterator[Utteranc
             language=language,
             speaker_id=optional_text(row.values.get("client_id")),
             source="common_voice",
+            details=details_of(row.values),
             fault=fault,
         )
 

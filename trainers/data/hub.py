@@ -22,6 +22,7 @@ from trainers.data.rows import (
     SPEAKER_COLUMNS,
     TEXT_COLUMNS,
     Utterance,
+    details_of,
     first_present,
     from_rows,
     optional_text,
@@ -120,6 +121,7 @@ def hub_row(spec: DataSpec, row: Mapping[str, Any], index: int, text_column: str
         language=optional_text(first_present(row, ("language", "locale"))) if spec.language is None else spec.language,
         speaker_id=optional_text(first_present(row, SPEAKER_COLUMNS)),
         source=spec.dataset,
+        details=details_of(row),
         duration=stated_length(row, bounds(list(row))) if part.whole else part.end - part.start,
         fault=part.fault,
     )

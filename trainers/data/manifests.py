@@ -12,6 +12,7 @@ from trainers.data.rows import (
     SPEAKER_COLUMNS,
     TEXT_COLUMNS,
     Utterance,
+    details_of,
     first_present,
     optional_text,
     pick_column,
@@ -103,6 +104,7 @@ def _utterance(
         language=optional_text(first_present(values, LANGUAGE_COLUMNS)) or spec.language,
         speaker_id=optional_text(first_present(values, SPEAKER_COLUMNS)),
         source=optional_text(values.get("source")) or source,
+        details=details_of(values),
         duration=part.end - part.start if not part.whole else stated_length({**values, **inner}, known),
     )
     for fault in (missing, part.fault, foreign):

@@ -3,10 +3,12 @@
 Columns: `id`, `audio` ({"bytes", "path"}, undecoded), `audio_offset` and `audio_size` (bytes inside `path` when that is a
 tar file, else -1), `start` and `end` (seconds: the part of the recording that is the utterance, NaN: not bounded),
 `channel` (-1: the mean of all), `text` (as in the source, None: it has none), `language`, `speaker_id`, `source`,
-`duration` in seconds as stated (NaN: unknown), and `fault` (why the row cannot be used, None: nothing is known against it).
+`duration` in seconds as stated (NaN: unknown), `fault` (why the row cannot be used, None: nothing is known against it), and
+`details` (age, gender, dialect and the like, as a JSON object).
 """
 
 import dataclasses
+import json
 import logging
 import math
 import os
@@ -21,6 +23,7 @@ from datasets import Audio, Dataset, Features, Value, concatenate_datasets
 
 from modeling_slam_asr.audio_slam_asr import load_audio
 from trainers.errors import UserError
+from trainers.results import METADATA_COLUMNS
 from trainers.schema import nearest
 
 METADATA_FEATURES = Features(
@@ -37,6 +40,7 @@ METADATA_FEATURES = Features(
         "source": Value("string"),
         "duration": Value("float64"),
         "fault": Value("string"),
+        "details": Value("string"),
     }
 )
 AUDIO_COLUMNS = ("audio", "file", "path", "audio_filepath", "file_name", "audio_path", "audio_file", "filename", "wav")
@@ -68,6 +72,8 @@ class Utterance:
     source: str | None = None
     duration: float = math.nan
     fault: str | None = None
+    details: str | None = None
+    """what else the source tells, as `details_of` gives it"""
 
 
 def from_rows(rows: Sequence[Utterance]) -> Dataset:
@@ -147,6 +153,12 @@ def _archived(row: Mapping[str, Any]) -> bytes:
             return archive.read(size)
     except OSError as error:
         raise ValueError(f"{row['id']} in {where}: {error.strerror or error}.") from error
+
+
+def details_of(values: Mapping[str, Any]) -> str | None:
+    """What a row tells of its speaker and its speech (age, gender, dialect, ...), as a JSON object; None if nothing."""
+    known = {name: text for name in METADATA_COLUMNS if (text := optional_text(values.get(name)))}
+    return json.dumps(known, ensure_ascii=False) if known else None
 
 
 def text_of(value: Any, where: str) -> str | None:

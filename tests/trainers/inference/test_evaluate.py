@@ -25,7 +25,9 @@ def test_a_recording_that_has_gone_is_one_damaged_row(
     for number in range(4):
         soundfile.write(clips / f"{number}.wav", samples, rate)
     manifest = tmp_path / "test.jsonl"
-    lines = [{"id": str(n), "audio": f"clips/{n}.wav", "text": "ja tak", "language": "da"} for n in range(4)]
+    lines = [
+        {"id": str(n), "audio": f"clips/{n}.wav", "text": "ja tak", "language": "da", "age": "teens"} for n in range(4)
+    ]
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
     dataset, _ = prepare([DataSpec(dataset=str(manifest), min_duration=0.0)], "test", quiet=True)
     (clips / "2.wav").unlink()
@@ -37,6 +39,7 @@ def test_a_recording_that_has_gone_is_one_damaged_row(
     assert "2 is left out" in caplog.text and "2.wav" in caplog.text
     rows = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == ["0", "1", "3"]
+    assert [row["age"] for row in rows] == ["teens"] * 3 and metrics["by_age"]["teens"]["utterances"] == 3
     length = len(samples) / rate
     assert [row["duration"] for row in rows] == pytest.approx([length, 2 * length, length], abs=2e-3)
     assert metrics["audio_seconds"] == pytest.approx(4 * length, abs=2e-3)
