@@ -46,6 +46,7 @@ _UNITS = {"ms": 1e-3, "msec": 1e-3, "millis": 1e-3, "milliseconds": 1e-3} | dict
 _COUNTS = frozenset({"sample", "samples", "frame", "frames"})
 _PAIRS = frozenset({"segment", "timestamp", "timestamps", "interval", "span", "range"})
 _DATE = re.compile(r"\d{4}-\d\d")
+_MOST = 1e9  # seconds: 30 years are no place in a recording
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
 
 # Columns that bound a part: what each is (`start`, `end` or `duration`; `origin` says where a clip was cut from) and the seconds
@@ -136,7 +137,7 @@ def seconds_of(value: Any, unit: float = 1.0) -> float | None:
         number = float(value) * unit
     except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) < _MOST else None
 
 
 def refuse_unknown(values: Mapping[str, Any], known: Bounds, where: str) -> None:
