@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 from datasets import Audio, Dataset, Features, Value
+from torch.utils.data import DataLoader
 
 from tests.conftest import speak
+from trainers.data.batching import EpochBatchSampler, EpochRows
+from trainers.data.collator import SpeechCollator
 from trainers.data.hub import place_row
 from trainers.data.prepare import prepare
 from trainers.data.rows import Utterance, read_audio
@@ -83,3 +86,16 @@ def test_a_sound_bomb_is_refused_unpacked(tmp_path: Path) -> None:
     assert "No utterance is left for train. " in outcome(tmp_path / "m.jsonl")  # longer than the data set's limit
     said = outcome(tmp_path / "m.jsonl", max_duration=float("inf"))
     assert "announces 2400 s of sound, 146 MiB unpacked" in said and "\n" not in said
+
+
+def test_worker_processes_that_are_spawned(tiny_audio_dir: Path, tiny_processor: Any) -> None:
+    """As on macOS and Windows, where a worker gets its data set and collator pickled."""
+    rows, _ = prepare([DataSpec(str(tiny_audio_dir), min_duration=0.0)], "train", quiet=True)
+    loader = DataLoader(
+        EpochRows(rows),
+        batch_sampler=EpochBatchSampler(len(rows), seed=1, batch_size=8),
+        collate_fn=SpeechCollator(tiny_processor),
+        num_workers=1,
+        multiprocessing_context="spawn",
+    )
+    assert sorted(name for batch in loader for name in batch["ids"]) == sorted(rows["id"])
