@@ -10,6 +10,7 @@ import yaml
 
 from trainers.errors import UserError
 from trainers.provenance import TRAINING_RECORD, file_sha256, inconsistency, model_fingerprint, read_stamped
+from trainers.safe_yaml import load_yaml
 
 from .checks import is_hub_id, is_local_only
 from .licences import Licence, Part, derive_licence, known_licence
@@ -153,7 +154,7 @@ def read_recipe(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = load_yaml(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is no YAML that can be read ({error}).") from error
     return value if isinstance(value, dict) else {}

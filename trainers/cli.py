@@ -56,10 +56,14 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
         # The reader went away (`slam-asr ... | head`); there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, RecursionError) as error:
         if args.debug:
             raise
         message = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, RecursionError):  # of a JSON reader, whichever file it was
+            message = (
+                f"A file that was read is nested too deep ({message}). Remove it, or make it anew; --debug says where."
+            )
         # Paths, options and package names are copied from messages: they stay in one piece.
         text = textwrap.fill(
             f"slam-asr {command}: error: {message}", 100, break_long_words=False, break_on_hyphens=False

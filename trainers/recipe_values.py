@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from trainers.errors import UserError
+from trainers.safe_yaml import load_yaml
 from trainers.schema import nearest
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path in seen:
         raise UserError(f"base goes round in a circle: {' -> '.join(item.name for item in (*seen, path))}.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {error}") from error
     if not isinstance(values, dict):
@@ -179,7 +180,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
         if not equals or not key:
             raise UserError(f"The override {override!r} is not of the form key=value, such as max_steps=100.")
         try:
-            value = yaml.safe_load(text)
+            value = load_yaml(text)
         except yaml.YAMLError as error:
             raise UserError(f"The value of the override {override!r} is not YAML: {error}") from error
         name = key.rpartition(".")[2]

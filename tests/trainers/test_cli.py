@@ -85,3 +85,13 @@ def test_shells_complete_commands_and_options(line: str, expected: set[str], tmp
     }  # fmt: skip
     subprocess.run([sys.executable, "-m", "trainers.cli"], env={**os.environ, **asked}, timeout=120, check=True)
     assert {word.strip() for word in answer.read_text().split()} == expected
+
+
+def test_json_that_is_nested_too_deep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, other = tmp_path / "deep.jsonl", tmp_path / "other.jsonl"
+    for path in (file, other):
+        path.write_text('{"reference": "a", "prediction": ' + "[" * 200_000)
+    for arguments in (["score", str(file), "--language", "nl"], ["compare", str(file), str(other)]):
+        assert cli.main(arguments) == 2
+        said = capsys.readouterr().err
+        assert "nested too deep" in said.replace("\n", " ") and said.count("error:") == 1

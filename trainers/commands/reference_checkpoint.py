@@ -7,6 +7,7 @@ models, the pruning, or LoRA's alpha: they are arguments here. The file is read 
 """
 
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,14 @@ def read_reference(path: Path) -> ReferenceCheckpoint:
         UserError: for a file that is not such a checkpoint or holds other objects than tensors and numbers.
     """
     try:
+        _refuse_expanding(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"The checkpoint {path} does not exist. Check the path.") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder. Name the checkpoint file in it.") from None
+    except UserError:
+        raise
     except Exception as error:  # unpickling what is no checkpoint raises anything
         raise UserError(
             f"{path} cannot be read as a checkpoint of tensors: it is damaged, or no file that torch wrote, or it holds other "
@@ -69,11 +73,26 @@ def read_reference(path: Path) -> ReferenceCheckpoint:
     for name, value in {**projector, **lora}.items():
         if not isinstance(value, torch.Tensor):
             raise UserError(f"In {path}, {name!r} is a {type(value).__name__}, not a tensor.")
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise UserError(f"In {path}, {name!r} has the shape {tuple(value.shape)} but fewer numbers than that.")
     if not projector:
         raise UserError(
             f"{path} holds no projector. Expected 'projector', 'encoder_projector.*' or a projector's own tensors."
         )
     return ReferenceCheckpoint(projector, {_peft_name(name, path): tensor for name, tensor in lora.items()})
+
+
+def _refuse_expanding(path: Path) -> None:
+    """torch stores tensors as they are. An archive whose parts are larger than itself only fills the memory."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(part.file_size for part in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise UserError(
+            f"{path} is an archive of {path.stat().st_size} bytes that unpacks to {unpacked}: torch.save writes no such "
+            "file, and it is not read. Save the checkpoint again with torch.save."
+        )
 
 
 def projector_settings(projector: dict[str, torch.Tensor], d_model: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`slam-asr import-reference`: checkpoints as the paper's code and SLAM-LLM save them."""
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,22 @@ def _argument_error(option: str, value: str, capsys: pytest.CaptureFixture[str])
             ["import-reference", "x.pt", "--audio-model", "a", "--text-model", "b", "--output-dir", "c", option, value]
         )
     return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["compressed", "stretched"])
+def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bomb.pt"
+    if kind == "compressed":
+        torch.save({"projector": {"linear1.weight": torch.zeros(4096, 1024)}}, tmp_path / "plain.pt")
+        with zipfile.ZipFile(tmp_path / "plain.pt") as plain, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb:
+            for part in plain.infolist():
+                bomb.writestr(part.filename, plain.read(part))
+        assert path.stat().st_size < 100_000
+    else:
+        torch.save({"projector": {"linear1.weight": torch.zeros(1).expand(10**6, 10**6)}}, path)
+    arguments = [str(path), "--audio-model", "a", "--text-model", "b", "--output-dir", str(tmp_path / "out")]
+    assert main(["import-reference", *arguments]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "bomb.pt" in said.replace(" ", "") and ("unpacks to" in said or "fewer numbers" in said)
