@@ -55,12 +55,14 @@ def rate_of(table: Mapping[str, Any], name: str = "wer", interval: str = "wer_ci
     return Rate(value, min(low, value), max(high, value))
 
 
-def new_figure(panels: int = 1, *, width: float = 4.2, height: float = 3.8, legend: bool = True) -> tuple[Figure, Any]:
-    """A figure and its panels, side by side with one scale; `width` is a panel's, in inches."""
+def new_figure(
+    panels: int = 1, *, width: float = 4.2, height: float = 3.8, legend: bool = True, one_scale: bool = True
+) -> tuple[Figure, Any]:
+    """A figure and its panels, side by side; `width` is a panel's, in inches. `legend` leaves room for one."""
     with matplotlib.rc_context(_STYLE):
         size = (width * panels + (LEGEND_WIDTH if legend else 0.0), height)
         figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
+        axes = figure.subplots(1, panels, sharey=one_scale, squeeze=False)[0]
     for axis in axes:
         axis.grid(axis="y", color="0.9", linewidth=0.8)
         axis.set_axisbelow(True)

@@ -1,16 +1,15 @@
 """What a run tells of itself while it trains and afterwards: examples of each validation, and its curves."""
 
-import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from trainers.files import write_bytes, write_jsonl
+from trainers.figures import draw_legend, new_figure, style, write_figure
+from trainers.files import write_jsonl
 from trainers.results import PredictionRow
 
 CURVES = "curves.png"
@@ -58,26 +57,25 @@ def plot_curves(history: Sequence[Mapping[str, Any]], path: Path) -> Path | None
         The picture's path; None when nothing was logged.
     """
     panels = [
-        ("loss", [("loss", "training", "o"), ("eval_loss", "validation", "s")]),
-        ("word error rate", [("eval_wer", "validation", "s")]),
+        ("loss", [("loss", "training", 0), ("eval_loss", "validation", 1)]),
+        ("word error rate (%)", [("eval_wer", "validation", 1)]),
     ]
     drawn = [(title, lines) for title, lines in panels if any(_points(history, key) for key, *_ in lines)]
     if not drawn:
         return None
-    figure = Figure(figsize=(4.8 * len(drawn), 3.6), layout="constrained")
-    for axis, (title, lines) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
-        for key, label, marker in lines:
+    figure, axes = new_figure(len(drawn), one_scale=False)
+    for axis, (title, lines) in zip(axes, drawn, strict=True):
+        for key, label, number in lines:
             points = _points(history, key)
             if points:
-                few = marker if len(points) <= 30 else None
-                axis.plot(*zip(*points, strict=True), label=label, marker=few, markersize=4)
+                scale = 100 if key == "eval_wer" else 1
+                steps, values = zip(*points, strict=True)
+                look = style(number) if len(points) <= 30 else {"color": style(number)["color"]}
+                axis.plot(steps, [scale * value for value in values], label=label, markersize=4, **look)
         axis.set(xlabel="step", title=title)
         axis.set_ylim(bottom=0)
-        if len(lines) > 1:
-            axis.legend()
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    return write_bytes(path, picture.getvalue())
+    draw_legend(figure, axes)
+    return write_figure(figure, path)
 
 
 def _points(history: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
