@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 HELP = """Train a projector, with LoRA if wanted, as a recipe says.
 
@@ -10,7 +11,7 @@ RECIPE is a YAML file or the name of one that comes with the project (miniature,
 Any key can be overridden: `slam-asr train miniature max_steps=100 train.language=da lora.r=16`.
 Several devices: `accelerate launch -m trainers.train RECIPE ...` takes the same arguments.
 
-exit codes: 0 done, 2 a mistake in the recipe or the data, 143 stopped by SIGTERM with a checkpoint saved
+exit codes: 0 done, 2 a mistake in the recipe or the data, 143 stopped by SIGTERM (130 by Ctrl-C) with a checkpoint saved
 """
 
 
@@ -57,8 +58,14 @@ def run(args: argparse.Namespace) -> int:
 
     from trainers.evaluation.format import percent
     from trainers.train import run_training
+    from trainers.training.checkpoints import list_checkpoints
 
-    metrics = run_training(recipe, resume=args.resume)
+    try:
+        metrics = run_training(recipe, resume=args.resume)
+    except SystemExit:
+        if PartialState().is_main_process and list_checkpoints(Path(recipe.output_dir)):
+            print("The same command with --resume goes on.", flush=True)
+        raise
     state = PartialState()
     if state.is_main_process:
         wer = metrics.get("wer")

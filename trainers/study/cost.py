@@ -1,9 +1,13 @@
 """What the runs of a study would take before any is started: hours, GPU memory and money, from sizes alone."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from transformers import Qwen2Config, WhisperConfig
+
+from modeling_slam_asr import SlamAsrForConditionalGeneration
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
 from trainers.recipe import DATA_ROLES, Recipe
@@ -14,7 +18,6 @@ from trainers.training.dry_run import (
     SECONDS_A_CLIP,
     describe,
     estimate_memory,
-    known_hours,
     plan_run,
     positions_a_second,
     skeleton,
@@ -23,6 +26,23 @@ from trainers.training.dry_run import (
 # Generating a token reads all weights for few products: it reaches about this share of the speed of training.
 _DECODING_SPEED = 0.1
 _FRAMES_A_SECOND = 50
+# Sizes of the paper's base models, so that its grid is planned without a network.
+_KNOWN = {
+    **{
+        f"openai/whisper-{size}": WhisperConfig(
+            num_mel_bins=80, d_model=width, encoder_layers=layers, encoder_attention_heads=width // 64,
+            encoder_ffn_dim=4 * width,
+        )
+        for size, width, layers in (("small", 768, 12), ("medium", 1024, 24), ("large-v2", 1280, 32))
+    },
+    "Qwen/Qwen2.5-3B": Qwen2Config(
+        vocab_size=151_936, hidden_size=2048, intermediate_size=11_008, num_hidden_layers=36, num_attention_heads=16,
+        num_key_value_heads=2, tie_word_embeddings=True,
+    ),
+}  # fmt: skip
+_DANISH = ("fsicoli/common_voice_22_0", "da", "train", None)
+_DANISH_HOURS = 4.2  # of that split (arXiv 2603.27981); the only training set of the grid without max_hours
+_SHARE_OF_TRAINING = 0.2  # what a validation or test set of unknown length is taken for
 
 
 @dataclass(frozen=True)
@@ -46,7 +66,7 @@ class CostModel:
 
     def __init__(self, study: StudyRecipe, tflops: float) -> None:
         self.study, self.tflops = study, tflops
-        self._hours: dict[str, float | None] = {}
+        self._models: dict[str, SlamAsrForConditionalGeneration] = {}
 
     def of(self, run: PlannedRun) -> RunCost:
         """
@@ -54,41 +74,63 @@ class CostModel:
             UserError, OSError: the base models' configurations cannot be read.
         """
         recipe = run.recipe
-        model = skeleton(recipe)
-        report = model.parameter_report()
         cached = self.study.cache.enabled
+        model = self._unpruned(recipe)
+        report = model.parameter_report()
+        pruned = recipe.prune_encoder_layers
+        gone = pruned if isinstance(pruned, int) else len(pruned)
+        removed = gone * sum(parameter.numel() for parameter in model.audio_encoder.layers[0].parameters())
+        encoder = report["encoder"] - removed
         llm = report["total"] - report["encoder"] - report["trainable"]
         longest = max((spec.max_duration for spec in recipe.train), default=None)
         memory = estimate_memory(recipe, model, longest, cached=cached)["total"]
+        if not cached:
+            memory -= removed * (2 if recipe.dtype == "bfloat16" else 4) / 2**30
         trained, epochs = self._trained_seconds(recipe)
         if trained is None:
             return RunCost(None, memory)
         each = positions_a_second(recipe)
         work = trained * each * (4 * llm + 6 * report["trainable"])
         if not cached:
-            work += trained * _FRAMES_A_SECOND * 2 * report["encoder"]
+            work += trained * _FRAMES_A_SECOND * 2 * encoder
         validations = max(1.0, epochs)
-        heard = 3600 * ((self.hours(recipe.validation) or 0) * validations + (self.hours(recipe.test) or 0))
+        each_set = [hours(specs) for specs in (recipe.validation, recipe.test)]
+        guess = _SHARE_OF_TRAINING * trained / 3600 / validations
+        validation, test = (guess if known is None else known for known in each_set)
+        heard = 3600 * (validation * validations + test)
         work += heard * each * 2 * llm * recipe.decoding.num_beams / _DECODING_SPEED
         return RunCost(work / (self.tflops * 1e12) / 3600, memory)
 
-    def hours(self, specs: Sequence[DataSpec]) -> float | None:
-        """Hours of speech, where they are known without reading sound."""
-        key = json.dumps([plain(spec) for spec in specs], default=str)
-        if key not in self._hours:
-            self._hours[key] = known_hours(specs)
-        return self._hours[key]
+    def _unpruned(self, recipe: Recipe) -> SlamAsrForConditionalGeneration:
+        """The model without weights and with all blocks; the same for all depths, as making it takes seconds."""
+        kind = [recipe.audio_model, recipe.text_model, plain(recipe.projector), recipe.model]
+        key = json.dumps([*kind, plain(recipe.lora)], default=str)
+        if key not in self._models:
+            self._models[key] = skeleton(dataclasses.replace(recipe, prune_encoder_layers=0), _KNOWN)
+        return self._models[key]
 
     def _trained_seconds(self, recipe: Recipe) -> tuple[float | None, float]:
         """Seconds of speech that the run goes through, and how many epochs that is (0: not known)."""
-        hours = self.hours(recipe.train)
+        known = hours(recipe.train)
         if recipe.max_steps is None:
-            return (None, 0.0) if hours is None else (3600 * hours * recipe.num_epochs, recipe.num_epochs)
+            return (None, 0.0) if known is None else (3600 * known * recipe.num_epochs, recipe.num_epochs)
         batch = recipe.batch_seconds or recipe.batch_size * SECONDS_A_CLIP
         if recipe.batch_tokens is not None:
             batch = recipe.batch_tokens / positions_a_second(recipe)
         seconds = recipe.max_steps * recipe.gradient_accumulation_steps * batch
-        return seconds, seconds / (3600 * hours) if hours else 0.0
+        return seconds, seconds / (3600 * known) if known else 0.0
+
+
+def hours(specs: Sequence[DataSpec]) -> float | None:
+    """Hours of speech as far as the recipe says; None where only reading the data would tell."""
+    total = 0.0
+    for spec in specs:
+        papers = (spec.dataset, spec.language, spec.split, spec.max_samples) == _DANISH
+        known = spec.max_hours if spec.max_hours is not None else _DANISH_HOURS if papers else None
+        if known is None:
+            return None
+        total += known
+    return total
 
 
 def describe_costs(study: StudyRecipe, runs: Sequence[PlannedRun], tflops: float, price: float) -> str:
@@ -103,8 +145,8 @@ def describe_costs(study: StudyRecipe, runs: Sequence[PlannedRun], tflops: float
     width = max(len(run.name) for run in runs)
     lines = [f"{'run':<{width}}  {'GPU hours':>9}  {'GiB':>6}  {'cost':>8}"]
     for run, cost in zip(runs, costs, strict=True):
-        hours = ("?", "?") if cost.hours is None else (f"{cost.hours:.2f}", f"{cost.hours * price:.2f}")
-        lines.append(f"{run.name:<{width}}  {hours[0]:>9}  {cost.memory_gib:>6.1f}  {hours[1]:>8}")
+        shown = ("?", "?") if cost.hours is None else (f"{cost.hours:.2f}", f"{cost.hours * price:.2f}")
+        lines.append(f"{run.name:<{width}}  {shown[0]:>9}  {cost.memory_gib:>6.1f}  {shown[1]:>8}")
     known = [cost.hours for cost in costs if cost.hours is not None]
     total = sum(known)
     lines.append(f"{len(runs)} runs in {study.folder}: {total:.1f} GPU hours, {total * price:.0f} at {price:g} an hour")

@@ -141,8 +141,8 @@ def read_trainable(folder: Path) -> dict[str, torch.Tensor]:
         return dict(load_file(folder / TRAINABLE))
     except (OSError, SafetensorError) as error:
         raise UserError(
-            f"The weights in {folder} cannot be read ({' '.join(str(error).split())}). Delete this folder and go on with "
-            "--resume: from the checkpoint before, or, if it is `best`, with the last weights in place of the best."
+            f"The weights in {folder} cannot be read ({' '.join(str(error).split())}). Delete this folder and go on "
+            "(`slam-asr train`: with --resume): from the checkpoint before or, if it is `best`, with the last weights in its place."
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
 from trainers.data.common_voice import transcripts_only
@@ -196,15 +196,23 @@ def _steps(
     return recipe.max_steps or math.ceil(recipe.num_epochs * each_epoch), each_epoch
 
 
-def skeleton(recipe: Recipe) -> SlamAsrForConditionalGeneration:
+def skeleton(recipe: Recipe, known: Mapping[str, PreTrainedConfig] | None = None) -> SlamAsrForConditionalGeneration:
     """The model without weights, from the base models' configurations alone.
 
+    Args:
+        known: configurations that need not be read, by the base model's name.
     Raises:
         UserError: a configuration cannot be read.
     """
+    known = known or {}
     with reading_base_models(recipe):
-        audio = AutoConfig.from_pretrained(base_model(recipe.audio_model), revision=recipe.audio_revision or "main")
-        text = AutoConfig.from_pretrained(base_model(recipe.text_model), revision=recipe.text_revision or "main")
+        audio, text = (
+            known.get(name) or AutoConfig.from_pretrained(base_model(name), revision=revision or "main")
+            for name, revision in (
+                (recipe.audio_model, recipe.audio_revision),
+                (recipe.text_model, recipe.text_revision),
+            )
+        )
     config = SlamAsrConfig(
         audio_config=audio,
         text_config=text,
@@ -213,22 +221,6 @@ def skeleton(recipe: Recipe) -> SlamAsrForConditionalGeneration:
     )
     with torch.device("meta"):
         return SlamAsrForConditionalGeneration(config)
-
-
-def known_hours(specs: Sequence[DataSpec]) -> float | None:
-    """Hours of speech as far as they are known without reading sound; None where they are not."""
-    total = 0.0
-    for spec in specs:
-        if spec.max_hours is not None:
-            total += spec.max_hours
-        elif detect_format(spec) == "common_voice" and not (Path(spec.dataset).expanduser() / "transcript").exists():
-            try:
-                total += len(transcripts_only(spec)) * SECONDS_A_CLIP / 3600
-            except (UserError, OSError):  # not reachable from here
-                return None
-        else:
-            return None
-    return total
 
 
 def positions_a_second(recipe: Recipe) -> float:

@@ -173,7 +173,11 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         loss = result[0] if isinstance(result, tuple) else result
         if model.training and not torch.isfinite(loss):
             where = f"in step {self.state.global_step + 1}, on the batch of: {_named(inputs.get('ids', []))}"
-            on = "" if last_checkpoint(Path(str(self.args.output_dir))) is None else ", and go on with --resume"
+            on = (
+                ""
+                if last_checkpoint(Path(str(self.args.output_dir))) is None
+                else ", and go on from the last checkpoint (`slam-asr train`: --resume)"
+            )
             raise NonFiniteLoss(
                 f"The loss is {loss.item()} {where}. Training has stopped. Listen to these recordings; if they are sound, "
                 f"lower learning_rate or use dtype: float32{on}."

@@ -238,12 +238,46 @@ def test_damaged_best_weights_are_one_clear_line(
     (run / "metrics.json").unlink()
     (run / "best" / TRAINABLE).write_bytes(b"\x08" * 100)
     values = values_for(tiny_recipe_values, run)
-    with pytest.raises(
-        UserError, match=r"weights in .*best cannot be read .*Delete this folder and go on with --resume"
-    ):
+    with pytest.raises(UserError, match=r"weights in .*best cannot be read .*Delete this folder and go on"):
         run_training(from_dict(values), resume=True)
     shutil.rmtree(run / "best")
     assert run_training(from_dict(values), resume=True)["steps"] == 15
+
+
+def test_sigterm_while_a_checkpoint_is_saved(
+    tiny_recipe_values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {
+        **tiny_recipe_values,
+        "max_steps": 4,
+        "save_steps": 1,
+        "validation": [],
+        "output_dir": str(tmp_path / "run"),
+    }
+
+    def interrupted(*args: Any) -> Path:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return save_trainable(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr("trainers.training.trainer.save_trainable", interrupted)
+        run_training(from_dict(values))
+    assert stopped.value.code == 143
+    saved = last_checkpoint(tmp_path / "run")
+    assert saved is not None and saved == list_checkpoints(tmp_path / "run")[-1]
+    assert run_training(from_dict(values), resume=True)["steps"] == 4
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_cannot_be_written_to_is_named(
+    number: int, tiny_recipe_values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("trainers.recipe.write_text", refuse)  # the tests may run as a user whom no mode stops
+    with pytest.raises(UserError, match=rf"is no folder that can be written to \({os.strerror(number)}\)"):
+        run_training(from_dict({**tiny_recipe_values, "output_dir": str(tmp_path / "run")}))
 
 
 def test_weights_load_strictly(make_tiny_model: Any, tmp_path: Path) -> None:
