@@ -404,7 +404,7 @@ def refuse_missing_data(recipe: Recipe, datasets: Mapping[str, Any] | None) -> N
         for spec in getattr(recipe, role):
             kind = detect_format(spec)
             path = Path(spec.dataset).expanduser()
-            if kind in ("jsonl", "audiofolder") and not path.exists():
+            if kind in ("manifest", "audiofolder", "kaldi") and not path.exists():
                 beside = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
                 raise UserError(f"{role}: the data set {spec.dataset!r} does not exist.{nearest(path.name, beside)}")
 
