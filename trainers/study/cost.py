@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from transformers import Qwen2Config, WhisperConfig
 
-from modeling_slam_asr import SlamAsrForConditionalGeneration
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
 from trainers.recipe import DATA_ROLES, Recipe
@@ -53,6 +52,17 @@ class RunCost:
     memory_gib: float
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """Parameters of an unpruned model, of one of its encoder's blocks, and the GiB that training takes."""
+
+    total: int
+    encoder: int
+    trainable: int
+    block: int
+    memory_gib: float
+
+
 class CostModel:
     """
     Costs of a study's runs.
@@ -66,7 +76,7 @@ class CostModel:
 
     def __init__(self, study: StudyRecipe, tflops: float) -> None:
         self.study, self.tflops = study, tflops
-        self._models: dict[str, SlamAsrForConditionalGeneration] = {}
+        self._sizes: dict[str, Sizes] = {}
 
     def of(self, run: PlannedRun) -> RunCost:
         """
@@ -75,24 +85,20 @@ class CostModel:
         """
         recipe = run.recipe
         cached = self.study.cache.enabled
-        model = self._unpruned(recipe)
-        report = model.parameter_report()
+        sizes = self._sizes_of(recipe)
         pruned = recipe.prune_encoder_layers
-        gone = pruned if isinstance(pruned, int) else len(pruned)
-        removed = gone * sum(parameter.numel() for parameter in model.audio_encoder.layers[0].parameters())
-        encoder = report["encoder"] - removed
-        llm = report["total"] - report["encoder"] - report["trainable"]
-        longest = max((spec.max_duration for spec in recipe.train), default=None)
-        memory = estimate_memory(recipe, model, longest, cached=cached)["total"]
+        removed = sizes.block * (pruned if isinstance(pruned, int) else len(pruned))
+        llm = sizes.total - sizes.encoder - sizes.trainable
+        memory = sizes.memory_gib
         if not cached:
             memory -= removed * (2 if recipe.dtype == "bfloat16" else 4) / 2**30
         trained, epochs = self._trained_seconds(recipe)
         if trained is None:
             return RunCost(None, memory)
         each = positions_a_second(recipe)
-        work = trained * each * (4 * llm + 6 * report["trainable"])
+        work = trained * each * (4 * llm + 6 * sizes.trainable)
         if not cached:
-            work += trained * _FRAMES_A_SECOND * 2 * encoder
+            work += trained * _FRAMES_A_SECOND * 2 * (sizes.encoder - removed)
         validations = max(1.0, epochs)
         each_set = [hours(specs) for specs in (recipe.validation, recipe.test)]
         guess = _SHARE_OF_TRAINING * trained / 3600 / validations
@@ -101,13 +107,23 @@ class CostModel:
         work += heard * each * 2 * llm * recipe.decoding.num_beams / _DECODING_SPEED
         return RunCost(work / (self.tflops * 1e12) / 3600, memory)
 
-    def _unpruned(self, recipe: Recipe) -> SlamAsrForConditionalGeneration:
-        """The model without weights and with all blocks; the same for all depths, as making it takes seconds."""
-        kind = [recipe.audio_model, recipe.text_model, plain(recipe.projector), recipe.model]
-        key = json.dumps([*kind, plain(recipe.lora)], default=str)
-        if key not in self._models:
-            self._models[key] = skeleton(dataclasses.replace(recipe, prune_encoder_layers=0), _KNOWN)
-        return self._models[key]
+    def _sizes_of(self, recipe: Recipe) -> "Sizes":
+        """Those of the model with all blocks: the same for all depths and languages, as making it takes seconds."""
+        longest = max((spec.max_duration for spec in recipe.train), default=None)
+        kind = [recipe.audio_model, recipe.text_model, plain(recipe.projector), recipe.model, recipe.dtype, longest]
+        batch = [recipe.batch_size, recipe.batch_seconds, recipe.batch_tokens, recipe.gradient_checkpointing]
+        key = json.dumps([kind, batch, recipe.lora and plain(recipe.lora)], default=str)
+        if key not in self._sizes:
+            model = skeleton(dataclasses.replace(recipe, prune_encoder_layers=0), _KNOWN)
+            report = model.parameter_report()
+            self._sizes[key] = Sizes(
+                total=report["total"],
+                encoder=report["encoder"],
+                trainable=report["trainable"],
+                block=sum(parameter.numel() for parameter in model.audio_encoder.layers[0].parameters()),
+                memory_gib=estimate_memory(recipe, model, longest, cached=self.study.cache.enabled)["total"],
+            )
+        return self._sizes[key]
 
     def _trained_seconds(self, recipe: Recipe) -> tuple[float | None, float]:
         """Seconds of speech that the run goes through, and how many epochs that is (0: not known)."""
