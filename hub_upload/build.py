@@ -1,6 +1,7 @@
 """The folder that is published: every file that loading needs, the evidence, the card; nothing of this machine."""
 
 import json
+import re
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,26 +10,31 @@ from typing import Any
 import yaml
 
 from trainers.errors import UserError
-from trainers.files import write_json, write_text
-from trainers.provenance import model_fingerprint, weight_files
+from trainers.files import write_json, write_jsonl, write_text
+from trainers.provenance import file_sha256, model_fingerprint, read_stamped
 
-from . import card, user_text
-from .checks import PATH_KEYS, RECIPE_PATH_KEYS, publishable_files
+from . import card, published, user_text
 from .client import PublishError
 from .facts import (
     DEPTH_PLOT,
     ModelFacts,
+    evaluated_fingerprint,
     is_training_record,
-    public_name,
+    read_config,
+    read_depth_rows,
     read_facts,
-    read_json,
-    read_recipe,
     read_training,
 )
+from .foreign import foreign_metadata
 from .limits import measure_limits
+from .model_index import EVAL_RESULTS, eval_results
 from .plots import plot_depth
+from .published import CONVERTED, SETTINGS, evaluation_files, hide_paths, loaded_files, read_json, read_recipe
 
 FORMS = ("adapter", "standalone")
+# Paths here are refused, not hidden: others could not load the model.
+ADAPTER_BASES = ("audio_model_id", "text_model_id")
+SNAPSHOT = re.compile(r"[/\\\\]models--([^/\\\\]+)[/\\\\]snapshots[/\\\\]([0-9a-f]{40})[/\\\\]?$")
 PROCESSOR_FILES = ("processor_config.json", "tokenizer_config.json")
 
 
@@ -40,7 +46,8 @@ class BuildOptions:
     form: `adapter` or `standalone`; None keeps the folder's own. merge: add LoRA into the weights (standalone only).
     evaluations: further `metrics.json` files, or folders with one. study: a `results.json` or `results.jsonl`.
     licences: by name of base model or data set. measure: measure the limits if `limits.json` is not there. links: repositories
-    of a study's systems by name, for the study's table.
+    of a study's systems by name, for the study's table. predictions: publish transcripts and clip names beside the figures.
+    bases: for `audio` and `text`, repository and commit that hold the base model of a local folder.
     """
 
     form: str | None = None
@@ -49,6 +56,8 @@ class BuildOptions:
     study: Path | None = None
     licences: dict[str, str] = field(default_factory=dict)
     measure: bool = True
+    predictions: bool = False
+    bases: dict[str, tuple[str, str]] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
 
 
@@ -71,21 +80,22 @@ def build_folder(source: Path, target: Path, options: BuildOptions) -> str | Non
     Raises:
         UserError: when the source is no complete model, or the form is not possible.
     """
-    config = read_json(source / "config.json", required=True)
+    config = read_config(source)
     form = wanted_form(config, options)
-    conversion = describe_conversion(config, form, options.merge)
+    bases = base_repositories(config, form, options.bases)
+    conversion = describe_conversion(config, form, options.merge, bases)
     target.mkdir(parents=True, exist_ok=True)
     if conversion:
-        convert(source, target, form, options.merge)
+        convert(source, target, form, options.merge, bases)
     copy_files(source, target, weights=not conversion)
-    add_evidence(target, options)
-    hide_paths(target)
+    copy_evidence(source, target, options)
     if conversion:
         fingerprints = {
-            "evaluated_fingerprint": model_fingerprint(source),
+            "evaluated_fingerprint": evaluated_fingerprint(source, model_fingerprint(source)),
             "published_fingerprint": model_fingerprint(target),
         }
-        write_json(target / "publication.json", {**fingerprints, "conversion": conversion})
+        lora = {key: config[key] for key in ("lora", "encoder_lora") if options.merge and config.get(key)}
+        write_json(target / "publication.json", {**fingerprints, "conversion": conversion, **lora})
     require_complete(target)
     return conversion
 
@@ -101,82 +111,118 @@ def wanted_form(config: dict[str, Any], options: BuildOptions) -> str:
     return options.form or ("standalone" if options.merge else config.get("checkpoint_form", "standalone"))
 
 
-def describe_conversion(config: dict[str, Any], form: str, merge: bool) -> str | None:
+def base_repositories(
+    config: dict[str, Any], form: str, given: dict[str, tuple[str, str]]
+) -> dict[str, tuple[str, str]]:
+    """
+    Repository and commit of each base model that the configuration names by a local folder, where an adapter needs them: as
+    the user says, or as the path tells of a folder in the Hub's own cache.
+    """
+    if form != "adapter":
+        return {}
+    cached = {part: SNAPSHOT.search(str(config.get(f"{part}_model_id"))) for part in ("audio", "text")}
+    found = {part: (match[1].replace("--", "/"), match[2]) for part, match in cached.items() if match}
+    return {**found, **given}
+
+
+def describe_conversion(
+    config: dict[str, Any], form: str, merge: bool, bases: dict[str, tuple[str, str]]
+) -> str | None:
     """What must be done to the weights, in words; None for nothing."""
     current = config.get("checkpoint_form", "standalone")
     has_lora = bool(config.get("lora") or config.get("encoder_lora"))
     steps = [f"{current} to {form} form"] if current != form else []
     if merge and has_lora:
         steps.append("LoRA merged into the weights")
+    named = {part: (config.get(f"{part}_model_id"), config.get(f"{part}_model_revision")) for part in bases}
+    if bases != named:
+        steps.append("base models named by their repositories")
     return ", ".join(steps) or None
 
 
-def convert(source: Path, target: Path, form: str, merge: bool) -> None:
+def convert(source: Path, target: Path, form: str, merge: bool, bases: dict[str, tuple[str, str]]) -> None:
     """Load the model and save it in another form."""
     from modeling_slam_asr import SlamAsrForConditionalGeneration
 
     model = SlamAsrForConditionalGeneration.from_pretrained(source, dtype="auto")
+    for part, (repo_id, commit) in bases.items():
+        setattr(model.config, f"{part}_model_id", repo_id)
+        setattr(model.config, f"{part}_model_revision", commit)
     model.save_pretrained(target, checkpoint_form=form, merge_lora=merge)
 
 
 def copy_files(source: Path, target: Path, weights: bool) -> None:
-    """Copy what is published of `source`; the weights, code and configuration only when they were not converted."""
-    own = {path.relative_to(source) for path in weight_files(source)}
-    for path in publishable_files(source):
-        name = path.relative_to(source)
-        written = name in own or name.suffix == ".py" or name.name in ("config.json", "adapter_config.json")
-        indexes = name.name.endswith(".safetensors.index.json")
-        if name.as_posix() == "README.md" or (name.as_posix() == "publication.json" and not weights):
+    """Copy what a model is loaded from; the weights, code and configuration only when they were not converted."""
+    written = () if weights else loaded_files(source, CONVERTED)
+    for path in loaded_files(source):
+        place = target / path.relative_to(source)
+        if path.is_symlink() and not path.resolve().is_relative_to(source.resolve()):
+            raise PublishError(f"{path} is a link to a file outside the folder. Copy the file, or take the link away.")
+        if path in written or place.exists():
             continue
-        if name.as_posix() == "metrics.json" and is_training_record(path):
-            write_json(target / "training.json", read_training(source))
-            continue
-        if not weights and (written or indexes or name.name == "generation_config.json"):
-            continue
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target / name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+    for path in loaded_files(target, SETTINGS):
+        value = read_json(path)
+        pinned = ADAPTER_BASES if value.get("checkpoint_form") == "adapter" else ()
+        hidden = {key: item if key in pinned else hide_paths(item) for key, item in value.items()}
+        if hidden != value:
+            write_json(path, hidden)
 
 
-def add_evidence(target: Path, options: BuildOptions) -> None:
-    """Copy evaluations and a study's results from elsewhere, and draw the study's plot."""
+def copy_evidence(source: Path, target: Path, options: BuildOptions) -> None:
+    """Write what is published of the recipe, the training run, evaluations and the study."""
+    fingerprint = evaluated_fingerprint(source, model_fingerprint(source))
+    for name in ("limits.json", "publication.json"):
+        if (source / name).is_file() and not (target / name).exists():
+            shutil.copyfile(source / name, target / name)
+    if recipe := read_recipe(source):
+        write_text(target / "recipe.yaml", yaml.safe_dump(hide_paths(recipe), allow_unicode=True, sort_keys=False))
+    if record := read_training(source):
+        write_json(target / "training.json", record)
+    for path in evaluation_files(source):
+        if not is_training_record(path):
+            copy_metrics(path, target / path.relative_to(source), fingerprint, options.predictions)
+    for name in ("results.jsonl", "results.json"):
+        if (source / name).is_file():
+            copy_study(source / name, target)
+            break
+    add_evidence(target, options, fingerprint)
+
+
+def copy_metrics(path: Path, place: Path, fingerprint: str, predictions: bool) -> None:
+    """Write what is published of a `metrics.json`, found to be of these weights, and of its predictions if asked for."""
+    value = published.metrics(read_stamped(path, fingerprint))
+    rows = path.with_name("predictions.jsonl")
+    if predictions and rows.is_file():
+        lines = rows.read_text(encoding="utf-8").splitlines()
+        write_jsonl(place.with_name(rows.name), (published.prediction(json.loads(line)) for line in lines if line))
+        value["predictions_sha256"] = file_sha256(place.with_name(rows.name))
+    write_json(place, value)
+
+
+def copy_study(path: Path, target: Path) -> None:
+    """Write what is published of a study's rows."""
+    rows = [published.study_row(row) for row in read_depth_rows(path)]
+    if path.suffix == ".jsonl":
+        write_jsonl(target / "results.jsonl", rows)
+    else:
+        write_json(target / "results.json", rows)
+
+
+def add_evidence(target: Path, options: BuildOptions, fingerprint: str) -> None:
+    """Copy evaluations and a study's results from elsewhere."""
     for given in options.evaluations:
         path = given / "metrics.json" if given.is_dir() else given
         if not path.is_file():
             raise UserError(f"{given} is no metrics.json and no folder with one. Name what `slam-asr evaluate` wrote.")
         name = path.parent.resolve().name
         place = target / ("evaluation" if name == "evaluation" else f"evaluations/{name}") / "metrics.json"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, place)
+        copy_metrics(path, place, fingerprint, options.predictions)
     if options.study is not None:
         if options.study.suffix not in (".json", ".jsonl") or not options.study.is_file():
             raise UserError(f"{options.study} is no results.json or results.jsonl of a study.")
-        shutil.copyfile(options.study, target / f"results{options.study.suffix}")
-
-
-def hide_paths(target: Path) -> None:
-    """
-    Replace the paths of local base models and data in `config.json` and `recipe.yaml` by names.
-
-    The weights of a standalone model are its own; of an adapter, the configuration must name bases that others can load.
-    """
-    recipe = read_recipe(target)
-    if recipe and _hidden(recipe, RECIPE_PATH_KEYS) != recipe:
-        text = yaml.safe_dump(_hidden(recipe, RECIPE_PATH_KEYS), allow_unicode=True, sort_keys=False)
-        write_text(target / "recipe.yaml", text)
-    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
-    if config.get("checkpoint_form") == "standalone":
-        hidden = _hidden(config, PATH_KEYS)
-        if hidden != config:
-            write_json(target / "config.json", hidden)
-
-
-def _hidden(value: Any, keys: tuple[str, ...]) -> Any:
-    if isinstance(value, dict):
-        return {
-            key: public_name(item) if key in keys and isinstance(item, str) else _hidden(item, keys)
-            for key, item in value.items()
-        }
-    return [_hidden(item, keys) for item in value] if isinstance(value, list) else value
+        copy_study(options.study, target)
 
 
 def require_complete(target: Path) -> None:
@@ -207,7 +253,7 @@ def complete_with_card(
     facts = read_facts(target, build.licences)
     if build.measure and not facts.limits:
         write_json(target / "limits.json", measure(target, facts.fingerprint))
-    if facts.depth_rows and DEPTH_PLOT not in facts.plots:
+    if facts.depth_rows:
         plot_depth(facts.depth_rows, target / DEPTH_PLOT)
     facts = read_facts(target, build.licences)
     made = card.make_card(
@@ -219,6 +265,8 @@ def complete_with_card(
         links=build.links,
     )
     made.save(output or target / "README.md")
+    if output is None and (results := eval_results(facts)):
+        write_text(target / EVAL_RESULTS, yaml.safe_dump(results, allow_unicode=True, sort_keys=False))
     return facts
 
 
@@ -231,11 +279,11 @@ def write_card(folder: Path, build: BuildOptions, options: CardOptions, output: 
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder. Name the one that `slam-asr train` or save_pretrained wrote.")
-    read_json(folder / "config.json", required=True)
-    add_evidence(folder, build)
+    read_config(folder)
+    add_evidence(folder, build, evaluated_fingerprint(folder, model_fingerprint(folder)))
     texts = {name: text.text for name, text in existing_texts(folder).items()}
     existing = folder / "README.md"
-    keep = card.foreign_metadata(existing.read_text(encoding="utf-8") if existing.is_file() else None, str(existing))
+    keep = foreign_metadata(existing.read_text(encoding="utf-8") if existing.is_file() else None, str(existing))
     complete_with_card(folder, build, replace(options, texts=texts, extra_metadata=keep), output)
     if output is not None and (folder / DEPTH_PLOT).is_file():
         shutil.copyfile(folder / DEPTH_PLOT, output.with_name(DEPTH_PLOT))

@@ -3,26 +3,22 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
 
 import model_cards
 from modeling_slam_asr.processing_slam_asr import LANGUAGE_NAMES
-from trainers.errors import UserError
 
 from . import user_text
 from .card_lines import decoding_lines, limit_lines, speed_lines, summary_of, training_lines
-from .client import ConflictError
 from .facts import DEPTH_PLOT, Evaluation, ModelFacts, baseline_rows
+from .foreign import OWN_METADATA
+from .markdown import code, plain
+from .model_index import figures_by_language, model_index
+from .snippets import snippets
 from .user_text import UserText
 
 TEMPLATE = Path(model_cards.__file__).with_name("model_card.md.jinja")
 TAGS = ("slam-asr", "whisper", "speech", "custom_code")
-# Keys that this project sets; other keys of a card on the Hub (widget, thumbnail, gating texts) are kept.
-OWN_METADATA = {
-    "library_name", "pipeline_tag", "base_model", "base_model_relation", "tags", "language", "license", "license_name",
-    "license_link", "datasets", "metrics", "model-index",
-}  # fmt: skip
 
 
 def make_card(
@@ -50,7 +46,7 @@ def make_card(
         metadata(facts, repo_id, extra_metadata or {}),
         template_path=str(TEMPLATE),
         title=repo_id.split("/")[-1],
-        repo_id=repo_id,
+        snippets=snippets(repo_id, revision),
         revision=revision,
         summary=summary_of(facts),
         requirements=requirements(facts),
@@ -63,19 +59,19 @@ def make_card(
         speed=speed_lines(facts),
         depth_summary=depth_summary(facts),
         pruned=pruned,
-        parameters=parameter_rows(report),
+        parameters=parameter_rows(report, facts.trained_parameters),
         saving=(
             f"{percent(report['saving'])} of all parameters; {percent(report['paper']['saving'])} by the paper's accounting, "
             "which leaves the LLM out"
         ),
-        depth_plot=DEPTH_PLOT if DEPTH_PLOT in facts.plots else None,
+        depth_plot=DEPTH_PLOT if (facts.folder / DEPTH_PLOT).is_file() else None,
         depth_path=facts.depth_path,
         study=study_rows(facts.depth_rows, links or {}),
         training=training_lines(facts),
         decoding=decoding_lines(facts),
         limits=limit_lines(facts),
         licence=licence_text(facts),
-        licence_parts=facts.licence.parts,
+        licence_parts=[{name: plain(value) for name, value in vars(part).items()} for part in facts.licence.parts],
         code=facts.code,
         weights=weights_line(facts),
     )  # fmt: skip
@@ -86,7 +82,7 @@ def metadata(facts: ModelFacts, repo_id: str, extra: dict[str, Any]) -> ModelCar
     licence = facts.licence
     relation = "finetune" if facts.config.get("checkpoint_form") == "standalone" else "adapter"
     kept = {key: value for key, value in extra.items() if key not in OWN_METADATA}
-    results = eval_results(facts)
+    results = model_index(facts)
     tags = list(dict.fromkeys([*TAGS, *(extra.get("tags") or [])]))
     return ModelCardData(
         language=facts.languages or None,
@@ -106,41 +102,6 @@ def metadata(facts: ModelFacts, repo_id: str, extra: dict[str, Any]) -> ModelCar
     )
 
 
-def eval_results(facts: ModelFacts) -> list[EvalResult]:
-    """WER and CER of each test set (and language of it) as fractions, for the model index."""
-    results = []
-    for evaluation in facts.evaluations:
-        data = evaluation.dataset
-        for language, figures in figures_by_language(evaluation):
-            if language == "all":
-                continue
-            name = f"{data['name']} ({language})" if language else str(data["name"])
-            for metric, label in (("wer", "Word error rate"), ("cer", "Character error rate")):
-                if figures.get(metric) is not None:
-                    results.append(
-                        EvalResult(
-                            task_type="automatic-speech-recognition",
-                            dataset_type=str(data["name"]),
-                            dataset_name=name,
-                            dataset_config=data.get("config") or language or None,
-                            dataset_split=data.get("split"),
-                            dataset_revision=data.get("revision"),
-                            metric_type=metric,
-                            metric_name=label,
-                            metric_value=figures[metric],
-                        )
-                    )
-    return results
-
-
-def figures_by_language(evaluation: Evaluation) -> list[tuple[str, dict[str, Any]]]:
-    """The figures of each language of a test set, then of all; of the whole set alone when there is one language."""
-    groups = evaluation.metrics.get("by_language") or {}
-    if len(groups) > 1:
-        return [*sorted(groups.items()), ("all", evaluation.metrics)]
-    return [(evaluation.languages[0] if evaluation.languages else "", evaluation.metrics)]
-
-
 def result_rows(facts: ModelFacts) -> list[dict[str, Any]]:
     """The rows of the result table, as text."""
     rows = []
@@ -149,16 +110,16 @@ def result_rows(facts: ModelFacts) -> list[dict[str, Any]]:
             baseline = _baseline_of(facts, language, figures)
             rows.append(
                 {
-                    "dataset": _cell(_dataset_title(evaluation)),
-                    "language": LANGUAGE_NAMES.get(language, language) or "not said",
+                    "dataset": plain(_dataset_title(evaluation)),
+                    "language": plain(LANGUAGE_NAMES.get(language, language)) or "not said",
                     "utterances": f"{figures.get('utterances', 0):,}",
                     "words": f"{figures['reference_words']:,}",
                     "wer": rate_with_interval(figures),
                     "cer": percent(figures.get("cer")),
                     "baseline": rate_with_interval(baseline) if baseline else "",
                     "change": _relative(figures.get("wer"), baseline.get("wer")) if baseline else "",
-                    "normalizer": _cell(evaluation.metrics.get("normalizer", "")),
-                    "path": evaluation.path,
+                    "normalizer": plain(evaluation.metrics.get("normalizer", "")),
+                    "path": plain(evaluation.path),
                     **{name: figures[name] for name in ("substitutions", "deletions", "insertions")},
                 }
             )
@@ -186,15 +147,15 @@ def study_rows(rows: list[dict[str, Any]], links: dict[str, str]) -> list[dict[s
     """The rows of the study's table, as text; systems that are on the Hub are linked."""
 
     def name(row: dict[str, Any]) -> str:
-        shown = _cell(row.get("name", ""))
+        shown = plain(row.get("name", ""))
         repo_id = links.get(str(row.get("name")))
         return f"[{shown}](https://huggingface.co/{repo_id})" if repo_id else shown
 
     return [
         {
             "name": name(row),
-            "language": LANGUAGE_NAMES.get(row.get("language", ""), row.get("language", "")),
-            "blocks": row.get("encoder_layers", ""),
+            "language": plain(LANGUAGE_NAMES.get(row.get("language", ""), row.get("language", ""))),
+            "blocks": plain(row.get("encoder_layers", "")),
             "lora": "yes" if row.get("lora") else "no",
             "wer": rate_with_interval(row),
             "parameters": f"{row['total_params']:,}" if row.get("total_params") else "",
@@ -204,8 +165,8 @@ def study_rows(rows: list[dict[str, Any]], links: dict[str, str]) -> list[dict[s
     ]
 
 
-def parameter_rows(report: dict[str, Any]) -> list[dict[str, str]]:
-    """The rows of the parameter table, as text."""
+def parameter_rows(report: dict[str, Any], trained: int | None) -> list[dict[str, str]]:
+    """The rows of the parameter table, as text; the trained ones as the training run counted them."""
     parts = [
         ("encoder", "encoder", "encoder_unpruned"),
         ("projector", "projector", "projector"),
@@ -213,13 +174,14 @@ def parameter_rows(report: dict[str, Any]) -> list[dict[str, str]]:
         ("LoRA on the language model", "lora", "lora"),
         ("LoRA on the encoder", "encoder_lora", "encoder_lora"),
         ("total", "total", "total_unpruned"),
-        ("of these trained", "trainable", ""),
     ]
-    return [
+    rows = [
         {"part": label, "count": f"{report[key]:,}", "unpruned": f"{report[unpruned]:,}" if unpruned else ""}
         for label, key, unpruned in parts
         if report[key] or key in ("total", "projector")
     ]
+    count = "not recorded" if trained is None else f"{trained:,}"
+    return [*rows, {"part": "trained", "count": count, "unpruned": ""}]
 
 
 def depth_summary(facts: ModelFacts) -> str:
@@ -276,10 +238,9 @@ def weights_line(facts: ModelFacts) -> str:
 def licence_text(facts: ModelFacts) -> str:
     """The derived licence in a sentence."""
     licence = facts.licence
-    name = f"`{licence.identifier}`" + (f" ({licence.name})" if licence.name else "")
-    if licence.identifier == "other":
-        return f"{name}: {licence.reason}. Look at each part's own terms."
-    return f"{name}: {licence.reason}."
+    name = code(licence.identifier) + (f" ({plain(licence.name)})" if licence.name else "")
+    advice = " Look at each part's own terms." if licence.identifier == "other" else ""
+    return f"{name}: {plain(licence.reason)}.{advice}"
 
 
 def percent(rate: float | None) -> str:
@@ -298,33 +259,7 @@ def _relative(rate: float | None, baseline: float | None) -> str:
     return f"{100 * (rate / baseline - 1):+.1f} %" if rate is not None and baseline else "not defined"
 
 
-def _cell(text: Any) -> str:
-    return str(text).replace("|", "\\|").replace("\n", " ")
-
-
-def foreign_metadata(card: str | None, where: str) -> dict[str, Any]:
-    """Metadata of a card that this project does not set, and its tags."""
-    if not card:
-        return {}
-    try:
-        data = ModelCard(card, ignore_metadata_errors=True).data.to_dict()
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConflictError(
-            f"The metadata of {where} cannot be read ({error}). Mend it on the Hub, then push again."
-        ) from error
-    return {key: value for key, value in data.items() if key not in OWN_METADATA or key == "tags"}
-
-
 def local_texts(folder: Path) -> dict[str, UserText]:
     """The user's sections in a folder's README.md."""
     path = folder / "README.md"
     return user_text.extract(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {}
-
-
-def snippets(card: str) -> list[str]:
-    """The Python snippets of a card."""
-    pieces = card.split("```python\n")[1:]
-    found = [piece.split("```", 1)[0] for piece in pieces]
-    if not found:
-        raise UserError("The card has no Python snippet; it was not made by `slam-asr card`.")
-    return found

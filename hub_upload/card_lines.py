@@ -4,7 +4,9 @@ from typing import Any
 
 from modeling_slam_asr.processing_slam_asr import LANGUAGE_NAMES
 
-from .facts import ModelFacts, public_name, recipe_data
+from .facts import ModelFacts, recipe_data
+from .markdown import code, plain
+from .published import public_name
 
 # Thermal design power in watts, for the energy estimate. The first name that is part of the device's counts.
 GPU_WATTS = {
@@ -17,13 +19,13 @@ UNKNOWN_GPU_WATTS = 300
 
 def summary_of(facts: ModelFacts) -> str:
     """What the model is, in two sentences."""
-    languages = [LANGUAGE_NAMES.get(language, language) for language in facts.languages]
+    languages = [plain(LANGUAGE_NAMES.get(language, language)) for language in facts.languages]
     spoken = f"{join(languages)} speech" if languages else "speech"
     base = facts.config["audio_config"]["encoder_layers"]
     kept = len(facts.config.get("kept_encoder_layers") or range(base))
     encoder = f"{kept} of {base} encoder blocks" if kept < base else f"all {base} encoder blocks"
-    lora = facts.config.get("lora") or facts.recipe.get("lora")
-    trained = "The projector and LoRA on the language model were trained" if lora else "Only the projector was trained"
+    lora = join([f"LoRA on the {part}" for part in facts.lora])
+    trained = f"The projector and {lora} were trained" if lora else "Only the projector was trained"
     names = {part: base_name(facts, part) for part in ("audio", "text")}
     return (
         f"A SLAM-ASR model that transcribes {spoken}: a Whisper encoder ({names['audio']}, {encoder}), a projector, and a "
@@ -36,9 +38,9 @@ def base_name(facts: ModelFacts, part: str) -> str:
     model_id = facts.config.get(f"{part}_model_id")
     revision = facts.config.get(f"{part}_model_revision")
     if model_id in facts.base_models and model_id:
-        pin = f" at `{revision[:10]}`" if revision else ""
+        pin = f" at {code(revision[:10])}" if revision else ""
         return f"[{model_id}](https://huggingface.co/{model_id}){pin}"
-    return f"`{public_name(model_id)}`, not on the Hub" if model_id else "origin not recorded"
+    return f"{code(public_name(model_id))}, not on the Hub" if model_id else "origin not recorded"
 
 
 def training_facts(facts: ModelFacts) -> tuple[dict[str, Any], str]:
@@ -60,6 +62,7 @@ def training_lines(facts: ModelFacts) -> list[str]:
     data = join(list(dict.fromkeys(names))) if names else "not recorded"
     amount = f"{hours:.2f} hours of speech{source}" if hours else "hours not recorded"
     lines = [f"Data: {data}; {amount}."]
+    lines += [lora_line(part, settings, facts) for part, settings in facts.lora.items()]
     if facts.recipe:
         lines.append("Recipe: [recipe.yaml](recipe.yaml). The same run again: `slam-asr train recipe.yaml`.")
     else:
@@ -76,11 +79,26 @@ def training_lines(facts: ModelFacts) -> list[str]:
     return lines
 
 
+def lora_line(part: str, settings: dict[str, Any], facts: ModelFacts) -> str:
+    """LoRA's size and place, and whether it is still apart from the weights."""
+    targets = settings.get("target_modules") or []
+    names = [targets] if isinstance(targets, str) else sorted(map(str, targets))
+    key = "encoder_lora" if part == "encoder" else "lora"
+    rank, alpha, dropout = (plain(settings.get(name, "not recorded")) for name in ("r", "lora_alpha", "lora_dropout"))
+    state = "kept apart" if facts.config.get(key) else "merged into the weights"
+    dora = ", DoRA" if settings.get("use_dora") else ""
+    where = join([code(name) for name in names]) or "modules that were not recorded"
+    return f"LoRA on the {part}: rank {rank}, alpha {alpha}, dropout {dropout}{dora}, on {where}; {state}."
+
+
 def data_name(name: str) -> str:
     """A data set's name; of the project's own corpus, that nobody spoke it."""
     if name == "embedded":
-        return "the embedded corpus (sentences of the project's own grammar, spoken by eSpeak NG: synthetic speech)"
-    return public_name(name)
+        return (
+            "the embedded corpus (sentences of the project's own grammar, spoken by eSpeak NG, a program under GPL-3.0-or-later that "
+            "is no part of this model: synthetic speech)"
+        )
+    return plain(public_name(name))
 
 
 def describe_hardware(machine: dict[str, Any]) -> str:
@@ -88,8 +106,8 @@ def describe_hardware(machine: dict[str, Any]) -> str:
     if not machine:
         return "not recorded"
     if machine.get("gpus"):
-        return f"{machine['gpus']} x {machine.get('device')}"
-    return f"{machine.get('cores', '?')} cores of a {machine.get('device')}"
+        return plain(f"{machine['gpus']} x {machine.get('device')}")
+    return plain(f"{machine.get('cores', '?')} cores of a {machine.get('device')}")
 
 
 def energy_line(seconds: float, machine: dict[str, Any]) -> str:
@@ -133,7 +151,7 @@ def decoding_lines(facts: ModelFacts) -> list[str]:
         )
     penalty = settings.get("repetition_penalty")
     lines.append(f"Repetition penalty {penalty:g}." if penalty and penalty != 1 else "No repetition penalty.")
-    lines.append(f"Prompt after the audio: `{facts.config.get('prompt', '').strip()}`")
+    lines.append(f"Prompt after the audio: {code(facts.config.get('prompt', ''))}")
     lines.append(
         "These are the defaults in [generation_config.json](generation_config.json) and [config.json](config.json)."
     )
@@ -143,7 +161,7 @@ def decoding_lines(facts: ModelFacts) -> list[str]:
 def limit_lines(facts: ModelFacts) -> list[str]:
     """What was measured of the model's limits."""
     limits = facts.limits
-    languages = [LANGUAGE_NAMES.get(language, language) for language in facts.languages]
+    languages = [plain(LANGUAGE_NAMES.get(language, language)) for language in facts.languages]
     lines = [
         f"Languages: trained or tested on {join(languages)}; others were not measured."
         if languages
@@ -173,10 +191,10 @@ def edge_line(rows: list[dict[str, Any]]) -> str:
     marked = [row for row in rows if row["text"] and row["flagged"]]
     if not invented and not marked:
         return f"{lengths} gave an empty transcript"
-    example = printable((invented or marked)[0]["text"][:60])
+    example = code((invented or marked)[0]["text"][:60])
     parts = [f"invented text in {len(invented)} of {len(rows)} cases"] if invented else []
     parts += [f"text that is marked `no_speech` in {len(marked)} of {len(rows)} cases"] if marked else []
-    return f"{lengths} gave {join(parts)}, for example `{example}`"
+    return f"{lengths} gave {join(parts)}, for example {example}"
 
 
 def speed_lines(facts: ModelFacts) -> list[str]:
@@ -189,14 +207,9 @@ def speed_lines(facts: ModelFacts) -> list[str]:
             memory = evaluation.metrics.get("peak_memory_bytes")
             used = f", {memory / 2**30:.1f} GiB at the peak" if memory else ""
             lines.append(
-                f"Speed on {machine}: {factor:.1f} seconds of audio a second{used} ([{evaluation.path}]({evaluation.path}))."
+                f"Speed on {machine}: {factor:.1f} seconds of audio a second{used} ([{plain(evaluation.path)}]({plain(evaluation.path)}))."
             )
     return lines
-
-
-def printable(text: str) -> str:
-    """A transcript that can stand between backticks."""
-    return "".join(letter if letter.isprintable() and letter != "`" else "?" for letter in text)
 
 
 def join(items: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -76,21 +76,34 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, HTTPError | json.JSONDecodeError)
 
 
-def call(step: str, request: Callable[[], T], *, attempts: int = DEFAULT_ATTEMPTS, pause: float = 1.0) -> T:
+def attempts(most: int = DEFAULT_ATTEMPTS, pause: float = 1.0) -> Iterator[bool]:
+    """
+    Once for each attempt, whether it is the last; between two it waits.
+
+    Args:
+        most: how often a thing is tried.
+        pause: seconds before the second attempt; doubled each time, 8 at most.
+    """
+    for number in range(1, most + 1):
+        yield number == most
+        if number < most:
+            time.sleep(min(8.0, pause * 2 ** (number - 1)))
+
+
+def call(step: str, request: Callable[[], T], *, most: int = DEFAULT_ATTEMPTS) -> T:
     """
     Carry out one request to the Hub.
 
     Args:
         step: what is being done, for messages: "reading acme/model".
         request: the call; it must be safe to repeat.
-        attempts: how often it is tried at most.
-        pause: seconds before the second attempt; doubled each time, 8 at most.
+        most: how often it is tried.
     Raises:
         TransientError: when the last attempt failed by a time-out, a broken connection or a 5xx reply.
         PublishError: for refusals, with the remedy.
         RepositoryNotFoundError, RevisionNotFoundError: as they are, for the caller to tell what it means.
     """
-    for attempt in range(1, attempts + 1):
+    for last in attempts(most):
         try:
             return request()
         except GatedRepoError as error:
@@ -100,12 +113,11 @@ def call(step: str, request: Callable[[], T], *, attempts: int = DEFAULT_ATTEMPT
         except (HTTPError, OSError, json.JSONDecodeError) as error:
             if not is_transient(error):
                 raise refusal(step, error) from error
-            if attempt == attempts:
+            if last:
                 raise TransientError(
-                    f"{sentence(step)} failed {attempts} times; the last reason: {reason(error)}. Check the "
+                    f"{sentence(step)} failed {most} times; the last reason: {reason(error)}. Check the "
                     "connection and the Hub's status, then run the same command again: it goes on where it stopped."
                 ) from error
-            time.sleep(min(8.0, pause * 2 ** (attempt - 1)))
     raise AssertionError("unreachable")
 
 

@@ -2,20 +2,19 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PureWindowsPath
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
-import yaml
-
 from trainers.errors import UserError
-from trainers.provenance import TRAINING_RECORD, file_sha256, inconsistency, model_fingerprint, read_stamped
-from trainers.safe_yaml import load_yaml
+from trainers.provenance import file_sha256, inconsistency, model_fingerprint, read_stamped
+from trainers.recipe import LoraSpec
 
-from .checks import is_hub_id, is_local_only
+from . import published
+from .checks import is_hub_id
 from .licences import Licence, Part, derive_licence, known_licence
+from .published import CODE, evaluation_files, loaded_files, public_name, read_json, read_recipe
 
-PLOT_SUFFIXES = (".png", ".svg")
 DEPTH_PLOT = "wer_vs_depth.png"
 
 
@@ -63,7 +62,6 @@ class ModelFacts:
     generation: dict[str, Any]
     code: dict[str, str]
     licence: Licence
-    plots: list[str] = field(default_factory=list)
 
     @property
     def languages(self) -> list[str]:
@@ -85,15 +83,58 @@ class ModelFacts:
         return sorted({name for name in names if is_hub_id(name) and not name.endswith((".jsonl", ".json", ".csv"))})
 
     @property
-    def merged(self) -> bool:
-        """Whether the checkpoint stands alone without LoRA weights of its own."""
-        return self.config.get("checkpoint_form") == "standalone" and not self.config.get("lora")
+    def lora(self) -> dict[str, dict[str, Any]]:
+        """
+        Settings of the LoRA that was trained, as `peft.LoraConfig` names them, by the part of the model; also of one that has
+        been merged since. A part whose settings are not known has none.
+        """
+        recipe = {"lora": lora_of_recipe(self.recipe)}
+        parts = {"language model": "lora", "encoder": "encoder_lora"}
+        sources = (self.config, self.publication, recipe)
+        found = {part: next((one[key] for one in sources if one.get(key)), None) for part, key in parts.items()}
+        return {part: dict(value) for part, value in found.items() if value is not None}
+
+    @property
+    def trained_parameters(self) -> int | None:
+        """How many parameters were trained, as the run counted them; None where LoRA was merged and nobody recorded it."""
+        recorded = self.training.get("trainable_params")
+        if recorded is None:
+            counts = (evaluation.metrics.get("trainable_params") for evaluation in self.evaluations)
+            recorded = next((count for count in counts if count), None)
+        merged = bool(self.lora) and not (self.config.get("lora") or self.config.get("encoder_lora"))
+        return int(recorded) if recorded else None if merged else int(self.parameters["trainable"])
+
+
+def lora_of_recipe(recipe: dict[str, Any]) -> dict[str, Any] | None:
+    """The LoRA of a recipe as keyword arguments of `peft.LoraConfig`."""
+    value = recipe.get("lora")
+    if not value:
+        return None
+    known = {field.name for field in fields(LoraSpec)}
+    settings = value if isinstance(value, dict) else {}  # true: the paper's
+    return LoraSpec(**{key: item for key, item in settings.items() if key in known}).to_peft()
 
 
 def recipe_data(recipe: dict[str, Any], role: str) -> list[dict[str, Any]]:
     """The data sources of a recipe's `train`, `validation` or `test`."""
     value: Any = recipe.get(role) or []
     return [value] if isinstance(value, dict) else [source for source in value if isinstance(source, dict)]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """
+    The configuration of a model folder.
+
+    Raises:
+        UserError: when it holds no SLAM-ASR model.
+    """
+    config = read_json(folder / "config.json", required=True)
+    if config.get("model_type") != "slam_asr":
+        raise UserError(
+            f"{folder} holds a model of type {config.get('model_type')!r}, not 'slam_asr'. Name a folder that "
+            "`slam-asr train` or save_pretrained wrote."
+        )
+    return config
 
 
 def read_facts(folder: Path, licences: dict[str, str] | None = None) -> ModelFacts:
@@ -105,12 +146,7 @@ def read_facts(folder: Path, licences: dict[str, str] | None = None) -> ModelFac
     Raises:
         UserError: when it is no model folder, or holds results that `evaluate` did not produce from these weights.
     """
-    config = read_json(folder / "config.json", required=True)
-    if config.get("model_type") != "slam_asr":
-        raise UserError(
-            f"{folder} holds a model of type {config.get('model_type')!r}, not 'slam_asr'. Name a folder that "
-            "`slam-asr train` or save_pretrained wrote."
-        )
+    config = read_config(folder)
     fingerprint = model_fingerprint(folder)
     depth_path = next((name for name in ("results.jsonl", "results.json") if (folder / name).is_file()), None)
     recipe = read_recipe(folder)
@@ -127,47 +163,17 @@ def read_facts(folder: Path, licences: dict[str, str] | None = None) -> ModelFac
         limits=read_limits(folder, fingerprint),
         publication=read_json(folder / "publication.json"),
         generation=read_json(folder / "generation_config.json"),
-        code={path.name: file_sha256(path) for path in sorted(folder.glob("*.py"))},
+        code={path.name: file_sha256(path) for path in loaded_files(folder, CODE)},
         licence=derive_licence(licence_parts(config, recipe, licences or {})),
-        plots=sorted(path.name for path in folder.iterdir() if path.suffix in PLOT_SUFFIXES),
     )
-
-
-def read_json(path: Path, required: bool = False) -> dict[str, Any]:
-    """A JSON object; an empty one when the file is not there and not required."""
-    if not path.is_file():
-        if required:
-            raise UserError(f"{path.parent} has no {path.name}, so it is no model folder. Name one that train wrote.")
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no JSON that can be read ({error}). Save it again.") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} must hold a JSON object, not {type(value).__name__}.")
-    return value
-
-
-def read_recipe(folder: Path) -> dict[str, Any]:
-    """The recipe that the model was trained with; empty when it is not in the folder."""
-    path = folder / "recipe.yaml"
-    if not path.is_file():
-        return {}
-    try:
-        value = load_yaml(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is no YAML that can be read ({error}).") from error
-    return value if isinstance(value, dict) else {}
 
 
 def read_evaluations(folder: Path, fingerprint: str) -> list[Evaluation]:
     """The stamped results in a folder and its sub-folders, checked against the model's fingerprint."""
-    paths = [folder / "metrics.json", *sorted(folder.glob("*/metrics.json")), *sorted(folder.glob("*/*/metrics.json"))]
-    names = {path: path.relative_to(folder).as_posix() for path in paths if path.is_file()}
     return [
-        Evaluation(name, read_stamped(path, fingerprint))
-        for path, name in names.items()
-        if not is_local_only(name) and not is_training_record(path)
+        Evaluation(path.relative_to(folder).as_posix(), read_stamped(path, fingerprint))
+        for path in evaluation_files(folder)
+        if not is_training_record(path)
     ]
 
 
@@ -183,7 +189,7 @@ def read_training(folder: Path) -> dict[str, Any]:
         return read_json(folder / "training.json")
     path = folder / "metrics.json"
     if path.is_file() and is_training_record(path):
-        return {key: value for key, value in read_json(path).items() if key in TRAINING_RECORD}
+        return published.training(read_json(path))
     return {}
 
 
@@ -256,15 +262,6 @@ def licence_parts(config: dict[str, Any], recipe: dict[str, Any], licences: dict
             named = [(what, model_id if what == role else name) for what, name in named]
     unique = dict.fromkeys((role, public_name(name)) for role, name in named if name)
     return [Part(role, shown, licences.get(shown) or known_licence(shown)) for role, shown in unique]
-
-
-def public_name(name: str) -> str:
-    """The name of a base model or data set to show the world: a path on this machine becomes the folder's own name."""
-    path = Path(name)
-    if not (path.is_absolute() or PureWindowsPath(name).is_absolute()):
-        return name
-    ours = path.parent.name == "bases" and path.parent.parent.name == "embedded"
-    return f"embedded-{path.name}" if ours else PureWindowsPath(name).name
 
 
 def baseline_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ A model is under the strictest of its parts' licences where they can be ordered;
 """
 
 import fnmatch
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,23 +18,32 @@ LADDER: tuple[tuple[str, ...], ...] = (
 )
 UNKNOWN = "unknown"
 
-# Licences of bases and data sets that are used often, as their pages on the Hub state them. The first match counts.
+# Licences of bases and data sets that are used often, as their pages on the Hub state them. The first match counts. A pattern
+# covers sizes of one release, whose licence was read; no family whose later releases may have another.
 KNOWN: tuple[tuple[str, str], ...] = (
-    ("openai/whisper-*", "apache-2.0"),
-    ("distil-whisper/*", "mit"),
+    ("openai/whisper-large-v3-turbo", "mit"),
+    ("openai/whisper-tiny*", "apache-2.0"),
+    ("openai/whisper-base*", "apache-2.0"),
+    ("openai/whisper-small*", "apache-2.0"),
+    ("openai/whisper-medium*", "apache-2.0"),
+    ("openai/whisper-large*", "apache-2.0"),
+    ("distil-whisper/distil-*", "mit"),
     ("Qwen/Qwen2.5-3B*", "qwen-research"),
     ("Qwen/Qwen2.5-72B*", "qwen"),
-    ("Qwen/Qwen2.5-*", "apache-2.0"),
+    *((f"Qwen/Qwen2.5-{size}B*", "apache-2.0") for size in ("0.5", "1.5", "7", "14", "32")),
     ("Qwen/Qwen2-72B*", "tongyi-qianwen"),
-    ("Qwen/Qwen2-*", "apache-2.0"),
-    ("Qwen/Qwen3-*", "apache-2.0"),
-    ("HuggingFaceTB/SmolLM*", "apache-2.0"),
+    *((f"Qwen/Qwen2-{size}B*", "apache-2.0") for size in ("0.5", "1.5", "7")),
+    *((f"Qwen/Qwen3-{size}B*", "apache-2.0") for size in ("0.6", "1.7", "4", "8", "14", "32")),
+    ("HuggingFaceTB/SmolLM-*", "apache-2.0"),
+    ("HuggingFaceTB/SmolLM2-*", "apache-2.0"),
     ("mistralai/Mistral-7B-*", "apache-2.0"),
     ("meta-llama/Llama-3.2-*", "llama3.2"),
     ("meta-llama/Llama-3.1-*", "llama3.1"),
     ("meta-llama/Meta-Llama-3-*", "llama3"),
     ("meta-llama/Llama-2-*", "llama2"),
-    ("google/gemma-*", "gemma"),
+    *((f"google/gemma-{release}-*", "gemma") for release in ("2b", "7b", "2", "3")),
+    ("google/gemma-2b", "gemma"),
+    ("google/gemma-7b", "gemma"),
     ("EleutherAI/pythia-*", "apache-2.0"),
     ("fsicoli/common_voice_*", "cc0-1.0"),
     ("mozilla-foundation/common_voice_*", "cc0-1.0"),
@@ -44,8 +54,8 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("alexandrainst/coral*", "openrail"),
     ("alexandrainst/ftspeech", "other"),
 )
-# What the project itself ships and synthesises.
-OWN = ("embedded", "embedded/*", "embedded-*", "slam-asr/*")
+# What the project itself ships and synthesises, by the names that it gives.
+OWN = ("embedded", "embedded/encoder", "embedded/lm", "embedded-encoder", "embedded-lm")
 OWN_LICENCE = "apache-2.0"
 
 
@@ -68,9 +78,14 @@ class Licence:
     reason: str
 
 
+def readable_identifier(value: object) -> str | None:
+    """A licence as a card on the Hub states it, if that is an identifier; a card may hold anything."""
+    return value if isinstance(value, str) and re.fullmatch(r"[a-z0-9][a-z0-9.+-]{1,40}", value) else None
+
+
 def known_licence(name: str) -> str:
     """The licence of a base model or data set by its name; `unknown` when this table does not know it."""
-    if any(fnmatch.fnmatchcase(name, pattern) for pattern in OWN):
+    if name in OWN:
         return OWN_LICENCE
     matches = (licence for pattern, licence in KNOWN if fnmatch.fnmatchcase(name, pattern))
     return next(matches, UNKNOWN)

@@ -1,47 +1,36 @@
 """The plot of a card: word error rate against the depth of the encoder."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from modeling_slam_asr.processing_slam_asr import LANGUAGE_NAMES
+from trainers.figures import draw_legend, draw_rates, new_figure, rate_of, style, write_figure
+from trainers.results import language_name
+
+SPREAD = 0.6  # of the least distance between two depths: the series of one depth stand side by side
 
 
 def plot_depth(rows: list[dict[str, Any]], path: Path) -> Path | None:
     """
-    Draw WER (per cent, with intervals) against the number of encoder blocks, a line for each language and with and without
-    LoRA. Nothing is drawn, and None returned, when all rows have the same depth.
+    Draw WER (per cent, with intervals) against the number of encoder blocks, a series for each language with and without LoRA.
+    Nothing is drawn, and None returned, when all rows have the same depth.
     """
     usable = [row for row in rows if row.get("wer") is not None and row.get("encoder_layers")]
-    if len({row["encoder_layers"] for row in usable}) < 2:
+    depths = sorted({row["encoder_layers"] for row in usable})
+    if len(depths) < 2:
         return None
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.ticker import MaxNLocator
-
     series: dict[tuple[str, bool], list[dict[str, Any]]] = {}
-    for row in usable:
-        series.setdefault((row.get("language") or "", bool(row.get("lora"))), []).append(row)
-    figure, axes = pyplot.subplots(figsize=(6, 4), dpi=120)
-    for (language, lora), points in sorted(series.items()):
-        points = sorted(points, key=lambda row: row["encoder_layers"])
-        rates = [100 * row["wer"] for row in points]
-        bounds = [row.get("wer_ci") or [row["wer"], row["wer"]] for row in points]
-        errors = [
-            [max(0.0, rate - 100 * low) for rate, (low, _) in zip(rates, bounds, strict=True)],
-            [max(0.0, 100 * high - rate) for rate, (_, high) in zip(rates, bounds, strict=True)],
-        ]
-        label = f"{LANGUAGE_NAMES.get(language, language) or 'all'}{', LoRA' if lora else ''}"
-        depths = [row["encoder_layers"] for row in points]
-        axes.errorbar(depths, rates, yerr=errors, marker="o", capsize=3, linestyle="--" if lora else "-", label=label)
-    axes.set_xlabel("encoder blocks")
-    axes.set_ylabel("word error rate (%), 95 % interval")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Software": None})  # the same rows give the same bytes
-    pyplot.close(figure)
-    return path
+    for row in sorted(usable, key=lambda row: row["encoder_layers"]):
+        series.setdefault((language_name(row.get("language")), bool(row.get("lora"))), []).append(row)
+    step = SPREAD * min(high - low for low, high in pairwise(depths)) / len(series)
+    figure, (axis,) = new_figure(width=5.0)
+    for number, ((language, lora), points) in enumerate(sorted(series.items())):
+        places = [row["encoder_layers"] + (number - (len(series) - 1) / 2) * step for row in points]
+        draw_rates(axis, places, [rate_of(row) for row in points], number, f"{language}{', LoRA' if lora else ''}")
+        axis.plot(places, [100 * row["wer"] for row in points], color=style(number)["color"], linewidth=0.8)
+    axis.set_xticks(depths)
+    axis.set_xlabel("encoder blocks")
+    axis.set_ylabel("word error rate (%), 95 % interval")
+    axis.set_ylim(bottom=0)
+    draw_legend(figure, [axis])
+    return write_figure(figure, path)

@@ -2,21 +2,23 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
-from trainers.errors import UserError
+from trainers.errors import UserError, is_disk_full
 
 from . import checks, user_text
 from .build import BuildOptions, CardOptions, build_folder, complete_with_card, existing_texts
-from .card import foreign_metadata, snippets
-from .client import DEFAULT_TIMEOUT, ConflictError, PublishError, call, connect, request_timeout
-from .facts import is_hub_id, licence_parts, read_json, read_recipe
-from .licences import UNKNOWN
+from .checks import is_hub_id
+from .client import DEFAULT_TIMEOUT, ConflictError, PublishError, attempts, call, connect, request_timeout
+from .facts import licence_parts
+from .foreign import foreign_metadata
+from .licences import readable_identifier
+from .published import read_json, read_recipe
 from .remote import Commit, RepoState, commit_folder, compare, local_tree, read_repo, tag_commit, tagged_commit
 from .rights import check_repo_id, check_rights, open_repo
 from .verify import DEFAULT_TIMEOUT as VERIFY_TIMEOUT
@@ -76,8 +78,6 @@ def push_model(options: PushOptions, report: Callable[[str], None] = print) -> P
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder. Name the one that `slam-asr train` or save_pretrained wrote.")
     check_repo_id(options.repo_id)
-    own_token = get_token()
-    checks.refuse_unfit(folder, own_token, allow_local_bases=True)
     api = connect(options.timeout)
     if not options.dry_run:
         name = check_rights(api, options.repo_id, create_pr=options.create_pr)
@@ -87,8 +87,15 @@ def push_model(options: PushOptions, report: Callable[[str], None] = print) -> P
         raise PublishError(f"{options.repo_id} has no branch {options.revision!r} that a pull request could change.")
     with tempfile.TemporaryDirectory(prefix="slam-asr-push-") as scratch:
         target = Path(scratch) / options.repo_id.split("/")[1]
-        build_for(api, options, state, target)
-        checks.refuse_unfit(target, own_token)
+        try:
+            build_for(api, options, state, target)
+        except OSError as error:
+            if is_disk_full(error):
+                raise PublishError(
+                    f"There is no room in {tempfile.gettempdir()} to build what is published ({error.strerror}). Nothing was sent. "
+                    "Make room, or set TMPDIR to a folder with more."
+                ) from error
+            raise
         report(f"built {len(local_tree(target))} files; loading them back in a fresh process")
         expected = load_back(options, target)
         local = local_tree(target)
@@ -96,6 +103,7 @@ def push_model(options: PushOptions, report: Callable[[str], None] = print) -> P
         url = f"{api.endpoint}/{options.repo_id}"
         if options.dry_run:
             describe_dry_run(options, state, lines, report)
+            report(describe_left(folder, target))
             return PushResult(url, None, False, lines)
         commit = publish(api, options, state, target)
         report(f"{'committed' if commit.made else 'unchanged, already at'} {commit.oid}{_where(commit)}")
@@ -113,18 +121,31 @@ def _where(commit: Commit) -> str:
 
 def build_for(api: HfApi, options: PushOptions, state: RepoState, target: Path) -> None:
     """Build the folder, with the user's text and foreign metadata of the card that is on the Hub now."""
-    build = BuildOptions(
-        **{**vars(options.build), "licences": {**hub_licences(api, options), **options.build.licences}}
-    )
+    licences = {**hub_licences(api, options), **options.build.licences}
+    build = replace(options.build, licences=licences, bases=pinned_bases(api, options.build.bases))
     there = remote_card(api, options.repo_id, state)
     where = f"the card of {options.repo_id}"
     remote_texts = user_text.extract(there, where) if there else {}
     texts = user_text.merge(existing_texts(options.folder), remote_texts, options.user_text)
     build_folder(options.folder, target, build)
+    checks.refuse_unfit(target, get_token(), options.folder)  # before minutes of measuring
     card = CardOptions(
         options.repo_id, revision=options.tag or MAIN, texts=texts, extra_metadata=foreign_metadata(there, where)
     )
     complete_with_card(target, build, card)
+    checks.refuse_unfit(target, get_token(), options.folder)
+
+
+def pinned_bases(api: HfApi, bases: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """The base models' repositories at commits: a branch, tag or nothing is taken at the commit that it names now."""
+    found = {}
+    for part, (repo_id, revision) in bases.items():
+        check_repo_id(repo_id)
+        state = read_repo(api, repo_id, revision or MAIN)
+        if state.head is None:
+            raise PublishError(f"--base {part}: {repo_id} at {revision or MAIN!r} is not on the Hub.")
+        found[part] = (repo_id, state.head)
+    return found
 
 
 def remote_card(api: HfApi, repo_id: str, state: RepoState) -> str | None:
@@ -143,11 +164,11 @@ def remote_card(api: HfApi, repo_id: str, state: RepoState) -> str | None:
 
 
 def hub_licences(api: HfApi, options: PushOptions) -> dict[str, str]:
-    """Licences, as their cards on the Hub say, of base models and data sets that this project's table does not know."""
+    """Licences of base models and data sets as their cards on the Hub say: those know better than this project's table."""
     config = read_json(options.folder / "config.json", required=True)
     found = {}
     for part in licence_parts(config, read_recipe(options.folder), options.build.licences):
-        if part.licence == UNKNOWN and is_hub_id(part.name):
+        if is_hub_id(part.name):
             repo_type = "dataset" if part.role == "data" else "model"
             licence = _card_licence(api, part.name, repo_type)
             if licence:
@@ -160,8 +181,7 @@ def _card_licence(api: HfApi, name: str, repo_type: str) -> str | None:
         info = call(f"reading {name}", lambda: api.repo_info(name, repo_type=repo_type, timeout=request_timeout()))
     except (RepositoryNotFoundError, RevisionNotFoundError):
         return None
-    licence = (getattr(info, "card_data", None) or {}).get("license")
-    return licence if isinstance(licence, str) else None
+    return readable_identifier((getattr(info, "card_data", None) or {}).get("license"))
 
 
 def load_back(options: PushOptions, target: Path) -> Observed:
@@ -171,13 +191,10 @@ def load_back(options: PushOptions, target: Path) -> Observed:
     Raises:
         PublishError: when the folder does not load, or a converted model differs from the source.
     """
-    card = (target / "README.md").read_text(encoding="utf-8")
-    local = [snippet.replace(f'"{options.repo_id}"', repr(str(target))) for snippet in snippets(card)]
     settings: dict[str, Any] = {"recording": options.recording, "timeout": options.verify_timeout}
-    expected = observe(str(target), snippets=local, **settings)
+    expected = observe(str(target), token_for=base_repositories(target), **settings)
     if (target / "publication.json").is_file():
-        before = observe(str(options.folder.resolve()), snippets=[], **settings)
-        before = Observed(before.logits, before.text, before.pipeline_text, expected.printed)
+        before = observe(str(options.folder.resolve()), token_for=base_repositories(options.folder), **settings)
         problems = differences(before, expected)
         if problems:
             raise PublishError(
@@ -185,6 +202,13 @@ def load_back(options: PushOptions, target: Path) -> Observed:
                 "that the folder has, or save it in float32 before LoRA is merged."
             )
     return expected
+
+
+def base_repositories(folder: Path) -> list[str]:
+    """Repositories that the frozen parts of an adapter come from; they may be private or gated."""
+    config = read_json(folder / "config.json")
+    names = (str(config.get(f"{part}_model_id") or "") for part in ("audio", "text"))
+    return [name for name in names if is_hub_id(name)] if config.get("checkpoint_form") == "adapter" else []
 
 
 def publish(api: HfApi, options: PushOptions, state: RepoState, target: Path) -> Commit:
@@ -222,24 +246,19 @@ def verify_published(api: HfApi, options: PushOptions, target: Path, commit: Com
     """
     stands = f"The commit {commit.oid} stands in {options.repo_id}, but it was not verified"
     private = read_repo(api, options.repo_id, commit.oid).private
-    adapter = read_json(target / "config.json").get("checkpoint_form") == "adapter"
-    revision = options.tag or MAIN
-    card = (target / "README.md").read_text(encoding="utf-8")
-    pinned = [snippet.replace(f'revision="{revision}"', f'revision="{commit.oid}"') for snippet in snippets(card)]
-    for attempt in range(1, VERIFY_ATTEMPTS + 1):
+    for last in attempts(VERIFY_ATTEMPTS):
         try:
             seen = observe(
                 options.repo_id,
                 revision=commit.oid,
-                snippets=pinned,
                 recording=options.recording,
                 empty_cache=True,
-                with_token=private or adapter,  # the base models of an adapter may be gated
+                token_for=[*base_repositories(target), *([options.repo_id] if private else [])],
                 timeout=options.verify_timeout,
             )
             break
         except PublishError as error:
-            if attempt == VERIFY_ATTEMPTS:
+            if last:
                 raise PublishError(
                     f"{stands}. {error} Run the same command again: it verifies without a new commit."
                 ) from error
@@ -264,6 +283,14 @@ def describe_dry_run(options: PushOptions, state: RepoState, lines: list[str], r
         report(line)
     if options.tag:
         report(f"would tag the commit {options.tag}")
+
+
+def describe_left(source: Path, target: Path) -> str:
+    """What of the model folder is not on the allow-list, in a line."""
+    files = (path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file())
+    left = sorted(name for name in files if not (target / name).exists())
+    shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+    return f"stays here: {shown}" if left else "all of the folder is published"
 
 
 def push_run(output_dir: str | Path, repo_id: str, report: Callable[[str], None] = print, **options: Any) -> PushResult:

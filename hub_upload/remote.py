@@ -2,7 +2,6 @@
 
 import fnmatch
 import hashlib
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from .client import (
     ConflictError,
     PublishError,
     TransientError,
+    attempts,
     call,
     is_transient,
     reason,
@@ -23,12 +23,14 @@ from .client import (
     sentence,
 )
 
+COMMIT_ATTEMPTS = 4
 # What decides how a repository loads, and what its card rests on. A file of this kind that the new content lacks would
 # be taken for a part of it, so it is deleted; other files (pictures, notes) stay.
 MANAGED_FILES = (
     "*.py", "*.safetensors", "*.safetensors.index.json", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*config.json",
     "tokenizer*", "*.jinja", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model",
     "metrics.json", "results.json", "results.jsonl", "limits.json", "training.json", "publication.json", "recipe.yaml",
+    "predictions.jsonl", "slam-asr.yaml",
 )  # fmt: skip
 
 
@@ -191,7 +193,6 @@ def commit_folder(
     revision: str = "main",
     repo_type: str = "model",
     create_pr: bool = False,
-    attempts: int = 4,
     pause: float = 1.0,
 ) -> Commit:
     """
@@ -234,7 +235,7 @@ def commit_folder(
     if earlier := landed():  # before any byte is sent: a stale parent is only refused after all of them
         return earlier
     step = f"committing to {repo_id}"
-    for attempt in range(1, attempts + 1):
+    for last in attempts(COMMIT_ATTEMPTS, pause):
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
             *(CommitOperationAdd(path, folder / path) for path in (*difference.added, *difference.changed)),
             *(CommitOperationDelete(path, is_folder=False) for path in difference.deleted),
@@ -251,12 +252,11 @@ def commit_folder(
                 raise _refused(step, error) from error
             if found := _after_failure(landed, step, error):
                 return found
-            if attempt == attempts or isinstance(error, RuntimeError):  # an LFS upload was already retried
+            if last or isinstance(error, RuntimeError):  # an LFS upload was already retried
                 raise TransientError(
                     f"{sentence(step)} failed: {reason(error)}. No commit was made; {repo_id} is as it was "
                     f"({parent[:10]}). Run the same command again."
                 ) from error
-            time.sleep(min(8.0, pause * 2 ** (attempt - 1)))
     raise AssertionError("unreachable")
 
 

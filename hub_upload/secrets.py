@@ -1,10 +1,13 @@
 """Tokens, e-mail addresses and absolute paths in text: what must not leave this machine with a model."""
 
 import io
+import math
 import re
 import tokenize
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 # Shapes of credentials. The name is shown in messages; of the match itself only the first characters are.
 _SHAPES = {
@@ -12,10 +15,22 @@ _SHAPES = {
     "a GitHub token": r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})",
     "a GitLab token": r"\bglpat-[A-Za-z0-9_-]{16,}",
     "an AWS key": r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
-    "a Google key": r"\bAIza[A-Za-z0-9_-]{30,}",
+    "a Google key": r"\b(?:AIza[A-Za-z0-9_-]{30,}|GOCSPX-[A-Za-z0-9_-]{20,}|ya29\.[A-Za-z0-9_-]{20,})",
+    "an Azure key": r"\b(?:AccountKey|SharedAccessKey)=[A-Za-z0-9+/=]{40,}|[?&]sig=[A-Za-z0-9%+/=]{40,}",
+    "a payment service's key": r"\b(?:[sr]k_(?:live|test)|whsec)_[A-Za-z0-9]{16,}|\bshp(?:at|ss|ca)_[a-f0-9]{32}\b",
+    "a mail or phone service's key": r"\bSG\.[\w-]{16,}\.[\w-]{16,}|\bkey-[a-f0-9]{32}\b|\b(?:SK|AC)[a-f0-9]{32}\b",
+    "a cloud host's token": (
+        r"\bdo[opr]_v1_[a-f0-9]{64}\b|\bdapi[a-f0-9]{32}\b|\bhv[sb]\.[\w-]{24,}|\bsbp_[a-f0-9]{40}\b|\bFlyV1 fm\d_\S{20,}"
+        r"|\bdckr_pat_[\w-]{20,}|\bAGE-SECRET-KEY-1[A-Z0-9]{50,}"
+    ),
+    "a model host's token": r"\b(?:r8|gsk|nvapi|pplx|fw|xai|csk)[_-](?=[A-Za-z0-9_-]*\d)[A-Za-z0-9_-]{24,}",
+    "a chat service's token": (
+        r"\b\d{8,10}:AA[\w-]{33}|https://hooks\.slack\.com/services/\S+|https://discord(?:app)?\.com/api/webhooks/\S+"
+    ),
+    "a work service's token": r"\b(?:lin_api|ntn|sntry[us]|ATATT3|glsa|figd|pul|dp\.pt\.)[_xA-Za-z0-9.-]{30,}",
     "an API key": r"\bsk-(?:[A-Za-z]+-)*[A-Za-z0-9_-]{20,}",
     "a Slack token": r"\bxox[abposr]-[A-Za-z0-9-]{10,}",
-    "a package registry's token": r"\b(?:npm_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{30,})",
+    "a package registry's token": r"\b(?:npm_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{30,}|rubygems_[a-f0-9]{40,})",
     "a JSON web token": r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
     "a bearer token": r"\b[Bb]earer\s+(?=[A-Za-z0-9._-]*\d)[A-Za-z0-9._-]{20,}",
@@ -39,6 +54,10 @@ ABSOLUTE_PATH = re.compile(
     r"|\bfile://[\w./~-]+"
     r"|(?<![\\\w])\\\\[\w.-]+\\[\w$.-]+"  # \\server\share
 )
+# Long words of letters of both cases and digits. Hexadecimal numbers are not among them: commits and check sums are such.
+LONG_WORD = re.compile(r"(?<![\w+-])(?=[\w+-]*[a-z])(?=[\w+-]*[A-Z])(?=[\w+-]*\d)[A-Za-z0-9_+-]{24,}={0,2}", re.ASCII)
+# In a random word, neighbours are of different kinds (small, capital, digit) in 62 of 100 places; in a name in far fewer.
+RANDOM_CHANGES, RANDOM_BITS = 0.42, 3.9
 EMBEDDED_DATA = re.compile(r"data:[\w/.+-]+;base64,[A-Za-z0-9+/=]+")
 HARMLESS_PATHS = ("/dev/null", "/bin/sh", "/bin/bash", "/usr/bin/env")
 
@@ -59,6 +78,22 @@ def find_tokens(text: str, own_token: str | None = None) -> Iterator[Leak]:
     for kind, shape in TOKEN_SHAPES.items():
         for match in shape.finditer(text):
             yield Leak(kind, redacted(match[0]), line_of(text, match.start()))
+
+
+def find_random(text: str) -> Iterator[Leak]:
+    """Words that nobody would write: keys of a service that this module does not know."""
+    for match in LONG_WORD.finditer(EMBEDDED_DATA.sub("data:", text)):
+        if looks_random(match[0]):
+            yield Leak("what looks like a secret key", redacted(match[0]), line_of(text, match.start()))
+
+
+def looks_random(word: str) -> bool:
+    """Whether a word has the entropy of random letters, and small letters, capitals and digits in no order."""
+    letters = [letter for letter in word if letter.isalnum()]
+    bits = -sum(count / len(word) * math.log2(count / len(word)) for count in Counter(word).values())
+    kinds = [(letter.isdigit(), letter.isupper()) for letter in letters]
+    changes = sum(one != other for one, other in pairwise(kinds)) / max(1, len(letters) - 1)
+    return bits >= RANDOM_BITS and changes >= RANDOM_CHANGES
 
 
 def find_emails(text: str) -> Iterator[Leak]:

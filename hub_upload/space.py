@@ -20,12 +20,15 @@ from trainers.files import write_json, write_text
 
 from . import checks
 from .client import DEFAULT_TIMEOUT, PublishError, call, connect, request_timeout
-from .facts import read_json, read_recipe, recipe_data
+from .facts import recipe_data
+from .published import read_json, read_recipe
 from .remote import commit_folder
 from .rights import check_repo_id, check_rights, open_repo
 
 APP = Path(__file__).with_name("templates") / "app.py"
 GRADIO_VERSION = "6.31.0"
+# For a visitor: sound in seconds, a file's size, work in seconds (on a free Space), and how many may wait.
+LIMITS = {"seconds_of_sound": 600, "megabytes": 50, "seconds_of_work": 300, "waiting": 20}
 REQUIREMENTS = ("torch", "transformers>=5.20", "soundfile", "soxr")
 
 
@@ -57,8 +60,10 @@ def write_space(folder: Path, model: str, revision: str | None, config: dict[str
         "model": model,
         "revision": revision,
         "title": title,
-        "description": f"Transcribes {', '.join(names)} speech." if names else "Transcribes speech.",
+        "description": describe(names),
         "languages": languages,
+        "names": names,
+        "limits": LIMITS,
     }
     shutil.copyfile(APP, folder / "app.py")
     write_json(folder / "space.json", settings)
@@ -71,6 +76,16 @@ def write_space(folder: Path, model: str, revision: str | None, config: dict[str
     text = f"A demo of [{model}](https://huggingface.co/{model}) at the commit `{revision}`." if revision else "A demo."
     SpaceCard(f"---\n{data.to_yaml()}\n---\n\n# {title}\n\n{text}\n").save(folder / "README.md")
     return folder
+
+
+def describe(names: list[str]) -> str:
+    """What the page does, for whom, and its limits."""
+    what = (
+        f"Transcribes {', '.join(names)} speech; of other languages it makes wrong text."
+        if names
+        else "Transcribes speech."
+    )
+    return f"{what} Recordings of up to {LIMITS['seconds_of_sound'] // 60} minutes and {LIMITS['megabytes']} MB."
 
 
 def push_space(options: SpaceOptions, report: Callable[[str], None] = print) -> str:
@@ -147,6 +162,8 @@ def run_local(
             check_repo_id(model)
             commit, config, languages = model_on_hub(connect(timeout), SpaceOptions(model, revision=revision))
             write_space(folder, model, commit, config, languages)
-        environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False"}
+        environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", "SLAM_ASR_ENDS_WITH_STDIN": "1"}
         command = [sys.executable, str(folder / "app.py"), *([str(port)] if port else [])]
-        return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
+        # The app ends when this end of the pipe is closed: with this process, however that ends.
+        with subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.PIPE) as app:
+            return app.wait()

@@ -1,19 +1,34 @@
 """What a stranger does with a published model. Run by file name in a fresh process; it imports nothing of this project.
 
 `python -I stranger.py REQUEST.json`: the request names the model (folder or repository, with its revision), a wav file, the
-card's snippets, and where to write the result: logits as safetensors, the rest as JSON.
+examples of its card, and where to write the result: logits as safetensors, the rest as JSON.
 """
 
 import contextlib
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 # The project itself must not help: only what the repository holds counts.
-for name in ("modeling_slam_asr", "trainers", "hub_upload", "model_cards"):
+for name in ("modeling_slam_asr", "trainers", "hub_upload", "model_cards", "slam_asr"):
     sys.modules[name] = None  # type: ignore[assignment]
+HUB = urlsplit(os.environ["HF_ENDPOINT"])
+
+
+def refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook: this process talks to the gate to the Hub, and to nobody else."""
+    if event == "socket.getaddrinfo" and arguments[0] not in (HUB.hostname, None, "localhost"):
+        raise PermissionError(f"a model that is loaded for a check may not look up the address of {arguments[0]!r}")
+    elsewhere = event in ("socket.connect", "socket.sendto") and arguments[1][:2] != (HUB.hostname, HUB.port)
+    if elsewhere and isinstance(arguments[1], tuple):  # a string is a socket of this machine
+        raise PermissionError(f"a model that is loaded for a check may not connect to {arguments[1][0]}")
+
+
+sys.addaudithook(refuse_network)
 
 
 def main() -> None:
@@ -38,7 +53,7 @@ def main() -> None:
     for snippet in request["snippets"]:
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
-            exec(compile(snippet, "the card's snippet", "exec"), {"__name__": "__main__"})
+            exec(compile(snippet, "the card's example", "exec"), {"__name__": "__main__"})
         printed.append(output.getvalue().strip())
     save_file({"logits": logits.contiguous()}, request["logits"])
     result = {

@@ -14,7 +14,7 @@ from trainers.errors import UserError
 
 from .build import BuildOptions
 from .card import rate_with_interval
-from .client import DEFAULT_ATTEMPTS, DEFAULT_TIMEOUT, PublishError, TransientError, call, connect
+from .client import DEFAULT_TIMEOUT, PublishError, TransientError, attempts, call, connect
 from .facts import read_depth_rows
 from .push import PushOptions, PushResult, push_model
 from .rights import check_repo_id, check_rights
@@ -199,7 +199,7 @@ def find_or_make(api: HfApi, namespace: str, title: str, description: str) -> Co
         match = next((one for one in found if one.title == title), None)
         return call(step, lambda: api.get_collection(match.slug)) if match else None
 
-    for attempt in range(1, DEFAULT_ATTEMPTS + 1):
+    for last in attempts():
         existing = find()
         if existing is not None:
             return existing
@@ -209,9 +209,9 @@ def find_or_make(api: HfApi, namespace: str, title: str, description: str) -> Co
                 lambda: api.create_collection(
                     title, namespace=namespace, description=description[:DESCRIPTION_LIMIT], private=True
                 ),
-                attempts=1,
+                most=1,
             )
         except TransientError:
-            if attempt == DEFAULT_ATTEMPTS:
+            if last:
                 raise
     raise AssertionError("unreachable")

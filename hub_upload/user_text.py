@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from .client import ConflictError
+from .markdown import fences
 
 SECTIONS = ("introduction", "notes")
 _SECTION = re.compile(
@@ -67,7 +68,13 @@ def extract(card: str, where: str) -> dict[str, UserText]:
             "`<!-- user text: NAME ... -->` and `<!-- end of user text -->`, so that no text is lost."
         )
     if not marks and body.strip() and not any(phrase in body for phrase in _TRAINER_CARD):
-        return {"notes": UserText(f"## Earlier card\n\n{body.strip()}")}
+        found = {"notes": UserText(f"## Earlier card\n\n{body.strip()}")}
+    for name, section in found.items():
+        if len(fences(section.text)) % 2:
+            raise ConflictError(
+                f"The user text {name!r} in {where} opens a block of code that it does not close, so the rest of the card "
+                "would become code. Close it."
+            )
     return found
 
 

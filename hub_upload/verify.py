@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,18 @@ from numpy.typing import NDArray
 
 from . import sound
 from .client import PublishError
+from .gate import open_gate
+from .snippets import snippets
 
 STRANGER = Path(__file__).with_name("stranger.py")
 DEFAULT_TIMEOUT = 900.0
 LOGIT_TOLERANCE = 1e-4
 SAMPLE_SECONDS = 2.5
-# Variables that would show a stranger this account's files or switch the network off.
-_PRIVATE = (
-    "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE", "HF_MODULES_CACHE", "HF_ASSETS_CACHE", "HF_XET_CACHE",
-    "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "PYTHONPATH", "PYTHONSTARTUP",
+# All that the fresh process keeps of this one's environment: what a machine needs to compute, and nothing of the account.
+KEPT_VARIABLES = (
+    "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SYSTEMROOT", "WINDIR", "COMSPEC", "PATHEXT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH",
+    "CUDA_HOME", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS", "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT",
 )  # fmt: skip
 
 
@@ -39,27 +43,27 @@ class Observed:
 def observe(
     model: str,
     *,
-    snippets: list[str],
     recording: Path | None = None,
     revision: str | None = None,
     empty_cache: bool = False,
-    with_token: bool = True,
+    token_for: Sequence[str] = (),
     timeout: float = DEFAULT_TIMEOUT,
 ) -> Observed:
     """
-    Load and use a model in a fresh process that cannot import this project.
+    Load and use a model, and run the examples of its card, in a fresh process that cannot import this project.
+
+    The process has no token, an environment of its own, and no network but the Hub, through a gate that only reads.
 
     Args:
         model: folder or repository.
-        snippets: Python sources that read `recording.wav` in the working folder and print its transcript.
         recording: a sound file of at most 30 s; a synthetic one when None.
         empty_cache: start with no cache at all, as a stranger does.
-        with_token: whether the process may use this account's token.
+        token_for: repositories that the gate may read with this account's token: private or gated ones.
         timeout: seconds until the process is ended.
     Raises:
         PublishError: with the process's own error, when it fails or takes too long.
     """
-    with tempfile.TemporaryDirectory(prefix="slam-asr-verify-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="slam-asr-verify-") as scratch, open_gate(token_for) as address:
         folder = Path(scratch)
         audio = folder / "recording.wav"
         if recording is None:
@@ -70,17 +74,16 @@ def observe(
             "model": model,
             "revision": revision,
             "audio": str(audio),
-            "snippets": snippets,
+            "snippets": snippets(model, revision or "main"),
             "result": str(folder / "result.json"),
             "logits": str(folder / "logits.safetensors"),
         }
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
-        environment = _environment(folder, empty_cache, with_token)
         try:
             done = subprocess.run(
                 [sys.executable, "-I", str(STRANGER), str(folder / "request.json")],
                 cwd=folder,
-                env=environment,
+                env=_environment(folder, address, empty_cache),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -111,19 +114,15 @@ def _copy_recording(recording: Path, target: Path) -> None:
     sound.write_wav(target, load_audio(recording, sound.RATE)[: 30 * sound.RATE])
 
 
-def _environment(folder: Path, empty_cache: bool, with_token: bool) -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if name not in _PRIVATE or not empty_cache}
-    environment.pop("PYTHONPATH", None)
-    if empty_cache:
-        environment["HF_HOME"] = str(folder / "empty-cache")
-        environment["HF_TOKEN_PATH"] = constants.HF_TOKEN_PATH
-    if not with_token:
-        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN"):
-            environment.pop(name, None)
-        environment["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
-    if constants.HF_HUB_DISABLE_XET:
-        environment["HF_HUB_DISABLE_XET"] = "1"
-    return environment
+def _environment(folder: Path, address: str, empty_cache: bool) -> dict[str, str]:
+    environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+    home, cache = str(folder / "home"), str(folder / "home" / "hub") if empty_cache else constants.HF_HUB_CACHE
+    environment |= dict.fromkeys(("HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP", "HF_HOME"), home)
+    environment |= dict.fromkeys(
+        ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_IMPLICIT_TOKEN"), "1"
+    )
+    (folder / "home").mkdir()
+    return {**environment, "HF_HUB_CACHE": cache, "HF_ENDPOINT": address, "NO_PROXY": "*", "no_proxy": "*"}
 
 
 def last_error(stderr: str) -> str:

@@ -9,8 +9,11 @@ import textwrap
 from collections.abc import Sequence
 from types import ModuleType
 
+from trainers.errors import UserError
+from trainers.registry import registered_commands
+
 # Each module has HELP, configure(parser) and run(args) -> exit code.
-COMMANDS = {
+OWN_COMMANDS = {
     "quickstart": ("trainers.commands.quickstart", "the whole story in minutes on the embedded miniature"),
     "train": ("trainers.commands.train", "train a projector, with LoRA if wanted, from a recipe"),
     "evaluate": ("trainers.commands.evaluate", "transcribe a data set with a model and score it"),
@@ -19,12 +22,12 @@ COMMANDS = {
     "study": ("trainers.commands.study", "a resumable grid of runs, with its report"),
     "depth": ("trainers.commands.depth", "profile an encoder's blocks to choose what to prune"),
     "transcribe": ("trainers.commands.transcribe", "transcribe sound files"),
-    "card": ("hub_upload.commands.card", "write a model's card"),
-    "push": ("hub_upload.commands.push", "publish a model to the Hub and verify it"),
-    "push-study": ("hub_upload.commands.push_study", "publish a study's checkpoints as a collection"),
-    "space": ("hub_upload.commands.space", "write, run or publish a demo app"),
+}
+CONVERSIONS = {
     "import-reference": ("trainers.commands.import_reference", "convert a checkpoint of the paper's code"),
 }
+OTHERS = {name: row for name, row in registered_commands().items() if name not in {*OWN_COMMANDS, *CONVERSIONS}}
+COMMANDS = {**OWN_COMMANDS, **OTHERS, **CONVERSIONS}
 
 
 def load(command: str) -> ModuleType:
@@ -59,7 +62,8 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
     except (ValueError, OSError, ImportError, RecursionError) as error:
         if args.debug:
             raise
-        message = " ".join(str(error).split()) or type(error).__name__
+        details = error.details if isinstance(error, UserError) else ()
+        message = " ".join(str(error.args[0] if details else error).split()) or type(error).__name__
         if isinstance(error, RecursionError):  # of a JSON reader, whichever file it was
             message = (
                 f"A file that was read is nested too deep ({message}). Remove it, or make it anew; --debug says where."
@@ -68,7 +72,7 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
         text = textwrap.fill(
             f"slam-asr {command}: error: {message}", 100, break_long_words=False, break_on_hyphens=False
         )
-        print(text, file=sys.stderr)
+        print(text, *(f"  {' '.join(line.split())}" for line in details), sep="\n", file=sys.stderr)
         return 2
 
 

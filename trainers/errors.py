@@ -1,10 +1,22 @@
 """The errors for what a user can do wrong and mend."""
 
 import errno
+from collections.abc import Sequence
 
 
 class UserError(ValueError):
-    """A mistake in a command, a recipe or a file. The message names the value and the remedy; the CLI prints no traceback."""
+    """
+    A mistake in a command, a recipe or a file. The message names the value and the remedy; the CLI prints no traceback.
+
+    `details` are further lines, one thing each, where there is a list to tell.
+    """
+
+    def __init__(self, *arguments: object, details: Sequence[str] = ()) -> None:
+        super().__init__(*arguments)
+        self.details = tuple(details)
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *(f"  {line}" for line in self.details)])
 
 
 class DiskFullError(UserError):

@@ -22,6 +22,14 @@ def add_build_arguments(parser: argparse.ArgumentParser, study: bool = True) -> 
         help="licence of a base model or data set, for example nst=cc0-1.0; may be given again",
     )  # fmt: skip
     parser.add_argument(
+        "--base", action="append", default=[], metavar="PART=REPO_ID[@REVISION]",
+        help="where the base model of a local folder is on the Hub, for --adapter: audio=openai/whisper-tiny; for text too",
+    )  # fmt: skip
+    parser.add_argument(
+        "--with-predictions", action="store_true",
+        help="publish predictions.jsonl too: transcripts and names of clips of the test data",
+    )  # fmt: skip
+    parser.add_argument(
         "--no-limits", action="store_true", help="do not measure silence, noise and batches when limits.json is missing"
     )
 
@@ -54,6 +62,18 @@ def read_licences(pairs: list[str]) -> dict[str, str]:
     return dict(pair.rsplit("=", 1) for pair in pairs)
 
 
+def read_bases(pairs: list[str]) -> dict[str, tuple[str, str]]:
+    """`["audio=openai/whisper-tiny@main"]` as repository and revision by part."""
+    found = {}
+    for pair in pairs:
+        part, _, where = pair.partition("=")
+        repo_id, _, revision = where.partition("@")
+        if part not in ("audio", "text") or not repo_id:
+            raise UserError(f"--base {pair!r} must be audio=REPO_ID or text=REPO_ID, with @REVISION if wanted.")
+        found[part] = (repo_id, revision)
+    return found
+
+
 def build_options(args: argparse.Namespace, **more: Any) -> Any:
     """`BuildOptions` from the options of `add_build_arguments`."""
     from hub_upload.build import BuildOptions
@@ -63,5 +83,7 @@ def build_options(args: argparse.Namespace, **more: Any) -> Any:
         study=getattr(args, "study", None),
         licences=read_licences(args.licence),
         measure=not args.no_limits,
+        predictions=args.with_predictions,
+        bases=read_bases(args.base),
         **more,
     )

@@ -1,6 +1,7 @@
-"""A page that transcribes speech: microphone or file, text as it is written, times if wanted, recordings of any length.
+"""A page that transcribes speech: microphone or file, text as it is written, times if wanted.
 
-Settings stand in space.json beside this file: the model, its commit, and the languages to offer.
+Settings and limits stand in space.json beside this file: the model, its commit, the languages to offer, and how long, large and
+many recordings may be. One recording is transcribed at a time; others wait in a queue. A visitor who leaves ends the work.
 """
 
 import json
@@ -8,17 +9,28 @@ import os
 import queue
 import sys
 import threading
+import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import soundfile
 import torch
-from transformers import TextStreamer, pipeline
+from transformers import StoppingCriteria, TextStreamer, pipeline
 
 SETTINGS: dict[str, Any] = json.loads(Path(__file__).with_name("space.json").read_text(encoding="utf-8"))
+LIMITS: dict[str, float] = SETTINGS["limits"]
 AS_TRAINED = "as the model was trained"
 TIMES = {"none": None, "segments": True, "words (approximate)": "word"}
+HEARTBEAT = 0.5  # seconds; how soon it is seen that a visitor has left
+DOUBTFUL = 0.5  # confidence below which the text is probably wrong
+NOTES = {
+    "no_speech": "There is probably no speech in this recording (or in parts of it), only noise.",
+    "loop": "The model repeated itself; the text is unreliable.",
+    "truncated": "The text was cut off at its longest length.",
+}
 
 where = {"revision": SETTINGS["revision"]} if SETTINGS["revision"] else {}
 transcribe: Any = pipeline(
@@ -28,6 +40,23 @@ transcribe: Any = pipeline(
     trust_remote_code=True,
     **where,
 )
+one_at_a_time = threading.Lock()
+
+
+class Stopped(Exception):
+    """The visitor has left, or the time is up."""
+
+
+class StopWhenAsked(StoppingCriteria):
+    """Ends the work between two tokens."""
+
+    def __init__(self, asked: threading.Event) -> None:
+        self.asked, self.deadline = asked, time.monotonic() + LIMITS["seconds_of_work"]
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        if self.asked.is_set() or time.monotonic() > self.deadline:
+            raise Stopped
+        return torch.zeros(1, dtype=torch.bool)
 
 
 class QueueStreamer(TextStreamer):
@@ -41,34 +70,84 @@ class QueueStreamer(TextStreamer):
         self.pieces.put(text + " " if stream_end else text)
 
 
-def run(recording: str | None, language: str, times: str) -> Iterator[tuple[str, list[list[str]]]]:
-    """The text so far, again and again; at the end the whole text and the rows of times."""
+def refuse(words: str) -> gr.Error:
+    """An error in words that are meant for the visitor; nothing of this machine is in them."""
+    return gr.Error(words, print_exception=False)
+
+
+def check(recording: str | None) -> None:
+    """Look at a recording's size and length, before it is decoded."""
     if not recording:
-        raise gr.Error("There is no recording yet. Speak into the microphone, or choose a file.")
+        raise refuse("There is no recording yet. Speak into the microphone, or choose a file.")
+    try:
+        if os.path.getsize(recording) > LIMITS["megabytes"] * 1e6:
+            raise refuse(f"The file is too large: at most {LIMITS['megabytes']:g} MB.")
+        seconds = soundfile.info(recording).duration
+    except (soundfile.SoundFileError, OSError, RuntimeError):
+        raise refuse("The file cannot be read as sound. Try wav, flac, mp3 or ogg.") from None
+    if not 0 < seconds <= LIMITS["seconds_of_sound"]:
+        minutes = LIMITS["seconds_of_sound"] / 60
+        raise refuse(f"The recording is {seconds / 60:.1f} minutes long; this page takes up to {minutes:g} minutes.")
+
+
+def work(recording: str, request: dict[str, Any], pieces: "queue.Queue[Any]", asked: threading.Event) -> None:
+    """Transcribe, when it is this recording's turn; the answer, or what went wrong, goes into the queue."""
+    try:
+        with one_at_a_time:
+            stop = StopWhenAsked(asked)
+            pieces.put(transcribe(recording, generate_kwargs={"stopping_criteria": [stop]}, **request))
+    except Stopped:
+        pieces.put(
+            refuse(f"This took more than {LIMITS['seconds_of_work']:g} s and was ended. Try a shorter recording.")
+        )
+    except Exception:  # whatever it is, the page must hear of it; what it is, is for the log
+        traceback.print_exc()
+        pieces.put(refuse("The recording could not be transcribed. Try another one, or a shorter one."))
+
+
+def run(recording: str | None, language: str, times: str) -> Iterator[tuple[str, list[list[str]], str]]:
+    """The text so far, again and again; at the end the whole text, the rows of times, and what to know of them."""
+    check(recording)
+    assert recording is not None
     pieces: queue.Queue[Any] = queue.Queue()
-    request: dict[str, Any] = {} if language == AS_TRAINED else {"language": language}
-    if TIMES[times] is not None:
+    asked = threading.Event()
+    request: dict[str, Any] = {"return_confidence": True}
+    if language != AS_TRAINED:
+        request["language"] = language
+    if TIMES.get(times) is not None:
         request["return_timestamps"] = TIMES[times]
     if (transcribe.model.generation_config.num_beams or 1) == 1:  # beams are not known until the end
         request["streamer"] = QueueStreamer(pieces)
-
-    def work() -> None:
-        try:
-            pieces.put(transcribe(recording, **request))
-        except Exception as error:  # whatever it is, the page must hear of it
-            pieces.put(error)
-
-    threading.Thread(target=work, daemon=True).start()
+    threading.Thread(target=work, args=(recording, request, pieces, asked), daemon=True).start()
     text = ""
-    while True:
-        piece = pieces.get()
-        if isinstance(piece, Exception):
-            raise gr.Error(str(piece))
-        if isinstance(piece, dict):
-            yield piece["text"], [row(chunk) for chunk in piece.get("chunks", [])]
-            return
-        text += piece
-        yield text, []
+    try:
+        while True:
+            try:
+                piece = pieces.get(timeout=HEARTBEAT)
+            except queue.Empty:
+                piece = ""
+            if isinstance(piece, gr.Error):
+                raise piece
+            if isinstance(piece, dict):
+                yield piece["text"], [row(chunk) for chunk in piece.get("chunks", [])], notes(piece)
+                return
+            text += piece
+            yield text, [], ""
+    finally:
+        asked.set()  # the answer is there, or the visitor has left
+
+
+def notes(answer: dict[str, Any]) -> str:
+    """What a reader of the text must know."""
+    marked = [answer, *answer.get("chunks", [])]
+    found = [words for mark, words in NOTES.items() if any(one.get(mark) for one in marked)]
+    confidence = answer.get("confidence")
+    if answer["text"] and confidence is not None and confidence < DOUBTFUL:
+        known = f" It was made for {', '.join(SETTINGS['names'])}." if SETTINGS["names"] else ""
+        found.append(
+            f"The model is unsure (confidence {confidence:.2f}): noise, or a language that it does not know?{known}"
+        )
+    return "\n\n".join(f"**Note:** {words}" for words in found)
 
 
 def row(chunk: dict[str, Any]) -> list[str]:
@@ -88,11 +167,22 @@ with gr.Blocks(title=SETTINGS["title"]) as demo:
     with gr.Row():
         language_box = gr.Dropdown([AS_TRAINED, *SETTINGS["languages"]], value=AS_TRAINED, label="Language")
         times_box = gr.Radio(list(TIMES), value="none", label="Times")
-    button = gr.Button("Transcribe", variant="primary", elem_id="transcribe")
+    with gr.Row():
+        button = gr.Button("Transcribe", variant="primary", elem_id="transcribe")
+        stop_button = gr.Button("Stop", elem_id="stop")
     output = gr.Textbox(label="Text", lines=6, elem_id="text")
+    note = gr.Markdown(elem_id="note")
     table = gr.Dataframe(headers=["from", "to", "text"], label="Times", wrap=True, elem_id="times")
-    button.click(run, [audio, language_box, times_box], [output, table], api_name="transcribe")
+    click = button.click(
+        run, [audio, language_box, times_box], [output, table, note], api_name="transcribe", concurrency_limit=1
+    )
+    stop_button.click(None, cancels=[click])
 
 if __name__ == "__main__":
-    port = int(sys.argv[1]) if len(sys.argv) > 1 else None
-    demo.queue().launch(server_name=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), server_port=port)
+    if os.environ.get("SLAM_ASR_ENDS_WITH_STDIN"):  # `slam-asr space --local` holds the other end, and takes this along
+        threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+    demo.queue(max_size=int(LIMITS["waiting"])).launch(
+        server_name=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
+        server_port=int(sys.argv[1]) if len(sys.argv) > 1 else None,
+        max_file_size=f"{LIMITS['megabytes']:g}mb",
+    )

@@ -1,18 +1,24 @@
 """The card: metadata, every figure from a file, the user's text, the licence."""
 
+import ast
 import json
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from hub_upload import user_text
 from hub_upload.build import BuildOptions, CardOptions, write_card
-from hub_upload.card import snippets, spans
+from hub_upload.card import spans
 from hub_upload.client import ConflictError
+from hub_upload.example import FOLDER, read_example, render_example
 from hub_upload.facts import read_facts
-from hub_upload.licences import Part, derive_licence, known_licence
+from hub_upload.foreign import foreign_metadata
+from hub_upload.licences import Part, derive_licence, known_licence, readable_identifier
+from hub_upload.markdown import fences
+from hub_upload.snippets import snippets
 from hub_upload.user_text import UserText, digest, extract, merge, wrap
 from trainers.errors import UserError
 
@@ -55,7 +61,11 @@ def test_every_result_is_that_of_the_file(card: ModelCard, model_folder: Path) -
         (language, metric) for language in ("da", "nl") for metric in ("wer", "cer")
     }
     for result in index:
-        assert result.metric_value == metrics["by_language"][result.dataset_config][result.metric_type]
+        rate = metrics["by_language"][result.dataset_config][result.metric_type]
+        assert result.metric_value == round(100 * rate, 2), "the Hub's models write per cent"
+    results = yaml.safe_load((model_folder / ".eval_results" / "slam-asr.yaml").read_text())
+    assert results[0]["dataset"] == {"id": "fsicoli/common_voice_22_0", "task_id": "default"}
+    assert results[0]["value"] == round(100 * metrics["wer"], 2)
     for figures in (metrics, *metrics["by_language"].values()):
         low, high = (f"{100 * bound:.2f}" for bound in figures["wer_ci"])
         assert f"{100 * figures['wer']:.2f} % [{low}, {high}]" in card.text
@@ -81,6 +91,37 @@ def test_every_number_of_the_tables_is_in_a_file(card: ModelCard, model_folder: 
     for name, sha256 in facts.code.items():
         assert f"[{name}]({name}) | `{sha256}`" in card.text
     assert facts.fingerprint in card.text
+
+
+def test_several_evaluations_are_all_shown(model_folder: Path) -> None:
+    from .conftest import write_evaluation
+
+    write_evaluation(model_folder / "evaluation" / "my-radio", model_folder)
+    write_evaluation(model_folder / "far-field", model_folder)
+    path = model_folder / "evaluation" / "my-radio" / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "dataset": {"name": "my-radio", "split": "test"}}))
+    text = ModelCard.load(write_card(model_folder, BuildOptions(measure=False), CardOptions("acme/tiny"))).text
+    for name in ("evaluation", "evaluation/my-radio", "far-field"):
+        assert f"[{name}/metrics.json]({name}/metrics.json)" in text
+    assert "| my-radio test |" in text
+
+
+def test_lora_is_told_with_its_settings_and_counted_as_trained_when_it_is_merged(model_folder: Path) -> None:
+    options = BuildOptions(measure=False), CardOptions("acme/tiny")
+    text = write_card(model_folder, *options).read_text()
+    trained = read_facts(model_folder).parameters["trainable"]
+    assert f"| trained | {trained:,} |" in text
+    assert (
+        "LoRA on the language model: rank 4, alpha 8, dropout" in text and "`q_proj`" in text and "kept apart" in text
+    )
+    config = {**json.loads((model_folder / "config.json").read_text()), "lora": None}  # as after a merge
+    (model_folder / "config.json").write_text(json.dumps(config))
+    text = write_card(model_folder, *options).read_text()
+    assert "| trained | not recorded |" in text and "merged into the weights" in text
+    record = json.loads((model_folder / "metrics.json").read_text())
+    (model_folder / "metrics.json").write_text(json.dumps({**record, "trainable_params": 4321}))
+    text = write_card(model_folder, *options).read_text()
+    assert "| trained | 4,321 |" in text and "rank 4, alpha 8, dropout 0.1" in text
 
 
 def test_the_same_folder_gives_the_same_card(model_folder: Path) -> None:
@@ -110,13 +151,53 @@ def test_limits_are_measured_on_these_weights_and_used_for_no_others(model_folde
     assert read_facts(model_folder).limits == {}
 
 
-def test_snippets_are_found(card: ModelCard) -> None:
-    found = snippets(str(card))
-    assert len(found) == 2 and all(
-        '"acme/tiny"' in snippet and "trust_remote_code=True" in snippet for snippet in found
-    )
-    with pytest.raises(UserError, match="no Python snippet"):
-        snippets("# nothing")
+def test_the_card_shows_the_examples_that_are_proven(card: ModelCard) -> None:
+    found = snippets("acme/tiny")
+    assert len(found) == 2 and all(f"```python\n{snippet}\n```" in card.text for snippet in found)
+    assert all('"acme/tiny"' in snippet and "trust_remote_code=True" in snippet for snippet in found)
+    for snippet in snippets('a"); import os #', "v1\n"):
+        tree = ast.parse(snippet)
+        assert [node for node in ast.walk(tree) if isinstance(node, ast.Import)] == [], "a name is never code"
+
+
+HOSTILE = "x`y|</td>[a](b)\n```python\nimport os\n```\n# Title\n<!-- end of user text -->"
+
+
+def test_no_text_of_a_file_becomes_markdown_of_the_card(model_folder: Path) -> None:
+    recipe = {"audio_model": HOSTILE, "text_model": HOSTILE, "lora": {"r": 4}}
+    recipe["train"] = [{"dataset": HOSTILE, "language": HOSTILE}]
+    (model_folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    results = json.loads((model_folder / "results.json").read_text())
+    (model_folder / "results.json").write_text(json.dumps([{**row, "name": HOSTILE} for row in results]))
+    path = model_folder / "evaluation" / "metrics.json"
+    metrics = {**json.loads(path.read_text()), "normalizer": HOSTILE, "dataset": {"name": HOSTILE, "split": HOSTILE}}
+    path.write_text(json.dumps({**metrics, "hardware": {"device": HOSTILE, "gpus": 1}}))
+    path = model_folder / "config.json"
+    config = json.loads(path.read_text()) | {"prompt": HOSTILE, "audio_model_id": HOSTILE, "text_model_id": HOSTILE}
+    path.write_text(json.dumps(config))
+    options = BuildOptions(measure=False, licences={"one_line": HOSTILE})
+    text = ModelCard.load(write_card(model_folder, options, CardOptions("acme/tiny"))).text
+    assert len(fences(text)) == 2 * 2 + 2, "two examples and the citation"
+    assert "import os" not in [line.strip() for line in text.splitlines()] and "\n# Title" not in text
+    assert text.count("<!-- end of user text -->") == 2
+    assert "</td>" not in re.sub(r"`[^`\n]*`", "", text), "outside of code it would be HTML"
+
+
+def test_a_block_of_code_that_is_not_closed_is_told() -> None:
+    with pytest.raises(ConflictError, match="does not close"):
+        extract(wrap("introduction", "```python\nimport os"), "the card")
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["a: &a [x]\nb: *a", "model_name: x\neval_results: 3\n1: 2\ntags: [[1]]", "a: [", "x: " + "y" * 200_000, "- a"],
+    ids=["alias", "arguments", "broken", "long", "list"],
+)
+def test_hostile_metadata_of_a_card_on_the_hub(header: str) -> None:
+    try:
+        assert foreign_metadata(f"---\n{header}\n---\n# T\n", "the card") == {}
+    except ConflictError as error:
+        assert "cannot be read" in str(error) and "\n" not in str(error)
 
 
 def test_the_users_text_and_foreign_metadata_survive(model_folder: Path) -> None:
@@ -131,6 +212,15 @@ def test_the_users_text_and_foreign_metadata_survive(model_folder: Path) -> None
     again = ModelCard.load(write_card(model_folder, *options))
     assert "Made for the *library* {{ not a template }}." in again.text
     assert again.data.to_dict()["thumbnail"] == "me.png" and "bird-songs" in again.data.tags
+
+
+def test_the_example_is_what_the_template_makes_of_its_facts() -> None:
+    assert (FOLDER / "README.md").read_text(encoding="utf-8") == render_example(), (
+        "run `python -m hub_upload.example` again"
+    )
+    facts = read_example()
+    assert facts.trained_parameters == facts.training["trainable_params"] > facts.parameters["projector"]
+    assert f"| trained | {facts.trained_parameters:,} |" in render_example()
 
 
 def test_bad_folders(tmp_path: Path) -> None:
@@ -221,4 +311,15 @@ def test_known_licences() -> None:
     assert known_licence("Qwen/Qwen2.5-3B") == "qwen-research"
     assert known_licence("Qwen/Qwen2.5-0.5B-Instruct") == "apache-2.0"
     assert known_licence("embedded") == known_licence("embedded-lm") == "apache-2.0"
-    assert known_licence("somebody/something") == "unknown"
+    for unread in (
+        "somebody/something",
+        "embedded-by-jane",
+        "slam-asr/x",
+        "openai/whisper-next",
+        "Qwen/Qwen2.5-Coder-3B",
+        "google/gemma-9x",
+    ):
+        assert known_licence(unread) == "unknown", "a licence that nobody has read is not stamped"
+    assert known_licence("openai/whisper-large-v3-turbo") == "mit"
+    assert readable_identifier("cc0-1.0") == "cc0-1.0"
+    assert readable_identifier(["mit"]) is readable_identifier("mit\n# Title") is None

@@ -1,6 +1,7 @@
 """`slam-asr push` from end to end, over real HTTP, as separate processes."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -184,15 +185,15 @@ def test_a_published_model_that_does_not_load_is_an_error_that_says_what_stands(
 @pytest.mark.parametrize(
     ("plant", "options", "said"),
     [
-        (("notes.txt", "see /home/jane/model"), [], "absolute path"),
+        (("README.md", "see /home/jane/model"), [], "absolute path"),
         (("recipe.yaml", "hub_token: hf_aB3dE6gH9jK2mN5pQ8rS1tU4"), [], "Hugging Face token"),
-        (("optimizer.pt", "x"), [], "optimiser"),
+        (("tokenizer.json", "{"), [], "cannot be read"),
         (("evaluation/metrics.json", '{"wer": 0.01}'), [], "not produced by"),
         (None, ["--adapter"], "--standalone"),
         (None, ["--merge", "--adapter"], "exclude each other"),
         (("processor_config.json", None), [], "lacks processor_config.json"),
     ],
-    ids=["path", "token", "optimiser", "typed-result", "local-bases", "merge-adapter", "incomplete"],
+    ids=["path", "token", "damaged", "typed-result", "local-bases", "merge-adapter", "incomplete"],
 )
 def test_refusals_send_nothing(
     hub: Server, cli: Any, model_folder: Path, plant: tuple[str, str | None] | None, options: list[str], said: str
@@ -223,6 +224,32 @@ def test_paths_of_the_recipe_are_published_as_names(hub: Server, cli: Any, model
         "train": [{"dataset": "set.jsonl", "split": "train"}],
     }  # fmt: skip
     assert (model_folder / "recipe.yaml").read_text() == recipe
+
+
+def test_a_full_disk_is_told_and_sends_nothing(hub: Server, cli: Any, model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path / "small")], capture_output=True
+    )
+    if mount.returncode:
+        pytest.skip("a small disk can only be mounted by root")
+    try:
+        failed = cli("push", str(model_folder), "acme/tiny", "--no-limits", TMPDIR=str(tmp_path / "small"))
+        left = list((tmp_path / "small").iterdir())
+    finally:
+        subprocess.run(["umount", str(tmp_path / "small")], check=True)
+    assert failed.returncode == 2 and "There is no room in" in " ".join(failed.stderr.split()), failed.stderr
+    assert not posted(hub) and not left, "what was begun is cleared away"
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_is_published_all_the_same(hub: Server, cli: Any, model_folder: Path) -> None:
+    for path in (*model_folder.rglob("*"), model_folder):
+        path.chmod(path.stat().st_mode & ~0o222)
+    done = cli("push", str(model_folder), "acme/tiny", "--no-limits", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    refused = cli("card", str(model_folder), "--no-limits")
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
 
 
 def test_wrong_arguments_and_rights(hub: Server, cli: Any, model_folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The demo: its files, its publication, and the page itself in a browser."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -77,14 +78,28 @@ def page_address(model_folder: Path, hub_environment: dict[str, str]) -> Iterato
         if process.poll() is not None:
             assert process.stderr is not None
             pytest.fail(f"the app ended: {process.stderr.read()[-2000:]}")
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
+        if _answers(address):
             break
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
+        time.sleep(0.3)
     yield address
-    os.killpg(process.pid, signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.kill()  # the command alone; its app has to end by itself
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and _answers(address):
+            time.sleep(0.3)
+        assert not _answers(address), "the app outlived its command"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+
+
+def _answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address, timeout=5).close()
+    except (urllib.error.URLError, OSError):
+        return False
+    return True
 
 
 @pytest.mark.skipif(bool(MISSING) and not REQUIRED, reason=f"not installed: {', '.join(MISSING)}")

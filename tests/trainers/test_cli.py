@@ -1,6 +1,7 @@
 """The command line as a person meets it: help, wrong arguments, errors without a traceback."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,31 @@ def test_help_lists_every_command() -> None:
     assert output.returncode == 0
     for command in cli.COMMANDS:
         assert f"\n  {command} " in output.stdout
+
+
+def test_commands_of_publishing_register_themselves_in_their_place() -> None:
+    lines = run("--help").stdout.split("commands:\n")[1].split("\n\n")[0].splitlines()
+    names = [line.split()[0] for line in lines]
+    start = names.index("card")
+    assert names[start : start + 4] == ["card", "push", "push-study", "space"]
+    assert names[start - 1] == "transcribe" and names[-1] == "import-reference"
+    sources = (Path(cli.__file__).parent).rglob("*.py")
+    assert not [path for path in sources if "hub_upload" in path.read_text(encoding="utf-8")]
+
+
+def test_an_installed_package_needs_no_source_tree(tmp_path: Path) -> None:
+    """As from a wheel: the packages and their metadata lie in one folder, without setup.cfg."""
+    for name in ("trainers", "hub_upload"):
+        shutil.copytree(Path(cli.__file__).parents[1] / name, tmp_path / name)
+    (tmp_path / "slam_asr-0.1.0.dist-info").mkdir()
+    table = "[slam_asr.commands]\nhub_upload = hub_upload.commands:COMMANDS\nbroken = no_such_package:COMMANDS\n"
+    (tmp_path / "slam_asr-0.1.0.dist-info" / "entry_points.txt").write_text(table)
+    (tmp_path / "slam_asr-0.1.0.dist-info" / "METADATA").write_text("Name: slam-asr\nVersion: 0.1.0\n")
+    command = [sys.executable, "-S", "-m", "trainers.cli", "--help"]
+    output = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={}, timeout=120)
+    assert output.returncode == 0, output.stderr
+    assert "\n  push-study " in output.stdout
+    assert "'broken' cannot be loaded" in output.stderr and "Traceback" not in output.stderr
 
 
 def test_help_needs_no_heavy_import() -> None:

@@ -1,0 +1,43 @@
+"""Metadata of a card that this project does not set (widget, thumbnail, gating texts). The card may be anybody's."""
+
+import re
+from typing import Any
+
+import yaml
+
+from .client import ConflictError
+
+# Keys that this project sets.
+OWN_METADATA = {
+    "library_name", "pipeline_tag", "base_model", "base_model_relation", "tags", "language", "license", "license_name",
+    "license_link", "datasets", "metrics", "model-index",
+}  # fmt: skip
+LIMIT = 100_000
+
+
+def foreign_metadata(card: str | None, where: str) -> dict[str, Any]:
+    """
+    Metadata of a card that this project does not set, and its tags.
+
+    Raises:
+        ConflictError: when it cannot be read, or is of a kind that no card needs.
+    """
+    if not card:
+        return {}
+    header = re.match(r"\A\s*---\r?\n(.*?)\r?\n---[ \t]*\r?$", card, re.DOTALL | re.MULTILINE)
+    source = header[1] if header else ""
+    try:
+        if len(source) > LIMIT or any(isinstance(token, yaml.AliasToken) for token in yaml.scan(source)):
+            raise ValueError(f"it is longer than {LIMIT} characters, or refers to itself")
+        data = yaml.safe_load(source) or {}
+        if not isinstance(data, dict):
+            raise ValueError("it is no mapping of names to values")
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ConflictError(
+            f"The metadata of {where} cannot be read ({reason}). Mend it on the Hub, then push again."
+        ) from error
+    own = OWN_METADATA | {"model_name", "eval_results", "ignore_metadata_errors"}
+    kept = {key: value for key, value in data.items() if isinstance(key, str) and key not in own}
+    tags = [tag for tag in data.get("tags") or [] if isinstance(tag, str)]
+    return {**kept, **({"tags": tags} if tags else {})}

@@ -1,0 +1,132 @@
+"""
+What is published of a model folder: an allow-list of files, and of what the evidence among them says. Nothing else of a folder
+is read or sent. Private rows stay here: totals go out; speakers, words and clip names do not.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import yaml
+
+from trainers.errors import UserError
+from trainers.provenance import TRAINING_RECORD
+from trainers.safe_yaml import load_yaml
+
+from .secrets import find_paths
+
+# Files that loading a model needs; they are published byte for byte (but for paths in settings).
+WEIGHTS = ("*.safetensors", "*_lora/*.safetensors", "*.safetensors.index.json")
+CODE = ("*_slam_asr.py",)
+SETTINGS = (
+    "config.json", "generation_config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "*_lora/adapter_config.json",
+)  # fmt: skip
+VOCABULARY = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model")
+LOADED = (*WEIGHTS, *CODE, *SETTINGS, *VOCABULARY, "chat_template.jinja")
+CONVERTED = (*WEIGHTS, *CODE, "*_lora/adapter_config.json")  # written anew when the form of a checkpoint is changed
+# Folders of a run whose metrics.json is of no finished model.
+UNFINISHED = ("checkpoint-*", "best", "runs", ".*")
+
+FIGURES = (
+    "wer", "wer_ci", "cer", "cer_ci", "sentence_error_rate", "sentence_error_rate_ci", "substitutions", "deletions", "insertions",
+    "hits", "reference_words", "prediction_words", "reference_characters", "character_errors", "utterances",
+    "utterances_with_errors", "empty_references", "empty_predictions", "bootstrap", "language", "total_params", "trainable_params",
+    "encoder_params", "train_seconds", "eval_rtfx",
+)  # fmt: skip
+METRICS = (
+    *FIGURES, "normalizer", "normalizers", "wer_standard_error", "minimum_detectable_difference", "dataset", "dataset_config",
+    "dataset_revision", "split", "decoding", "audio_seconds", "rtfx", "peak_memory_bytes", "hardware", "leaderboard", "produced_by",
+    "model_fingerprint", "predictions_sha256",
+)  # fmt: skip
+ROW = (
+    *FIGURES, "name", "audio_model", "text_model", "prune_encoder_layers", "encoder_layers", "lora", "seed", "same_as",
+)  # fmt: skip
+PREDICTION = ("id", "audio", "reference", "prediction", "language", "duration")
+
+
+def loaded_files(folder: Path, patterns: tuple[str, ...] = LOADED) -> list[Path]:
+    """The files of `folder` that a model is loaded from."""
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if not path.name.startswith(".")})
+
+
+def evaluation_files(folder: Path) -> list[Path]:
+    """Every `metrics.json` of an evaluation in `folder`, or of its training run at the root."""
+    found = sorted({*folder.glob("metrics.json"), *folder.glob("*/metrics.json"), *folder.glob("*/*/metrics.json")})
+    parts = {path: path.relative_to(folder).parts[:-1] for path in found}
+    return [path for path in found if not any(Path(part).match(name) for part in parts[path] for name in UNFINISHED)]
+
+
+def metrics(value: Mapping[str, Any]) -> dict[str, Any]:
+    """What is published of a `metrics.json`: totals, for all and for each language."""
+    kept = _only(value, METRICS)
+    if value.get("by_language"):
+        kept["by_language"] = {name: _only(figures, FIGURES) for name, figures in value["by_language"].items()}
+    if isinstance(kept.get("leaderboard"), dict):
+        kept["leaderboard"] = {name: one for name, one in kept["leaderboard"].items() if isinstance(one, int | float)}
+    return hide_paths(kept)
+
+
+def training(value: Mapping[str, Any]) -> dict[str, Any]:
+    """What is published of a training run's `metrics.json`."""
+    return hide_paths(_only(value, TRAINING_RECORD))
+
+
+def study_row(value: Mapping[str, Any]) -> dict[str, Any]:
+    """What is published of a row of a study."""
+    return hide_paths(_only(value, ROW))
+
+
+def prediction(value: Mapping[str, Any]) -> dict[str, Any]:
+    """What is published of a prediction, where predictions are asked for."""
+    return hide_paths(_only(value, PREDICTION))
+
+
+def _only(value: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value[key] for key in keys if key in value}
+
+
+def hide_paths(value: Any) -> Any:
+    """`value` with names in place of absolute paths."""
+    if isinstance(value, dict):
+        return {key: hide_paths(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [hide_paths(item) for item in value]
+    return public_name(value) if isinstance(value, str) and next(find_paths(value), None) else value
+
+
+def public_name(name: str) -> str:
+    """The name of a base model or data set to show the world: a path on this machine becomes the folder's own name."""
+    path = Path(name)
+    if not (path.is_absolute() or PureWindowsPath(name).is_absolute()):
+        return name
+    ours = path.parent.name == "bases" and path.parent.parent.name == "embedded"
+    return f"embedded-{path.name}" if ours else PureWindowsPath(name).name
+
+
+def read_json(path: Path, required: bool = False) -> dict[str, Any]:
+    """A JSON object; an empty one when the file is not there and not required."""
+    if not path.is_file():
+        if required:
+            raise UserError(f"{path.parent} has no {path.name}, so it is no model folder. Name one that train wrote.")
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no JSON that can be read ({error}). Save it again.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} must hold a JSON object, not {type(value).__name__}.")
+    return value
+
+
+def read_recipe(folder: Path) -> dict[str, Any]:
+    """The recipe that the model was trained with; empty when it is not in the folder."""
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        return {}
+    try:
+        value = load_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no YAML that can be read ({error}).") from error
+    return value if isinstance(value, dict) else {}

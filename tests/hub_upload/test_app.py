@@ -1,0 +1,113 @@
+"""The demo's app as it stands in the Space: limits, errors in clear words, one worker, a stop; with a real Gradio server."""
+
+import importlib.util
+import queue
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hub_upload import space
+from hub_upload.published import read_json
+from hub_upload.sound import silence, voice_like, write_wav
+from trainers.files import write_json
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="not installed: gradio")
+VISITORS = 20
+
+
+@pytest.fixture(scope="module")
+def app(finished_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The app's module, for a tiny model; recordings of up to 10 s."""
+    folder = tmp_path_factory.mktemp("space")
+    config = read_json(finished_model / "config.json", required=True)
+    space.write_space(folder, str(finished_model), None, config, ["da", "nl"])
+    settings = read_json(folder / "space.json")
+    write_json(
+        folder / "space.json", {**settings, "limits": {**settings["limits"], "seconds_of_sound": 10, "megabytes": 1}}
+    )
+    spec = importlib.util.spec_from_file_location("space_app", folder / "app.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    sys.modules.pop("space_app", None)
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> str:
+    return str(write_wav(tmp_path / "recording.wav", voice_like(1.5)))
+
+
+def test_what_is_too_much_or_no_sound_is_told_in_clear_words(app: Any, tmp_path: Path) -> None:
+    (tmp_path / "no-sound.wav").write_bytes(b"hello")
+    (tmp_path / "large.wav").write_bytes(bytes(1_100_000))
+    write_wav(tmp_path / "long.wav", silence(11))
+    write_wav(tmp_path / "empty.wav", silence(0))
+    for name, said in (
+        ("no-sound.wav", "cannot be read as sound"),
+        ("gone.wav", "cannot be read as sound"),
+        ("large.wav", "at most 1 MB"),
+        ("long.wav", "takes up to"),
+        ("empty.wav", "is 0.0 minutes"),
+        (None, "no recording yet"),
+    ):
+        with pytest.raises(app.gr.Error, match=said) as caught:
+            next(app.run(name and str(tmp_path / name), app.AS_TRAINED, "none"))
+        assert str(tmp_path) not in str(caught.value)
+
+
+def test_an_error_of_the_program_is_for_the_log_and_not_for_visitors(
+    app: Any, recording: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    answers: queue.Queue[Any] = queue.Queue()
+    app.work(recording, {"return_timestamps": "nonsense"}, answers, threading.Event())
+    answer = answers.get_nowait()
+    assert isinstance(answer, app.gr.Error) and "could not be transcribed" in str(answer)
+    assert "nonsense" not in str(answer) and "nonsense" in capfd.readouterr().err
+
+
+def test_a_visitor_who_leaves_ends_the_work(app: Any, recording: str) -> None:
+    answers: queue.Queue[Any] = queue.Queue()
+    left = threading.Event()
+    left.set()
+    app.work(recording, {}, answers, left)
+    assert isinstance(answers.get_nowait(), app.gr.Error), "it was ended before its answer"
+    with app.one_at_a_time:  # somebody else's turn
+        visit = app.run(recording, app.AS_TRAINED, "none")
+        assert next(visit) == ("", [], "")
+        visit.close()
+    assert app.one_at_a_time.acquire(timeout=120), "whoever left must not keep the next one waiting"
+    app.one_at_a_time.release()
+
+
+def test_noise_and_doubt_are_marked(app: Any) -> None:
+    assert app.notes({"text": "fine", "confidence": 0.9}) == ""
+    assert "no speech" in app.notes({"text": "x", "confidence": 0.9, "chunks": [{"no_speech": True}]})
+    unsure = app.notes({"text": "x", "confidence": 0.2, "loop": True})
+    assert "unsure" in unsure and "Danish, Dutch" in unsure and "repeated itself" in unsure
+    assert "of other languages it makes wrong text" in app.SETTINGS["description"]
+
+
+def test_twenty_visitors_are_served_one_after_the_other(app: Any, recording: str) -> None:
+    from gradio_client import Client, handle_file
+
+    expected = app.transcribe(recording)["text"]
+    _, address, _ = app.demo.queue(max_size=VISITORS).launch(
+        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", max_file_size="1mb"
+    )
+    try:
+
+        def visit(_: int) -> str:
+            client = Client(address, verbose=False, httpx_kwargs={"timeout": 300})
+            answer = client.predict(handle_file(recording), app.AS_TRAINED, "segments", api_name="/transcribe")
+            return str(answer[0])
+
+        with ThreadPoolExecutor(VISITORS) as pool:
+            assert list(pool.map(visit, range(VISITORS))) == [expected] * VISITORS
+    finally:
+        app.demo.close()
