@@ -31,6 +31,7 @@ __all__ = [
     "BLOCK_SECONDS",
     "DOWNLOAD_BYTES",
     "DOWNLOAD_SECONDS",
+    "SAMPLING_RATE",
     "AudioSource",
     "describe",
     "is_address",
@@ -41,6 +42,7 @@ __all__ = [
     "read_blocks",
 ]
 
+SAMPLING_RATE = 16_000  # Hz: what Whisper reads
 DOWNLOAD_BYTES = 1 << 30
 DOWNLOAD_SECONDS = 300.0
 _SILENT_SECONDS = 30.0  # without a byte from the server
@@ -60,7 +62,7 @@ AudioSource = str | os.PathLike[str] | bytes | np.ndarray | torch.Tensor | Mappi
 
 def load_audio(
     source: Any,
-    sampling_rate: int = 16_000,
+    sampling_rate: int = SAMPLING_RATE,
     source_rate: int | None = None,
     whole: bool = False,
     *,
@@ -154,7 +156,7 @@ def _load(
     return _resample(samples, rate, sampling_rate, name)
 
 
-def read_blocks(source: Any, sampling_rate: int = 16_000) -> tuple[Iterator[np.ndarray], float]:
+def read_blocks(source: Any, sampling_rate: int = SAMPLING_RATE) -> tuple[Iterator[np.ndarray], float]:
     """
     Read one recording in turn: of a long file no more than a block is in memory at a time.
 

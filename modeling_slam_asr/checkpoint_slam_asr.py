@@ -26,6 +26,7 @@ __all__ = [
     "for_llm_only",
     "hand_quantizer_to_llm",
     "hub_arguments",
+    "load_projector",
     "load_strictly",
     "open_tensors",
     "read_encoder",
@@ -206,6 +207,14 @@ def load_strictly(
     module.load_state_dict(converted, assign=True)
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(trained[name])
+
+
+def load_projector(projector: nn.Module, path: str | os.PathLike[str], hub: dict[str, Any]) -> None:
+    """Give `projector` the tensors of the adapter-form checkpoint at `path`, strictly, in its own dtype and place."""
+    weight = next(projector.parameters())
+    tensors = read_pruned(checkpoint_files(path, **hub), [], [])
+    load_strictly(projector, tensors, os.fspath(path), weight.dtype, "projector.")
+    projector.to(weight.device)
 
 
 def check_tensors(what: str, tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from .projector_slam_asr import MAX_SECONDS, PROJECTORS, AudioGeometry, audio_geometry
+
 __all__ = [
     "AUDIO_TOKEN_ID",
     "AUTO_MAP",
@@ -15,7 +17,6 @@ __all__ = [
     "DEFAULT_PROMPT",
     "PROJECTOR_TYPES",
     "SlamAsrConfig",
-    "audio_token_count",
     "kept_layers",
     "unknown_key",
 ]
@@ -24,7 +25,7 @@ __all__ = [
 AUDIO_TOKEN_ID = 2**31 - 1
 
 DEFAULT_PROMPT = "Transcribe speech to text.\n"
-PROJECTOR_TYPES = ("concat_linear", "conv1d", "qformer")
+PROJECTOR_TYPES = tuple(PROJECTORS)
 CHECKPOINT_FORMS = ("standalone", "adapter")
 
 AUTO_MAP = {
@@ -158,9 +159,9 @@ class SlamAsrConfig(PreTrainedConfig):
         self._check_ctc()
         if not isinstance(self.max_tokens_per_second, int | float) or not self.max_tokens_per_second > 0:
             raise ValueError(f"max_tokens_per_second must be a number above 0, got {self.max_tokens_per_second!r}.")
-        if self.window_seconds is not None and not 1 <= self.window_seconds <= 30:
+        if self.window_seconds is not None and not 1 <= self.window_seconds <= MAX_SECONDS:
             raise ValueError(
-                f"window_seconds must lie between 1 and 30, the encoder's limit, or be None; got {self.window_seconds}."
+                f"window_seconds must lie between 1 and {MAX_SECONDS:.0f}, the encoder's limit, or be None; got {self.window_seconds}."
             )
         kept_layers(self.prune_encoder_layers, self.audio_config.encoder_layers)
 
@@ -192,6 +193,11 @@ class SlamAsrConfig(PreTrainedConfig):
     def kept_encoder_layers(self) -> list[int]:
         """Indices of the base encoder's blocks that this model has, in order."""
         return kept_layers(self.prune_encoder_layers, self.audio_config.encoder_layers)
+
+    @property
+    def audio_geometry(self) -> AudioGeometry:
+        """How many audio tokens a recording has and how long each is; the projector's class tells."""
+        return audio_geometry(self)
 
     @property
     def vocab_size(self) -> int:
@@ -257,15 +263,6 @@ def kept_layers(prune: int | Sequence[int], num_layers: int) -> list[int]:
     if len(pruned) == num_layers:
         raise ValueError(f"prune_encoder_layers={list(prune)} leaves none of the encoder's {num_layers} blocks.")
     return [index for index in range(num_layers) if index not in pruned]
-
-
-def audio_token_count(
-    mel_frames: int, projector_type: str = "concat_linear", downsample_rate: int = 5, num_queries: int = 64
-) -> int:
-    """How many audio embeddings the LLM reads for `mel_frames` frames (100 a second) of one utterance."""
-    if projector_type == "qformer":
-        return num_queries
-    return (mel_frames + 1) // 2 // downsample_rate
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

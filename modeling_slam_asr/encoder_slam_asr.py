@@ -9,21 +9,62 @@ from torch import nn
 from transformers import WhisperConfig
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
-from transformers.modeling_outputs import ModelOutput
-from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer, WhisperPreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
+from transformers.models.whisper.modeling_whisper import WhisperAttention, WhisperEncoderLayer, WhisperPreTrainedModel
+from transformers.utils.output_capturing import capture_outputs
 
-__all__ = ["SlamAsrEncoder", "SlamAsrEncoderOutput", "sinusoids"]
+from .projector_slam_asr import ENCODER_FRAMES_PER_SECOND, CtcScores
+
+__all__ = ["MergedInputs", "SlamAsrAudioOutput", "SlamAsrEncoder", "SlamAsrEncoderOutput", "sinusoids"]
 
 
 @dataclass
-class SlamAsrEncoderOutput(ModelOutput):
+class SlamAsrEncoderOutput(BaseModelOutput):
     """
     last_hidden_state (`torch.Tensor` of shape `(batch, frames, d_model)`): after the final LayerNorm, 50 frames a second.
+    hidden_states, attentions: of each block, when asked for.
     attention_mask (`torch.Tensor` of shape `(batch, frames)`, bool): True where a frame belongs to the utterance.
     """
 
-    last_hidden_state: torch.Tensor | None = None
     attention_mask: torch.Tensor | None = None
+
+
+@dataclass
+class SlamAsrAudioOutput(BaseModelOutputWithPooling):
+    """
+    last_hidden_state: the encoder's, `(batch, frames, d_model)`, zero where a frame is padding.
+    pooler_output: the audio embeddings of all recordings in a row, `(audio_tokens of the batch, hidden)`.
+    attention_mask: `(batch, audio_tokens)`, bool: which recording each of them belongs to.
+    """
+
+    attention_mask: torch.Tensor | None = None
+
+    def padded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The audio embeddings as `(batch, audio_tokens, hidden)`, zero where there is none, and their mask."""
+        assert self.pooler_output is not None and self.attention_mask is not None
+        rows = self.pooler_output.new_zeros(*self.attention_mask.shape, self.pooler_output.shape[-1])
+        return rows.masked_scatter(self.attention_mask[..., None], self.pooler_output), self.attention_mask
+
+    def rows(self) -> tuple[torch.Tensor, ...]:
+        """The audio embeddings of each recording, `(audio_tokens, hidden)`."""
+        assert self.pooler_output is not None and self.attention_mask is not None
+        return self.pooler_output.split(self.attention_mask.sum(-1).tolist())
+
+
+@dataclass
+class MergedInputs:
+    """
+    What the LLM reads: `inputs_embeds` `(batch, length, hidden)` and its `attention_mask`, with `labels` where there are any.
+
+    audio: which places hold audio, `(batch, length)`, bool.
+    ctc: the CTC head's scores of all frames, those that compression leaves out too; None where nobody asked.
+    """
+
+    inputs_embeds: torch.Tensor
+    attention_mask: torch.Tensor
+    labels: torch.Tensor | None
+    audio: torch.Tensor
+    ctc: CtcScores | None = None
 
 
 class SlamAsrEncoder(WhisperPreTrainedModel):
@@ -38,6 +79,7 @@ class SlamAsrEncoder(WhisperPreTrainedModel):
     """
 
     config: WhisperConfig
+    _can_record_outputs = {"hidden_states": WhisperEncoderLayer, "attentions": WhisperAttention}  # noqa: RUF012
 
     def __init__(self, config: WhisperConfig, kept_layers: Sequence[int] | None = None) -> None:
         super().__init__(config)
@@ -79,8 +121,8 @@ class SlamAsrEncoder(WhisperPreTrainedModel):
         frames = (input_features.shape[-1] + 1) // 2
         if frames > self.config.max_source_positions:
             raise ValueError(
-                f"The audio has {frames} encoder frames ({frames / 50:.1f} s) but the encoder has positions for "
-                f"{self.config.max_source_positions} ({self.config.max_source_positions / 50:.0f} s). "
+                f"The audio has {frames} encoder frames ({frames / ENCODER_FRAMES_PER_SECOND:.1f} s) but the encoder has positions for "
+                f"{self.config.max_source_positions} ({self.config.max_source_positions / ENCODER_FRAMES_PER_SECOND:.0f} s). "
                 "Cut it into shorter windows; the pipeline and `slam-asr transcribe` do so."
             )
         hidden_states = input_features.to(self.conv1.weight)
@@ -96,15 +138,18 @@ class SlamAsrEncoder(WhisperPreTrainedModel):
         hidden_states = hidden_states + self.embed_positions.weight[:frames]
         return nn.functional.dropout(hidden_states, p=self.config.dropout, training=self.training), frame_mask
 
-    def forward(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None) -> SlamAsrEncoderOutput:
-        """Encode; shapes as in [`embed`] and [`SlamAsrEncoderOutput`]."""
+    @capture_outputs
+    def forward(
+        self, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
+    ) -> SlamAsrEncoderOutput:
+        """Encode; shapes as in [`embed`] and [`SlamAsrEncoderOutput`]. `kwargs`: `output_hidden_states`, `output_attentions`."""
         hidden_states, frame_mask = self.embed(input_features, attention_mask)
         if self.gradient_checkpointing and torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
             hidden_states.requires_grad_()  # reentrant checkpoints lose LoRA's gradients where no input asks for one
         block_mask = self.block_mask(hidden_states, frame_mask)
         for layer in self.layers:
             hidden_states = layer(hidden_states, block_mask)
-        return SlamAsrEncoderOutput(self.layer_norm(hidden_states), frame_mask)
+        return SlamAsrEncoderOutput(self.layer_norm(hidden_states), attention_mask=frame_mask)
 
     def hidden_states_at(
         self, input_features: torch.Tensor, attention_mask: torch.Tensor | None, depths: Iterable[int]

@@ -1,16 +1,20 @@
 """How a transcript is generated: the settings of one call, limits from the audio, and the end of runaway repetition."""
 
 import copy
+import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig, LogitsProcessor, StoppingCriteria
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, StoppingCriteria, StoppingCriteriaList
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .checkpoint_slam_asr import repository_file
 
 __all__ = [
+    "CACHE",
     "LOOP_PERIOD",
     "LOOP_REPEATS",
     "LOOP_SPAN",
@@ -18,8 +22,11 @@ __all__ = [
     "EndSilence",
     "Transcript",
     "TranscriptLimit",
+    "TranscriptRequest",
     "can_draft",
     "draft_decoding",
+    "llm_arguments",
+    "multiply_once",
     "new_token_limits",
     "pad_left",
     "quieten",
@@ -28,10 +35,12 @@ __all__ = [
     "requested_generation",
     "stored_generation_config",
     "token_limits",
-    "transcript_limit",
+    "transcript_request",
     "transcription_defaults",
 ]
 
+# What transformers calls the LLM's cache: `past_key_values` until 5.23, `cache` since.
+CACHE = next(name for name in ("cache", "past_key_values") if name in CausalLMOutputWithPast.__dataclass_fields__)
 SPARE_TOKENS = 10  # for the end token and for very short recordings
 
 # A loop is 6 or more copies of a piece that together hold 40 tokens or more. Speech has repetitions of its own
@@ -148,12 +157,96 @@ def new_token_limits(config: GenerationConfig, seconds: torch.Tensor, tokens_per
     return limits if config.max_length is None else limits.clamp(max=config.max_length)
 
 
-def transcript_limit(config: GenerationConfig, seconds: torch.Tensor, tokens_per_second: float) -> TranscriptLimit:
-    """[`new_token_limits`] as a stopping criterion; `config.max_new_tokens` is set to the greatest of them."""
+@dataclass
+class TranscriptRequest:
+    """
+    The settings of one call of `generate`, derived once: what generates obeys them, and what reads the transcripts knows them.
+
+    config: its `max_new_tokens` is the greatest of the limits.
+    limits: most new tokens of each utterance, int64 `(batch,)`, see [`new_token_limits`].
+    options: what is no part of a generation configuration, for `GenerationMixin.generate`.
+    prompt_columns: whether a placeholder is to stand before the tokens for each column of the request.
+    """
+
+    config: GenerationConfig
+    limits: torch.Tensor
+    options: dict[str, Any]
+    prompt_columns: bool = False
+
+    @property
+    def stop_strings(self) -> list[str]:
+        """The texts that end a transcript."""
+        asked = self.config.stop_strings
+        return [asked] if isinstance(asked, str) else list(asked or [])
+
+    @property
+    def end_tokens(self) -> set[int]:
+        """The tokens that end a transcript."""
+        asked: Any = self.config.eos_token_id
+        return set(asked) if isinstance(asked, list | tuple) else set() if asked is None else {asked}
+
+    def stopping_criteria(self) -> StoppingCriteriaList:
+        """Those that the caller gave, and the limits."""
+        given = self.options.get("stopping_criteria") or []
+        return StoppingCriteriaList([*given, TranscriptLimit(self.limits)])
+
+    def read(self, sequences: torch.Tensor, trim_loops: bool = True) -> list[Transcript]:
+        """What the first of each utterance's rows of new tokens says; `sequences` `(batch * several, new_tokens)`."""
+        rows = sequences[:: len(sequences) // len(self.limits)].tolist()
+        return [
+            read_transcript(row, self.end_tokens, self.config.pad_token_id, limit, trim_loops)  # type: ignore[arg-type]
+            for row, limit in zip(rows, self.limits.tolist(), strict=True)
+        ]
+
+
+def transcript_request(
+    own: GenerationConfig,
+    given: GenerationConfig | None,
+    options: Mapping[str, Any],
+    seconds: torch.Tensor,
+    tokens_per_second: float,
+) -> TranscriptRequest:
+    """
+    The settings of one call.
+
+    Args:
+        own, given, options: see [`requested_generation`].
+        seconds: of audio of each utterance, `(batch,)`.
+        tokens_per_second: the model's `max_tokens_per_second`.
+    """
+    config, rest = requested_generation(own, given, options)
+    if rest.get("assistant_model") is not None:
+        raise ValueError(
+            "assistant_model is not possible: an assistant is given tokens alone and cannot hear the audio. "
+            "`prompt_lookup_num_tokens` needs none."
+        )
+    columns = rest.pop("prompt_columns", getattr(config, "prompt_columns", False))
     limits = new_token_limits(config, seconds, tokens_per_second)
     if config.max_new_tokens is None:
         config.max_new_tokens, config.max_length = int(limits.max()), None
-    return TranscriptLimit(limits)
+    return TranscriptRequest(config, limits, rest, bool(columns))
+
+
+@lru_cache
+def llm_arguments(llm: type) -> frozenset[str]:
+    """The arguments that an LLM's `forward` knows by name."""
+    return frozenset(inspect.signature(llm.forward).parameters)  # type: ignore[attr-defined]
+
+
+def multiply_once(language_model: Any) -> None:
+    """
+    Let an LLM's output layer read contiguous memory, whatever the LLM gives it.
+
+    In the prefill LLMs slice the last position of each row. On a CPU torch's linear layer multiplies such a view with one copy
+    of its matrix a row: with a vocabulary of 262,144 that is most of the time and several GiB.
+    """
+    head = language_model.get_output_embeddings()
+    if head is not None:
+        head.register_forward_pre_hook(_contiguous)
+
+
+def _contiguous(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.contiguous() if isinstance(value, torch.Tensor) else value for value in inputs)
 
 
 def _loop_period(tokens: Sequence[int]) -> int | None:
@@ -267,9 +360,7 @@ def draft_decoding(draft: Sequence[int]) -> Callable[..., torch.Tensor]:
         while True:
             tokens = input_ids.new_tensor(guess)[None]
             embeddings = torch.cat([embeddings, embed(tokens).to(embeddings)], dim=1)
-            output = model(
-                inputs_embeds=embeddings, past_key_values=cache, use_cache=True, logits_to_keep=len(guess) + 1
-            )
+            output = model(inputs_embeds=embeddings, use_cache=True, logits_to_keep=len(guess) + 1, **{CACHE: cache})
             for read, logits in enumerate(output.logits[0].float()):
                 token = int(logits_processor(input_ids, logits[None]).argmax())
                 input_ids = torch.cat([input_ids, input_ids.new_tensor([[token]])], dim=1)

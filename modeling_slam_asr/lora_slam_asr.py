@@ -14,12 +14,13 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 
-from .checkpoint_slam_asr import check_tensors, hub_arguments, open_tensors, repository_file
+from .checkpoint_slam_asr import check_tensors, hub_arguments, load_projector, open_tensors, repository_file
 from .configuration_slam_asr import SlamAsrConfig
-from .projector_slam_asr import build_projector, load_projector
+from .projector_slam_asr import build_projector
 
 try:
     import peft
+    from peft import functional as peft_functional
 except ImportError:  # models without LoRA, or with LoRA merged, need no PEFT
     peft = None  # type: ignore[assignment]
 
@@ -135,7 +136,9 @@ def add_lora(model: PreTrainedModel, settings: Any, adapter: str = "default") ->
     if config.target_modules is None:
         names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
         config.target_modules = next((list(targets) for targets in DEFAULT_TARGETS if names >= set(targets)), None)
-    model.add_adapter(config, adapter_name=adapter)
+    # PEFT's own way: transformers' `add_adapter` asks for the newest PEFT, which this does not need.
+    peft_functional.inject_adapter_in_model(config, model, adapter)
+    peft_functional.set_adapter(model, adapter)
 
 
 def is_lora_layer(module: nn.Module) -> bool:
@@ -221,7 +224,7 @@ def remove_lora(model: PreTrainedModel, merge: bool) -> None:
             layer.merged_adapters.clear()
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, layer.get_base_layer())
-    model.delete_adapter([*model.peft_config])  # type: ignore[misc]  # a dict once there are adapters
+    del model.peft_config
 
 
 def _lora_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -310,6 +313,39 @@ class LoraMixin:
         self._projectors = {"default": self.projector}
         self.freeze()
 
+    def parameter_report(self) -> dict[str, Any]:
+        """
+        Parameter counts of each part, and against the unpruned model.
+
+        `paper` counts encoder and projector, with LoRA, and leaves the LLM out: the accounting that the savings in
+        arXiv 2603.27981 (7-14 %) agree with.
+        """
+        lora = lora_parameters(self.language_model)
+        encoder_lora = lora_parameters(self.audio_encoder)
+        encoder = sum(p.numel() for p in self.audio_encoder.parameters()) - encoder_lora
+        block = sum(
+            p.numel() for name, p in self.audio_encoder.layers[0].named_parameters() if not is_adapter_tensor(name)
+        )
+        pruned = self.config.audio_config.encoder_layers - len(self.config.kept_encoder_layers)
+        projector = sum(p.numel() for p in self.projector.parameters())
+        language_model = sum(p.numel() for p in self.language_model.parameters()) - lora
+        total = encoder + projector + language_model + lora + encoder_lora
+        trained = encoder + projector + lora + encoder_lora
+        unpruned = encoder + block * pruned + projector
+        return {
+            "encoder": encoder,
+            "encoder_unpruned": encoder + block * pruned,
+            "projector": projector,
+            "language_model": language_model,
+            "lora": lora,
+            "encoder_lora": encoder_lora,
+            "total": total,
+            "total_unpruned": unpruned + language_model,
+            "saving": 1 - total / (unpruned + language_model),
+            "trainable": sum(p.numel() for p in self.parameters() if p.requires_grad),
+            "paper": {"total": trained, "unpruned": unpruned, "saving": 1 - trained / unpruned},
+        }
+
     def load_adapter(  # type: ignore[override]  # transformers' own loads LoRA without the projector
         self, path: str | os.PathLike[str], adapter_name: str, **kwargs: Any
     ) -> None:
@@ -357,11 +393,12 @@ class LoraMixin:
         self.projector = adapters[adapter_name].to(place).train(training)
         for part in LORA_FOLDERS:
             model = getattr(self, part)
-            if has_lora(model) and adapter_name in model.peft_config:
-                model.enable_adapters()
-                model.set_adapter(adapter_name)
-            elif has_lora(model):
-                model.disable_adapters()
+            if not has_lora(model):
+                continue
+            for _, layer in _lora_layers(model):
+                layer.enable_adapters(adapter_name in model.peft_config)
+            if adapter_name in model.peft_config:
+                peft_functional.set_adapter(model, adapter_name)
         self.active_adapter = adapter_name
         self.freeze()
 

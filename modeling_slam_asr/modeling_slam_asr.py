@@ -1,24 +1,41 @@
 """SLAM-ASR: a frozen Whisper encoder, a trained projector and a frozen LLM, with LoRA if wanted."""
 
-import inspect
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
-from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessorList
 from transformers.generation import GenerationMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import ModelOutput
+from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import can_return_tuple
 
 from .configuration_slam_asr import SlamAsrConfig, kept_layers
-from .encoder_slam_asr import SlamAsrEncoder
-from .generation_slam_asr import EndSilence, can_draft, draft_decoding, pad_left, requested_generation, transcript_limit
-from .lora_slam_asr import add_lora, checkpoint_frozen, is_adapter_tensor, is_lora_layer, lora_parameters
+from .encoder_slam_asr import MergedInputs, SlamAsrAudioOutput, SlamAsrEncoder
+from .generation_slam_asr import (
+    CACHE,
+    EndSilence,
+    TranscriptRequest,
+    can_draft,
+    draft_decoding,
+    llm_arguments,
+    multiply_once,
+    pad_left,
+    transcript_request,
+)
+from .lora_slam_asr import add_lora, checkpoint_frozen, is_adapter_tensor, is_lora_layer
 from .pretrained_slam_asr import SlamAsrPreTrainedModel
-from .projector_slam_asr import CtcMixin, CtcScores, build_projector, compress_frames
+from .projector_slam_asr import (
+    ENCODER_FRAMES_PER_SECOND,
+    MAX_SECONDS,
+    MEL_FRAMES_PER_SECOND,
+    CtcMixin,
+    CtcScores,
+    build_projector,
+    compress_frames,
+)
 
 __all__ = ["SlamAsrForConditionalGeneration", "SlamAsrOutput", "cross_entropy"]
 
@@ -82,39 +99,17 @@ def cross_entropy(
 
 
 @dataclass
-class SlamAsrOutput(ModelOutput):
+class SlamAsrOutput(CausalLMOutputWithPast):
     """
     loss (`torch.Tensor`, scalar): mean cross-entropy over the transcript's tokens.
     logits (`torch.Tensor`): `(batch, length, vocab)`; with labels only the positions that some row has a label for.
-    past_key_values: the LLM's cache.
-    hidden_states, attentions: the LLM's, when asked for.
+    cache (`past_key_values` before transformers 5.24), hidden_states, attentions: the LLM's, when asked for.
     ctc_log_probs, ctc_mask: of the CTC head, where the loss has a share of it: `(batch, audio_tokens, 1 + classes)` and
         `(batch, audio_tokens)`.
     """
 
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    past_key_values: Any = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
     ctc_log_probs: torch.Tensor | None = None
     ctc_mask: torch.Tensor | None = None
-
-
-@dataclass
-class MergedInputs:
-    """
-    What the LLM reads: `inputs_embeds` `(batch, length, hidden)` and its `attention_mask`, with `labels` where there are any.
-
-    audio: which places hold audio, `(batch, length)`, bool.
-    ctc: the CTC head's scores of all frames, those that compression leaves out too; None where nobody asked.
-    """
-
-    inputs_embeds: torch.Tensor
-    attention_mask: torch.Tensor
-    labels: torch.Tensor | None
-    audio: torch.Tensor
-    ctc: CtcScores | None = None
 
 
 class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, GenerationMixin):  # type: ignore[misc]  # see LoraMixin
@@ -131,6 +126,7 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         self.projector = build_projector(config)
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
+        multiply_once(self.language_model)
         for part, settings in (("language_model", config.lora), ("audio_encoder", config.encoder_lora)):
             if settings is not None and config.checkpoint_form == "standalone":
                 add_lora(getattr(self, part), settings)
@@ -174,39 +170,6 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         self.audio_encoder.kept_layers = kept
         self.config.prune_encoder_layers = prune
 
-    def parameter_report(self) -> dict[str, Any]:
-        """
-        Parameter counts of each part, and against the unpruned model.
-
-        `paper` counts encoder and projector, with LoRA, and leaves the LLM out: the accounting that the savings in
-        arXiv 2603.27981 (7-14 %) agree with.
-        """
-        lora = lora_parameters(self.language_model)
-        encoder_lora = lora_parameters(self.audio_encoder)
-        encoder = sum(p.numel() for p in self.audio_encoder.parameters()) - encoder_lora
-        block = sum(
-            p.numel() for name, p in self.audio_encoder.layers[0].named_parameters() if not is_adapter_tensor(name)
-        )
-        pruned = self.config.audio_config.encoder_layers - len(self.config.kept_encoder_layers)
-        projector = sum(p.numel() for p in self.projector.parameters())
-        language_model = sum(p.numel() for p in self.language_model.parameters()) - lora
-        total = encoder + projector + language_model + lora + encoder_lora
-        trained = encoder + projector + lora + encoder_lora
-        unpruned = encoder + block * pruned + projector
-        return {
-            "encoder": encoder,
-            "encoder_unpruned": encoder + block * pruned,
-            "projector": projector,
-            "language_model": language_model,
-            "lora": lora,
-            "encoder_lora": encoder_lora,
-            "total": total,
-            "total_unpruned": unpruned + language_model,
-            "saving": 1 - total / (unpruned + language_model),
-            "trainable": sum(p.numel() for p in self.parameters() if p.requires_grad),
-            "paper": {"total": trained, "unpruned": unpruned, "saving": 1 - trained / unpruned},
-        }
-
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
 
@@ -218,6 +181,7 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
 
     def set_output_embeddings(self, value: nn.Module) -> None:
         self.language_model.set_output_embeddings(value)
+        multiply_once(self.language_model)
 
     def get_decoder(self) -> nn.Module:
         return self.language_model.get_decoder()
@@ -227,19 +191,22 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
     ) -> nn.Embedding:
         before = self.language_model.get_input_embeddings().weight.shape[0]
         embeddings = self.language_model.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        multiply_once(self.language_model)  # the output layer may be another now
         self.resized_vocabulary |= embeddings.weight.shape[0] != before
         self.config.text_config.get_text_config().vocab_size = embeddings.weight.shape[0]
         return embeddings
 
     # ------------------------------------------------------------------ computing
 
+    @can_return_tuple
     def get_audio_features(
         self,
         input_features: torch.Tensor | None = None,
         input_features_mask: torch.Tensor | None = None,
         encoder_hidden_states: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        **kwargs: Any,
+    ) -> SlamAsrAudioOutput:
         """
         Audio embeddings for the LLM.
 
@@ -247,21 +214,50 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
             input_features: `(batch, mel_bins, mel_frames)`, with `input_features_mask` `(batch, mel_frames)`.
             encoder_hidden_states: in their place, the encoder's states before its final LayerNorm, `(batch, frames, d_model)`
                 (see [`SlamAsrEncoder.hidden_states_at`]), with `encoder_attention_mask` `(batch, frames)`.
-        Returns:
-            `(batch, audio_tokens, hidden)` and its mask `(batch, audio_tokens)`, bool.
+            kwargs: for the encoder, such as `output_hidden_states`.
         """
         weight = self.audio_encoder.layer_norm.weight
+        encoded: Any = {}
         if encoder_hidden_states is not None:
             frames = self.audio_encoder.layer_norm(encoder_hidden_states.to(weight))
             mask = encoder_attention_mask
             mask = torch.ones(frames.shape[:2], device=frames.device) if mask is None else mask.to(frames.device)
             mask = mask.bool()
         else:
-            encoded = self.audio_encoder(input_features, input_features_mask)
+            encoded = self.audio_encoder(input_features, input_features_mask, **kwargs)
             frames, mask = encoded.last_hidden_state, encoded.attention_mask
         # Padded frames hold what attention made of them; nothing downstream may see it.
         frames = frames.masked_fill(~mask[..., None], 0.0)
-        return self.projector(frames.to(next(self.projector.parameters()).dtype), mask)
+        embeddings, mask = self.projector(frames.to(next(self.projector.parameters()).dtype), mask)
+        return SlamAsrAudioOutput(
+            last_hidden_state=frames,
+            pooler_output=embeddings[mask],
+            hidden_states=encoded.get("hidden_states"),
+            attentions=encoded.get("attentions"),
+            attention_mask=mask,
+        )
+
+    def get_placeholder_mask(self, input_ids: torch.Tensor, audio: SlamAsrAudioOutput | None = None) -> torch.Tensor:
+        """
+        Which places of `input_ids` `(batch, length)` stand for audio embeddings, bool.
+
+        Args:
+            audio: the embeddings that are to stand there.
+        Raises:
+            ValueError: when a row has not as many places as its recording has embeddings.
+        """
+        placeholders = input_ids == self.config.audio_token_id
+        if audio is None or audio.attention_mask is None:
+            if placeholders.any():
+                raise ValueError("input_ids holds audio placeholders but there is no audio. Pass input_features too.")
+            return placeholders
+        wanted, given = placeholders.sum(-1), audio.attention_mask.sum(-1).to(placeholders.device)
+        if not torch.equal(wanted, given):
+            raise ValueError(
+                f"input_ids has {wanted.tolist()} audio placeholders a row, but the audio gives {given.tolist()} embeddings. "
+                "Processor and model must have the same projector settings, and a padded batch its input_features_mask."
+            )
+        return placeholders
 
     def merge_inputs(
         self,
@@ -282,21 +278,16 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
             ctc: compute the CTC head's log-probabilities too.
             audio: the arguments of [`get_audio_features`].
         """
-        places = input_ids == self.config.audio_token_id
+        found = None
+        if audio.get("input_features") is not None or audio.get("encoder_hidden_states") is not None:
+            found = self.get_audio_features(**audio, return_dict=True)
+        places = self.get_placeholder_mask(input_ids, found)
         embeddings = self.get_input_embeddings()(input_ids.masked_fill(places, 0))
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         attention_mask = attention_mask.to(embeddings.device)
-        if audio.get("input_features") is None and audio.get("encoder_hidden_states") is None:
-            if places.any():
-                raise ValueError("input_ids holds audio placeholders but there is no audio. Pass input_features too.")
+        if found is None:
             return MergedInputs(embeddings, attention_mask, labels, places)
-        frames, mask = self.get_audio_features(**audio)
-        wanted, given = places.sum(-1), mask.sum(-1).to(places.device)
-        if not torch.equal(wanted, given):
-            raise ValueError(
-                f"input_ids has {wanted.tolist()} audio placeholders a row, but the audio gives {given.tolist()} embeddings. "
-                "Processor and model must have the same projector settings, and a padded batch its input_features_mask."
-            )
+        frames, mask = found.padded()
         compress = self.config.projector_compress is not None
         scores = CtcScores(self.ctc_log_probs(frames), mask) if ctc or compress else None
         heard, used = (frames, mask), places
@@ -327,6 +318,7 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         inputs_embeds: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         past_key_values: Any = None,
+        cache: Any = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         return_logits: bool = True,
         ctc_weight: float = 0.0,
@@ -341,9 +333,11 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
             return_logits: False where only the loss is wanted: its gradient then takes the logits' place in memory.
             ctc_weight: the CTC head's share of the loss, `(1 - ctc_weight) * cross-entropy + ctc_weight * CTC`. With 1 the LLM
                 only lends its embeddings: there are no logits.
+            past_key_values, cache: the LLM's cache, under either name.
             kwargs: passed to the LLM. The audio arguments are those of [`get_audio_features`].
         """
         scores, ctc = None, None
+        cache = past_key_values if cache is None else cache
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError(
@@ -358,7 +352,7 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
                 "encoder_attention_mask": encoder_attention_mask,
             }
             if labels is not None and ctc_weight >= 1:
-                frames, frames_mask = self.get_audio_features(**audio)
+                frames, frames_mask = self.get_audio_features(**audio, return_dict=True).padded()
                 scores = CtcScores(self.ctc_log_probs(frames), frames_mask)
                 alone = self.ctc_loss(scores, labels, num_items_in_batch)
                 return SlamAsrOutput(loss=alone, ctc_log_probs=scores.log_probs, ctc_mask=scores.mask)
@@ -367,10 +361,10 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
             if labels is not None and ctc_weight > 0 and scores is not None:
                 ctc = self.ctc_loss(scores, labels, num_items_in_batch)
             inputs_embeds, labels = merged.inputs_embeds, merged.labels
-            if attention_mask is not None or past_key_values is None:
+            if attention_mask is not None or cache is None:
                 attention_mask = merged.attention_mask
-        accepted = inspect.signature(self.language_model.forward).parameters
-        if position_ids is None and attention_mask is not None and past_key_values is None:
+        accepted = llm_arguments(self.language_model.__class__)
+        if position_ids is None and attention_mask is not None and cache is None:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
         if "position_ids" in accepted and position_ids is not None:
             kwargs["position_ids"] = position_ids
@@ -381,9 +375,9 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
             if "logits_to_keep" in accepted:
                 kwargs["logits_to_keep"] = positions
             kwargs.setdefault("use_cache", False)
-        outputs = self.language_model(
-            inputs_embeds=inputs_embeds, attention_mask=attention_mask, past_key_values=past_key_values, **kwargs
-        )
+        if cache is not None:
+            kwargs[CACHE] = cache
+        outputs = self.language_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs)
         logits, loss = outputs.logits, None
         if targets is not None:
             if logits.shape[1] != len(positions):
@@ -396,11 +390,11 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         return SlamAsrOutput(
             loss=loss,
             logits=logits if return_logits else None,
-            past_key_values=outputs.get("past_key_values"),
             hidden_states=outputs.get("hidden_states"),
             attentions=outputs.get("attentions"),
             ctc_log_probs=scores.log_probs if scores is not None else None,
             ctc_mask=scores.mask if scores is not None else None,
+            **{CACHE: outputs.get(CACHE)},
         )
 
     @torch.no_grad()
@@ -413,6 +407,7 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         encoder_hidden_states: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
         generation_config: GenerationConfig | None = None,
+        request: TranscriptRequest | None = None,
         **kwargs: Any,
     ) -> Any:
         """
@@ -429,16 +424,15 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
                 column of `input_ids`. The processor's `decode` leaves placeholders out, so it reads both forms alike.
                 `ctc_draft=False` turns off that a single utterance, decoded greedily by a model with a CTC head, is verified
                 from the head's transcript in few passes: the tokens are the same.
+            request: in place of both, what [`transcript_request`] made of them.
         """
         if input_ids is None:
             raise ValueError("generate needs input_ids; `processor.apply_transcription_request(audio)` makes them.")
-        config, rest = requested_generation(self.generation_config, generation_config, kwargs)
-        if rest.get("assistant_model") is not None:
-            raise ValueError(
-                "assistant_model is not possible: an assistant is given tokens alone and cannot hear the audio. "
-                "`prompt_lookup_num_tokens` needs none."
+        if request is None:
+            request = self.transcript_request(
+                input_ids, input_features_mask, encoder_attention_mask, generation_config, **kwargs
             )
-        prompt_columns = rest.pop("prompt_columns", getattr(config, "prompt_columns", False))
+        config, rest = request.config, dict(request.options)
         draft = rest.pop("ctc_draft", getattr(config, "ctc_draft", None))
         fits = self.config.projector_ctc and len(input_ids) == 1 and can_draft(config, rest)
         if draft and not fits:
@@ -458,9 +452,6 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         )
         attention_mask, embeddings = pad_left(merged.attention_mask, merged.inputs_embeds)
         placeholders = input_ids == self.config.audio_token_id
-        seconds = placeholders.sum(-1) * self._seconds_per_audio_token(input_features_mask, encoder_attention_mask)
-        criteria = StoppingCriteriaList(rest.pop("stopping_criteria", None) or [])
-        criteria.append(transcript_limit(config, seconds.to(embeddings.device), self.config.max_tokens_per_second))
         processors = LogitsProcessorList(rest.pop("logits_processor", None) or [])
         ends = config.eos_token_id if isinstance(config.eos_token_id, list | tuple) else [config.eos_token_id]
         silent = placeholders.any(-1) & ~merged.audio.any(-1).to(placeholders.device)
@@ -474,10 +465,9 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
             attention_mask=attention_mask,
             generation_config=config,
             logits_processor=processors,
-            stopping_criteria=criteria,
-            **rest,
+            **{**rest, "stopping_criteria": request.stopping_criteria()},
         )
-        if not prompt_columns:
+        if not request.prompt_columns:
             return output
         tokens = output if isinstance(output, torch.Tensor) else output.sequences
         columns = tokens.new_full((tokens.shape[0], input_ids.shape[1]), self.config.audio_token_id)
@@ -487,12 +477,26 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         output.sequences = tokens
         return output
 
-    def _seconds_per_audio_token(
-        self, input_features_mask: torch.Tensor | None, encoder_attention_mask: torch.Tensor | None
-    ) -> torch.Tensor | float:
-        if self.config.projector_type != "qformer":
-            return self.config.projector_downsample_rate / 50
-        for mask, rate in ((input_features_mask, 100), (encoder_attention_mask, 50)):
+    def transcript_request(
+        self,
+        input_ids: torch.Tensor,
+        input_features_mask: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        **kwargs: Any,
+    ) -> TranscriptRequest:
+        """The settings of a call of [`generate`] with these arguments; given to it as `request`, they are not derived again."""
+        geometry, seconds = self.config.audio_geometry, torch.tensor(MAX_SECONDS)
+        masks = (input_features_mask, MEL_FRAMES_PER_SECOND), (encoder_attention_mask, ENCODER_FRAMES_PER_SECOND)
+        for mask, rate in masks:
             if mask is not None:
-                return mask.sum(-1) / rate / self.config.projector_num_queries
-        return 30 / self.config.projector_num_queries
+                seconds = mask.sum(-1).to(input_ids.device) / rate
+                break
+        tokens = (input_ids == self.config.audio_token_id).sum(-1)
+        return transcript_request(
+            self.generation_config,
+            generation_config,
+            kwargs,
+            tokens * geometry.seconds_per_token(seconds),
+            self.config.max_tokens_per_second,
+        )

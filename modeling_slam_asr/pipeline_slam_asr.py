@@ -13,7 +13,7 @@ from transformers import AutomaticSpeechRecognitionPipeline
 from transformers.utils import logging
 
 from .audio_slam_asr import describe, read_blocks
-from .generation_slam_asr import Transcript, new_token_limits, read_transcript, requested_generation
+from .generation_slam_asr import Transcript
 from .processing_slam_asr import SlamAsrProcessor, pad_features, pad_rows
 from .results_slam_asr import TIMESTAMPS, Piece, assemble, settled_text
 from .timestamps_slam_asr import SecondLook, active_frames, alignment_matrix, attention_words, look_again, token_pieces
@@ -120,7 +120,7 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
             raise ValueError(
                 f"return_timestamps={return_timestamps!r} is unknown. Choose True, 'word' or 'estimate'; characters have no times."
             )
-        if return_timestamps == "word" and self.model.config.projector_type == "qformer":
+        if return_timestamps == "word" and not self.model.config.audio_geometry.in_time_order:
             raise ValueError(
                 "return_timestamps='word' needs audio embeddings in order of time, which a Q-Former's are not. "
                 "Use 'estimate' or True."
@@ -248,23 +248,14 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
             depth = len(self.model.audio_encoder.layers)
             states, frames = self.model.audio_encoder.hidden_states_at(features, mask, [depth])
             audio = {"encoder_hidden_states": states[depth], "encoder_attention_mask": frames}
-        settings = {name: value for name, value in options.items() if name != "generation_config"}
-        config, _ = requested_generation(self.model.generation_config, options.get("generation_config"), settings)
-        stops = [config.stop_strings] if isinstance(config.stop_strings, str) else list(config.stop_strings or [])
-        if stops:
+        if (options.get("stop_strings") or self.model.generation_config.stop_strings) is not None:
             options = {"tokenizer": self.processor.tokenizer, **options}
-        generated = self.model.generate(**request, **audio, **{**options, "prompt_columns": False})
-        tokens = generated if isinstance(generated, torch.Tensor) else generated.sequences
-        tokens = tokens[:: len(tokens) // len(windows)].tolist()  # the first of several sequences
-        limits = new_token_limits(config, mask.sum(-1) / 100, self.model.config.max_tokens_per_second).tolist()
-        ends = set(config.eos_token_id) if isinstance(config.eos_token_id, list | tuple) else {config.eos_token_id}
-        transcripts = [
-            read_transcript(row, ends, config.pad_token_id, limit, trim_loops)
-            for row, limit in zip(tokens, limits, strict=True)
-        ]
-        for transcript in transcripts if stops else []:
+        plan = self.model.transcript_request(request["input_ids"], mask, **{**options, "prompt_columns": False})
+        generated = self.model.generate(**request, **audio, request=plan)
+        transcripts = plan.read(generated if isinstance(generated, torch.Tensor) else generated.sequences, trim_loops)
+        for transcript in transcripts if plan.stop_strings else []:
             text = self.processor.tokenizer.decode(transcript.tokens)
-            transcript.stopped = transcript.end is None and any(stop in text for stop in stops)
+            transcript.stopped = transcript.end is None and any(stop in text for stop in plan.stop_strings)
         if not look:
             return transcripts, [None] * len(windows)
         finished = [t.tokens + ([] if t.end is None else [t.end]) for t in transcripts]
@@ -281,7 +272,7 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
         pieces = token_pieces(self.tokenizer, transcript.tokens + ended)
         piece.tokens = list(zip(pieces, look.log_probs.tolist(), strict=True))
         if look.attentions is not None:
-            length = self.model.config.projector_downsample_rate / 50
+            length = self.model.config.audio_geometry.seconds_per_token()
             piece.words = []
             if transcript.tokens:
                 matrix = alignment_matrix(look.attentions, look.audio)

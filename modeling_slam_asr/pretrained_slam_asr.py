@@ -25,6 +25,7 @@ from .checkpoint_slam_asr import (
     for_llm_only,
     hand_quantizer_to_llm,
     hub_arguments,
+    load_projector,
     load_strictly,
     open_tensors,
     read_encoder,
@@ -38,7 +39,7 @@ from .checkpoint_slam_asr import (
 )
 from .configuration_slam_asr import CHECKPOINT_FORMS, SlamAsrConfig, unknown_key
 from .encoder_slam_asr import SlamAsrEncoder
-from .generation_slam_asr import quieten, stored_generation_config, transcription_defaults
+from .generation_slam_asr import multiply_once, quieten, stored_generation_config, transcription_defaults
 from .lora_slam_asr import (
     LORA_FIELDS,
     LORA_FOLDERS,
@@ -50,7 +51,7 @@ from .lora_slam_asr import (
     set_lora,
     without_other_adapters,
 )
-from .projector_slam_asr import build_projector, load_projector
+from .projector_slam_asr import build_projector
 
 if TYPE_CHECKING:
     # transformers keeps beside a checkpoint's model code the files that are named here. A model that was loaded with
@@ -188,7 +189,7 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
 
     config: SlamAsrConfig
     config_class = SlamAsrConfig
-    base_model_prefix = "model"
+    base_model_prefix = "language_model"
     main_input_name = "input_features"
     input_modalities = ("audio", "text")  # type: ignore[assignment]  # as in transformers' own models
     supports_gradient_checkpointing = True
@@ -196,7 +197,7 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    _skip_keys_device_placement = "past_key_values"  # type: ignore[assignment]  # as in transformers' own models
+    _skip_keys_device_placement = ("cache", "past_key_values")  # type: ignore[assignment]  # as in transformers' own models
 
     audio_encoder: SlamAsrEncoder
     projector: nn.Module
@@ -320,6 +321,7 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
         model.audio_encoder.to(device)
         model.projector.to(device)
         model.language_model = language_model
+        multiply_once(language_model)
         model.config.text_config = language_model.config
         model.config.dtype = dtype
         model.generation_config = transcription_defaults(language_model.generation_config, None)

@@ -8,7 +8,8 @@ import torch
 from transformers import AutoTokenizer, BatchFeature, ProcessorMixin, WhisperFeatureExtractor
 
 from .audio_slam_asr import load_audio
-from .configuration_slam_asr import AUDIO_TOKEN_ID, AUTO_MAP, DEFAULT_PROMPT, SlamAsrConfig, audio_token_count
+from .configuration_slam_asr import AUDIO_TOKEN_ID, AUTO_MAP, DEFAULT_PROMPT, SlamAsrConfig
+from .projector_slam_asr import AudioGeometry, audio_geometry
 
 __all__ = ["LANGUAGE_NAMES", "SlamAsrProcessor", "pad_features", "pad_rows"]
 
@@ -114,6 +115,11 @@ class SlamAsrProcessor(ProcessorMixin):
         return self.feature_extractor.sampling_rate
 
     @property
+    def audio_geometry(self) -> AudioGeometry:
+        """As of [`SlamAsrConfig`]."""
+        return audio_geometry(self)
+
+    @property
     def max_seconds(self) -> float:
         """The longest recording that one call can take."""
         return self.feature_extractor.n_samples / self.sampling_rate
@@ -199,9 +205,7 @@ class SlamAsrProcessor(ProcessorMixin):
                 f"The recording lasts {len(samples) / self.sampling_rate:.1f} s; one call takes at most {self.max_seconds:.0f} s. "
                 "Use the pipeline or `slam-asr transcribe`: they cut long audio at pauses."
             )
-        unit = 2 * self.feature_extractor.hop_length  # an encoder frame
-        if self.projector_type != "qformer":
-            unit *= self.projector_downsample_rate
+        unit = 2 * self.feature_extractor.hop_length * self.audio_geometry.frames_per_token
         length = self.feature_extractor.n_samples if self.pad_to_30s else -(-max(len(samples), 1) // unit) * unit
         samples = np.pad(samples, (0, min(length, self.feature_extractor.n_samples) - len(samples)))
         output = self.feature_extractor(
@@ -219,11 +223,8 @@ class SlamAsrProcessor(ProcessorMixin):
                 prompt = self.language_prompt.format(language=LANGUAGE_NAMES.get(language.lower(), language))
         if context:
             prompt = self.context_prompt.format(context=context) + prompt
-        tokens = audio_token_count(
-            mel_frames, self.projector_type, self.projector_downsample_rate, self.projector_num_queries
-        )
         before, after = self._around_audio(prompt)
-        return before + [self.audio_token_id] * tokens + after
+        return before + [self.audio_token_id] * self.audio_geometry.token_count(mel_frames) + after
 
     def transcript_ids(self, text: str) -> list[int]:
         """Token ids of a transcript and the end token."""

@@ -1,30 +1,81 @@
-"""Projectors: from the encoder's frames to embeddings that the LLM reads."""
+"""
+Projectors: from the encoder's frames to embeddings that the LLM reads, and how many there are of them.
 
-import os
+A new projector is a class here, with its `geometry`, and an entry in `PROJECTORS`. The configuration reads this file, so it
+imports no other of ours.
+"""
+
+import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
-from .checkpoint_slam_asr import checkpoint_files, load_strictly, read_pruned
-from .configuration_slam_asr import SlamAsrConfig
+if TYPE_CHECKING:
+    from .configuration_slam_asr import SlamAsrConfig
 
 __all__ = [
+    "ENCODER_FRAMES_PER_SECOND",
+    "MAX_SECONDS",
+    "MEL_FRAMES_PER_SECOND",
+    "PROJECTORS",
+    "AudioGeometry",
     "ConcatLinearProjector",
     "Conv1dProjector",
     "CtcHead",
     "CtcMixin",
     "CtcScores",
     "QFormerProjector",
+    "audio_geometry",
     "build_projector",
     "compress_frames",
     "ctc_loss",
     "greedy_ctc",
     "hidden_size",
-    "load_projector",
 ]
+
+# Whisper's: its spectrogram, its second convolution of stride 2, and the window that it was trained on.
+MEL_FRAMES_PER_SECOND = 100
+ENCODER_FRAMES_PER_SECOND = 50
+MAX_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class AudioGeometry:
+    """
+    How recordings become audio tokens.
+
+    frames_per_token: encoder frames in one audio token; recordings are padded with silence to a multiple of them.
+    fixed_tokens: audio tokens of any recording, where their number does not depend on its length; else None.
+    """
+
+    frames_per_token: int = 1
+    fixed_tokens: int | None = None
+
+    @property
+    def in_time_order(self) -> bool:
+        """Whether each token stands for a stretch of the recording, one after the other."""
+        return self.fixed_tokens is None
+
+    def token_count(self, mel_frames: int) -> int:
+        """Audio tokens of a recording of `mel_frames` spectrogram frames."""
+        if self.fixed_tokens is not None:
+            return self.fixed_tokens
+        return (mel_frames + 1) // 2 // self.frames_per_token
+
+    def encoder_frames(self, seconds: float) -> int:
+        """Encoder frames of a recording of this length, with its padding to whole audio tokens."""
+        units = seconds * ENCODER_FRAMES_PER_SECOND / self.frames_per_token
+        return max(1, math.ceil(round(units, 6))) * self.frames_per_token
+
+    def seconds_per_token(self, seconds: Any = MAX_SECONDS) -> Any:
+        """Seconds that an audio token stands for, in a recording of `seconds`: a number, or a tensor `(batch,)`."""
+        if self.fixed_tokens is not None:
+            return seconds / self.fixed_tokens
+        return self.frames_per_token / ENCODER_FRAMES_PER_SECOND
 
 
 class ConcatLinearProjector(nn.Module):
@@ -34,7 +85,7 @@ class ConcatLinearProjector(nn.Module):
     Source: SLAM-ASR (arXiv 2402.08846), with the LayerNorm and dropout of arXiv 2603.27981; modules are named as in its code.
     """
 
-    def __init__(self, config: SlamAsrConfig) -> None:
+    def __init__(self, config: "SlamAsrConfig") -> None:
         super().__init__()
         self.downsample_rate = config.projector_downsample_rate
         text_size = hidden_size(config)
@@ -42,6 +93,11 @@ class ConcatLinearProjector(nn.Module):
         self.dropout = nn.Dropout(config.projector_dropout)
         self.linear2 = nn.Linear(config.projector_hidden_size, text_size)
         self.layer_norm = nn.LayerNorm(text_size) if config.projector_layer_norm else nn.Identity()
+
+    @staticmethod
+    def geometry(settings: Any) -> AudioGeometry:
+        """Each token holds `projector_downsample_rate` frames."""
+        return AudioGeometry(frames_per_token=settings.projector_downsample_rate)
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """`(batch, frames, d_model)` and `(batch, frames)` to `(batch, frames // k, hidden)` and its mask."""
@@ -57,7 +113,7 @@ class Conv1dProjector(nn.Module):
     Without the LayerNorm it is SLAM-LLM's `cov1d-linear`, which has a ReLU between its Linear layers instead.
     """
 
-    def __init__(self, config: SlamAsrConfig) -> None:
+    def __init__(self, config: "SlamAsrConfig") -> None:
         super().__init__()
         self.downsample_rate = config.projector_downsample_rate
         size, text_size = config.audio_config.d_model, hidden_size(config)
@@ -66,6 +122,11 @@ class Conv1dProjector(nn.Module):
         self.between = nn.Identity() if config.projector_layer_norm else nn.ReLU()
         self.linear2 = nn.Linear(config.projector_hidden_size, text_size)
         self.layer_norm = nn.LayerNorm(text_size) if config.projector_layer_norm else nn.Identity()
+
+    @staticmethod
+    def geometry(settings: Any) -> AudioGeometry:
+        """Each token holds `projector_downsample_rate` frames."""
+        return AudioGeometry(frames_per_token=settings.projector_downsample_rate)
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Shapes as in [`ConcatLinearProjector`]."""
@@ -77,7 +138,7 @@ class Conv1dProjector(nn.Module):
 class QFormerProjector(nn.Module):
     """A fixed number of learned queries that attend to the frames (BLIP-2's Q-Former), then Linear and LayerNorm."""
 
-    def __init__(self, config: SlamAsrConfig) -> None:
+    def __init__(self, config: "SlamAsrConfig") -> None:
         super().__init__()
         qformer = Blip2QFormerConfig(
             encoder_hidden_size=config.audio_config.d_model, num_hidden_layers=config.projector_num_layers
@@ -86,6 +147,11 @@ class QFormerProjector(nn.Module):
         self.qformer = Blip2QFormerModel(qformer)
         self.linear = nn.Linear(qformer.hidden_size, hidden_size(config))
         self.norm = nn.LayerNorm(hidden_size(config))
+
+    @staticmethod
+    def geometry(settings: Any) -> AudioGeometry:
+        """One token for each query, whatever the recording's length."""
+        return AudioGeometry(fixed_tokens=settings.projector_num_queries)
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """`(batch, frames, d_model)` and `(batch, frames)` to `(batch, queries, hidden)` and a mask of ones."""
@@ -192,7 +258,7 @@ def ctc_loss(
 class CtcMixin:
     """For [`SlamAsrForConditionalGeneration`]: what its projector's CTC head says of audio embeddings."""
 
-    config: SlamAsrConfig
+    config: "SlamAsrConfig"
     projector: Any
     get_input_embeddings: Any  # of `PreTrainedModel`
 
@@ -242,14 +308,19 @@ class CtcMixin:
         return ctc_loss(scores.log_probs, scores.mask, targets, count)
 
 
-PROJECTORS: dict[str, type[nn.Module]] = {
+PROJECTORS: dict[str, Any] = {
     "concat_linear": ConcatLinearProjector,
     "conv1d": Conv1dProjector,
     "qformer": QFormerProjector,
 }
 
 
-def build_projector(config: SlamAsrConfig) -> nn.Module:
+def audio_geometry(settings: Any) -> AudioGeometry:
+    """The geometry of the projector that a configuration, or a processor, names with its `projector_...` fields."""
+    return PROJECTORS[settings.projector_type].geometry(settings)
+
+
+def build_projector(config: "SlamAsrConfig") -> nn.Module:
     """The projector that `config.projector_type` names, with torch's own initial weights."""
     projector = PROJECTORS[config.projector_type](config)
     if config.projector_ctc:
@@ -257,15 +328,7 @@ def build_projector(config: SlamAsrConfig) -> nn.Module:
     return projector
 
 
-def load_projector(projector: nn.Module, path: str | os.PathLike[str], hub: dict[str, Any]) -> None:
-    """Give `projector` the tensors of the adapter-form checkpoint at `path`, strictly, in its own dtype and place."""
-    weight = next(projector.parameters())
-    tensors = read_pruned(checkpoint_files(path, **hub), [], [])
-    load_strictly(projector, tensors, os.fspath(path), weight.dtype, "projector.")
-    projector.to(weight.device)
-
-
-def hidden_size(config: SlamAsrConfig) -> int:
+def hidden_size(config: "SlamAsrConfig") -> int:
     """The width of the LLM's embeddings."""
     return config.text_config.get_text_config().hidden_size
 

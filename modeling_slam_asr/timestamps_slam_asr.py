@@ -1,10 +1,11 @@
 """Words with times: from the sound's level or the LLM's attention, a second look at transcripts, and overlaps joined."""
 
+import copy
+import itertools
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .generation_slam_asr import llm_arguments
 from .windows_slam_asr import FRAME_SECONDS, frame_levels
 
 __all__ = [
@@ -24,7 +26,7 @@ __all__ = [
     "alignment_matrix",
     "attention_words",
     "ctc_words",
-    "eager_attention",
+    "eager_twin",
     "estimate_words",
     "join_texts",
     "join_words",
@@ -394,15 +396,16 @@ def warp(cost: np.ndarray) -> np.ndarray:
     return firsts
 
 
-@contextmanager
-def eager_attention(language_model: Any) -> Iterator[None]:
-    """Within it the LLM computes attention the plain way, the only one that gives weights back; after it as before."""
-    before = language_model.config._attn_implementation
-    language_model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        language_model.set_attn_implementation(before)
+def eager_twin(language_model: Any) -> Any:
+    """
+    An LLM that shares every tensor of this one and computes attention the plain way, the only one that gives weights back.
+
+    Whoever else uses the LLM meanwhile, in another thread, sees nothing of it.
+    """
+    tensors = itertools.chain(language_model.parameters(), language_model.buffers())
+    twin = copy.deepcopy(language_model, {id(tensor): tensor for tensor in tensors})
+    twin.set_attn_implementation("eager")
+    return twin
 
 
 @dataclass
@@ -439,11 +442,13 @@ def look_again(
         model: a [`SlamAsrForConditionalGeneration`].
         transcripts: generated token ids of each utterance, without padding.
         input_ids, attention_mask: the request, `(batch, length)`, padded at either side.
-        attentions: give back attention weights too; the LLM computes attention in its plain (`eager`) form meanwhile.
+        attentions: give back attention weights too.
         audio: the audio arguments of `model.forward`.
     """
     merged = model.merge_inputs(input_ids, attention_mask, **audio)
     table = model.get_input_embeddings()
+    language_model = eager_twin(model.language_model) if attentions else model.language_model
+    few = "logits_to_keep" in llm_arguments(type(language_model))
     looks = []
     for row, transcript in enumerate(transcripts):
         held = merged.attention_mask[row].bool()
@@ -454,15 +459,15 @@ def look_again(
             continue
         tokens = torch.tensor(list(transcript), device=request.device)
         whole = torch.cat([request, table(tokens).to(request)])[None]
+        output = language_model(
+            inputs_embeds=whole,
+            attention_mask=torch.ones(whole.shape[:2], dtype=torch.long, device=whole.device),
+            output_attentions=attentions,
+            use_cache=False,
+            **({"logits_to_keep": len(tokens) + 1} if few else {}),
+        )
         first = len(request) - 1  # each token is predicted at the place before it
-        with eager_attention(model.language_model) if attentions else nullcontext():
-            output = model(
-                inputs_embeds=whole,
-                attention_mask=torch.ones(whole.shape[:2], dtype=torch.long, device=whole.device),
-                output_attentions=attentions,
-                use_cache=False,
-            )
-        logits = output.logits[0, first:-1].float()
+        logits = output.logits[0, -len(tokens) - 1 : -1].float()
         log_probs = logits.log_softmax(-1).gather(-1, tokens[:, None].to(logits.device)).squeeze(-1).cpu()
         rows = [layer[0, :, first:-1].cpu() for layer in output.attentions] if attentions else None
         looks.append(SecondLook(log_probs, rows, places))

@@ -64,7 +64,8 @@ def test_generating_by_hand_equals_generate(tiny_model: Any, tiny_processor: Any
         tokens = []
         for _ in range(generated.shape[1]):
             tokens.append(output.logits[:, -1].argmax(-1, keepdim=True))
-            output = tiny_model(input_ids=tokens[-1], past_key_values=output.past_key_values, use_cache=True)
+            cache = output.get("cache", output.get("past_key_values"))  # the name before transformers 5.24
+            output = tiny_model(input_ids=tokens[-1], cache=cache, use_cache=True)
     assert torch.equal(torch.cat(tokens, dim=1), generated)
 
 

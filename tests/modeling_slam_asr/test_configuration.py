@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeling_slam_asr import SlamAsrConfig
-from modeling_slam_asr.configuration_slam_asr import audio_token_count, kept_layers
+from modeling_slam_asr.configuration_slam_asr import kept_layers
+from modeling_slam_asr.projector_slam_asr import AudioGeometry
 
 
 @pytest.mark.parametrize(
@@ -120,5 +121,10 @@ def test_wrong_values() -> None:
 
 @given(st.integers(1, 3000), st.integers(1, 9))
 def test_audio_tokens(mel_frames: int, rate: int) -> None:
-    assert audio_token_count(mel_frames, "concat_linear", rate) == -(-mel_frames // 2) // rate
-    assert audio_token_count(mel_frames, "qformer", rate, 7) == 7
+    joined = AudioGeometry(frames_per_token=rate)
+    assert joined.token_count(mel_frames) == -(-mel_frames // 2) // rate
+    assert joined.seconds_per_token() == rate / 50
+    asked = AudioGeometry(fixed_tokens=7)
+    assert (asked.token_count(mel_frames), asked.seconds_per_token(14.0)) == (7, 2.0)
+    assert asked.encoder_frames(mel_frames / 100) == max(1, -(-mel_frames // 2))
+    assert joined.encoder_frames(mel_frames / 100) % rate == 0

@@ -16,7 +16,7 @@ from modeling_slam_asr.generation_slam_asr import (
     repeats_itself,
     requested_generation,
     token_limits,
-    transcript_limit,
+    transcript_request,
 )
 from tests.modeling_slam_asr.conftest import talk
 
@@ -116,10 +116,10 @@ def test_a_runaway_is_ended(tiny_model: Any, request_of: Callable[..., Any], mod
 
 
 def test_limits() -> None:
-    config = GenerationConfig()
-    limit = transcript_limit(config, torch.tensor([1.0, 2.0]), 25.0)
-    assert limit.limits.tolist() == [25 + SPARE_TOKENS, 50 + SPARE_TOKENS]
-    assert config.max_new_tokens == 50 + SPARE_TOKENS
+    request = transcript_request(GenerationConfig(), None, {"streamer": None}, torch.tensor([1.0, 2.0]), 25.0)
+    assert request.limits.tolist() == [25 + SPARE_TOKENS, 50 + SPARE_TOKENS]
+    assert (request.config.max_new_tokens, request.options) == (50 + SPARE_TOKENS, {"streamer": None})
+    limit = request.stopping_criteria()[-1]
     rows = torch.arange(4 * 35).view(4, 35)  # two beams each
     assert limit(rows, None).tolist() == [True, True, False, False]
     assert TranscriptLimit(torch.tensor([5]))(torch.arange(4)[None], None).tolist() == [False]
@@ -219,3 +219,33 @@ def test_prompt_columns(
         assert tiny_processor.decode(tokens, skip_special_tokens=True) == texts
     assert tiny_processor.decode(output[0], skip_special_tokens=True) == texts[0]
     assert all(texts)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_output_layer_reads_contiguous_memory(
+    make_tiny_model: Callable[..., Any], request_of: Callable[..., Any], mode: str
+) -> None:
+    """On a CPU a sliced view would be multiplied with one copy of the output matrix for each row."""
+    model = make_tiny_model()
+    model.resize_token_embeddings(320)
+    read: list[tuple[tuple[int, ...], bool]] = []
+    # The arguments that the layer itself reads: hooks before this one have changed them already.
+    model.get_output_embeddings().register_forward_pre_hook(
+        lambda module, inputs: read.append((tuple(inputs[0].shape), inputs[0].is_contiguous()))
+    )
+    model.generate(**request_of([talk(1.0), talk(0.5), talk(0.8)]), max_new_tokens=3, **MODES[mode])
+    rows = 3 * MODES[mode].get("num_beams", 1)
+    assert [shape[:2] for shape, _ in read] == [(rows, 1)] * len(read), "the prefill's other positions are multiplied"
+    assert len(read) >= 2 and all(contiguous for _, contiguous in read)
+
+
+def test_what_generates_and_what_reads_share_their_limits(tiny_model: Any, request_of: Callable[..., Any]) -> None:
+    inputs = request_of([talk(1.0), talk(0.5)])
+    request = tiny_model.transcript_request(inputs["input_ids"], inputs["input_features_mask"], suppress_tokens=[EOS])
+    tokens = tiny_model.generate(**inputs, request=request)
+    assert torch.equal(tokens, tiny_model.generate(**inputs, suppress_tokens=[EOS]))
+    read = request.read(tokens, trim_loops=False)
+    assert [len(transcript.tokens) for transcript in read if not transcript.loop] == [
+        limit for limit, transcript in zip(request.limits.tolist(), read, strict=True) if not transcript.loop
+    ]
+    assert all(transcript.end is None for transcript in read)

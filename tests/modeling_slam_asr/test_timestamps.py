@@ -17,7 +17,7 @@ from modeling_slam_asr.timestamps_slam_asr import (
     active_frames,
     alignment_matrix,
     attention_words,
-    eager_attention,
+    eager_twin,
     estimate_words,
     join_texts,
     join_words,
@@ -106,14 +106,15 @@ def test_estimates_keep_out_of_silence() -> None:
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
-def test_the_attention_implementation_is_restored(make_tiny_model: Any, implementation: str) -> None:
-    model = make_tiny_model(attn_implementation=implementation)
-    with eager_attention(model.language_model):
-        assert model.language_model.config._attn_implementation == "eager"
-    assert model.language_model.config._attn_implementation == implementation
-    with pytest.raises(RuntimeError), eager_attention(model.language_model):
-        raise RuntimeError
-    assert model.language_model.config._attn_implementation == implementation
+def test_the_eager_twin_shares_its_tensors_and_nothing_else(make_tiny_model: Any, implementation: str) -> None:
+    llm = make_tiny_model(attn_implementation=implementation).language_model
+    twin = eager_twin(llm)
+    assert twin.config._attn_implementation == "eager"
+    assert llm.config._attn_implementation == implementation
+    shared = [mine is theirs for mine, theirs in zip(llm.parameters(), twin.parameters(), strict=True)]
+    assert shared and all(shared)
+    tokens = torch.arange(5)[None]
+    torch.testing.assert_close(twin(tokens).logits, llm(tokens).logits)
 
 
 def test_attention_rows_are_those_that_predict_the_tokens(tiny_model: Any, tiny_processor: Any) -> None:

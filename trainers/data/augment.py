@@ -7,11 +7,11 @@ import numpy as np
 import soxr
 
 from modeling_slam_asr.audio_slam_asr import load_audio
+from modeling_slam_asr.projector_slam_asr import MAX_SECONDS
 from trainers.data.spec import AugmentationSpec, NoiseAugment, SpecAugment
 from trainers.data.suffixes import SOUND_SUFFIXES
 from trainers.errors import UserError
 
-MAX_SECONDS = 30.0
 _SILENCE_LEVEL = 1e-4
 
 

@@ -245,9 +245,8 @@ class _Builder:
 
 
 def _row_bytes(seconds: float, depths: int, encoder: SlamAsrEncoder, processor: SlamAsrProcessor, dtype: str) -> int:
-    unit = 1 if processor.projector_type == "qformer" else processor.projector_downsample_rate
     most = encoder.config.max_source_positions
-    frames = most if processor.pad_to_30s else min(most, max(1, math.ceil(round(seconds * 50 / unit, 6))) * unit)
+    frames = most if processor.pad_to_30s else min(most, processor.audio_geometry.encoder_frames(seconds))
     return frames * encoder.config.d_model * DTYPES[dtype].itemsize * depths
 
 

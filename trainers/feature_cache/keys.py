@@ -35,7 +35,7 @@ def mel_settings(processor: SlamAsrProcessor) -> dict[str, Any]:
     extractor = processor.feature_extractor
     names = ("feature_size", "sampling_rate", "hop_length", "chunk_length", "n_fft", "padding_value", "dither")
     settings = {name: getattr(extractor, name, None) for name in names}
-    unit = 1 if processor.projector_type == "qformer" else processor.projector_downsample_rate
+    unit = processor.audio_geometry.frames_per_token
     return {**settings, "frames_per_unit": unit, "pad_to_30s": processor.pad_to_30s}
 
 

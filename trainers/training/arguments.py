@@ -12,15 +12,13 @@ from transformers import Seq2SeqTrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
 from modeling_slam_asr import SlamAsrProcessor
-from modeling_slam_asr.configuration_slam_asr import audio_token_count
 from modeling_slam_asr.pipeline_slam_asr import WINDOW_SECONDS
+from modeling_slam_asr.projector_slam_asr import MAX_SECONDS
 from trainers.data.batching import EpochBatchSampler
 from trainers.errors import UserError
 from trainers.provenance import cpu_cores
 from trainers.recipe import Recipe
 from trainers.training.trainer import utterance_seconds
-
-_WINDOW_SECONDS = 30.0
 
 
 def training_arguments(
@@ -135,25 +133,20 @@ def trained_window(train_set: Any) -> float:
 def padded_seconds(recipe: Recipe, dataset: Any) -> list[float]:
     """Seconds that each row takes at the most, with what augmentation may add."""
     if recipe.pad_to_30s:
-        return [_WINDOW_SECONDS] * len(dataset)
+        return [MAX_SECONDS] * len(dataset)
     changes = recipe.augmentation
     slowest = min(changes.speed_factors) if changes.speed_factors else 1.0
     silence = 2 * changes.silence.max_seconds if changes.silence is not None else 0.0
-    return [min(_WINDOW_SECONDS, seconds / min(1.0, slowest) + silence) for seconds in utterance_seconds(dataset)]
+    return [min(MAX_SECONDS, seconds / min(1.0, slowest) + silence) for seconds in utterance_seconds(dataset)]
 
 
 def token_costs(dataset: Any, seconds: list[float], processor: SlamAsrProcessor) -> list[float]:
     """Positions of the LLM that each row takes: audio, prompt and transcript."""
-    rate = processor.projector_downsample_rate
-    settings = (processor.projector_type, rate, processor.projector_num_queries)
-    prompt = len(processor.prompt_ids(0)) - audio_token_count(0, *settings)
+    geometry = processor.audio_geometry
+    prompt = len(processor.prompt_ids(0)) - geometry.token_count(0)
     transcripts = dataset["transcript"] if hasattr(dataset, "column_names") else [row["transcript"] for row in dataset]
     return [
-        float(
-            prompt
-            + audio_token_count(2 * rate * math.ceil(length * 50 / rate), *settings)
-            + len(processor.transcript_ids(text))
-        )
+        float(prompt + geometry.token_count(2 * geometry.encoder_frames(length)) + len(processor.transcript_ids(text)))
         for length, text in zip(seconds, transcripts, strict=True)
     ]
 

@@ -13,6 +13,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from transformers import AutoConfig, PreTrainedConfig
 
 from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
+from modeling_slam_asr.projector_slam_asr import ENCODER_FRAMES_PER_SECOND
 from trainers.data.common_voice import transcripts_only
 from trainers.data.prepare import prepare
 from trainers.data.sources import detect_format
@@ -225,4 +226,4 @@ def skeleton(recipe: Recipe, known: Mapping[str, PreTrainedConfig] | None = None
 
 def positions_a_second(recipe: Recipe) -> float:
     """LLM positions of a second of speech: audio tokens, and about 6 of prompt and transcript."""
-    return 50 / recipe.projector.downsample_rate + 6
+    return ENCODER_FRAMES_PER_SECOND / recipe.projector.downsample_rate + 6
