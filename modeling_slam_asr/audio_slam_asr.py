@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 import stat
 import time
 import wave
@@ -13,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from transformers.utils import logging
+
+from .windows_slam_asr import joined_files, missing_end, missing_sound, read_in_part, with_sizes
 
 try:
     import soundfile
@@ -36,9 +37,7 @@ __all__ = [
     "describe",
     "is_address",
     "load_audio",
-    "missing_end",
-    "missing_sound",
-    "mp3_size",
+    "rate_pair",
     "read_blocks",
 ]
 
@@ -54,6 +53,7 @@ MAX_UNPACKED = 1000
 UNKNOWN_FRAMES = 1 << 40  # and above: libsndfile's number where a header does not say how much follows, as in a stream
 _SMALL_BYTES = 64 << 20
 _PART_TOLERANCE = 0.1  # seconds that a part may reach beyond the recording's end, as rounded times do
+_LOUDEST = 8.0  # of floats from -1 to 1: filters and codecs go beyond 1, and not far
 _HEAD_BYTES = 1 << 20  # of a long file, where an MP3 file says how long it is
 
 logger = logging.get_logger(__name__)
@@ -75,7 +75,8 @@ def load_audio(
 
     Args:
         source: a file's path; an `http(s)` address; a file's bytes, or the open file; samples as an array, tensor or list of numbers
-            (`(samples,)`, `(samples, channels)` or `(channels, samples)`; whole numbers are PCM of their width); a mapping
+            (`(samples,)`, `(samples, channels)` or `(channels, samples)`; whole numbers are PCM of their width, and so are floats
+            in the range of 16 bits); a `(rate, samples)` or `(samples, rate)` pair; a mapping
             with `array` (or `raw`) and `sampling_rate`, or with `bytes` or `path`, or with any of these under `audio`, as rows
             of `datasets` have; or a torchcodec `AudioDecoder`.
         sampling_rate: wanted rate in Hz.
@@ -174,7 +175,8 @@ def read_blocks(source: Any, sampling_rate: int = SAMPLING_RATE) -> tuple[Iterat
             info = soundfile.info(_file_name(file))
         except (soundfile.LibsndfileError, RuntimeError):
             info = None  # `_load` says what is wrong
-        if info is not None and info.duration > 2 * BLOCK_SECONDS and (soxr or info.samplerate == sampling_rate):
+        simple = info is not None and info.subtype not in ("FLOAT", "DOUBLE") and not read_in_part(file)
+        if simple and info.duration > 2 * BLOCK_SECONDS and (soxr or info.samplerate == sampling_rate):
             return _file_blocks(os.fspath(file), sampling_rate, name), float(info.duration)
     samples = _load(file, rate, sampling_rate, name)
     return iter([samples]), len(samples) / sampling_rate
@@ -183,6 +185,16 @@ def read_blocks(source: Any, sampling_rate: int = SAMPLING_RATE) -> tuple[Iterat
 def is_address(source: Any) -> bool:
     """Whether `source` is the address of a file on the web."""
     return isinstance(source, str) and source[:8].lower().startswith(("http://", "https://"))
+
+
+def rate_pair(source: Any) -> Any:
+    """A `(rate, array)` or `(array, rate)` pair, as Gradio and torchaudio give them, as a mapping; anything else as it is."""
+    if not isinstance(source, tuple | list) or len(source) != 2:
+        return source
+    for rate, samples in (source, source[::-1]):
+        if isinstance(rate, int | float | np.number) and isinstance(samples, np.ndarray | torch.Tensor | list):
+            return {"array": samples, "sampling_rate": rate}
+    return source
 
 
 def describe(source: Any) -> str:
@@ -203,7 +215,8 @@ def describe(source: Any) -> str:
 
 
 def _unwrap(source: Any, name: str, rate: int | None) -> tuple[Any, int | None]:
-    """What a mapping, decoder or open file holds, and its rate if it says one."""
+    """What a mapping, pair, decoder or open file holds, and its rate if it says one."""
+    source = rate_pair(source)
     if isinstance(source, Mapping) and source.get("audio") is not None:
         return _unwrap(source["audio"], name, rate)
     if hasattr(source, "get_all_samples"):
@@ -312,11 +325,14 @@ def _decode(
         size = len(data)
     if not size:
         raise ValueError(f"{name} is empty: the file has 0 bytes.")
+    data = None if data is None else with_sizes(data)
     if soundfile is None:
         samples, rate = _decode_wav(data or b"", name, whole)
         first, count = part.frames(len(samples), rate, name)
         return samples[first : first + count], rate
     try:
+        if data is not None and len(joined := joined_files(data)) > 1:
+            return _decode_joined(joined, name, whole, part)
         with (
             io.BytesIO(data) if data is not None else open(source, "rb") as stored,
             soundfile.SoundFile(stored) as file,
@@ -344,6 +360,17 @@ def _decode(
         sign = f"its header announces more than the {first + len(samples)} samples that are there"
     _check_end(sign, name, whole)
     return samples, rate
+
+
+def _decode_joined(files: list[bytes], name: str, whole: bool, part: _Part) -> tuple[np.ndarray, int]:
+    """Several files in a row as one recording."""
+    decoded = [_decode(file, name, whole) for file in files]
+    samples, rate = decoded[0]
+    if any((other.shape[1], its_rate) != (samples.shape[1], rate) for other, its_rate in decoded[1:]):
+        raise ValueError(f"{name} is several recordings of different kinds in a row. Save them as files of their own.")
+    samples = np.concatenate([each for each, _ in decoded])
+    first, count = part.frames(len(samples), rate, name)
+    return samples[first : first + count], rate
 
 
 def _content(source: str | os.PathLike[str], name: str) -> bytes:
@@ -435,6 +462,8 @@ def _to_mono(samples: np.ndarray, name: str) -> np.ndarray:
     if samples.dtype.kind in "iu":
         half = 2.0 ** (8 * samples.dtype.itemsize - 1)
         samples = (samples.astype(np.float64) - (half if samples.dtype.kind == "u" else 0.0)) / half
+    elif samples.size and (peak := float(np.nanmax(np.abs(samples)))) > _LOUDEST:
+        samples = samples / _pcm_scale(peak, name)
     samples = samples.astype(np.float32, copy=False)
     if samples.ndim == 2:
         # Recordings are longer than they have channels, whichever axis comes first.
@@ -442,6 +471,16 @@ def _to_mono(samples: np.ndarray, name: str) -> np.ndarray:
             samples.mean(axis=int(np.argmin(samples.shape)), dtype=np.float32) if samples.size else samples.reshape(-1)
         )
     return samples
+
+
+def _pcm_scale(peak: float, name: str) -> float:
+    """What floats with this peak are to be divided by."""
+    if peak <= _LOUDEST or not np.isfinite(peak):
+        return 1.0
+    if peak > 32_768:
+        raise ValueError(f"{name} has samples up to {peak:g}. Give floats from -1 to 1, or whole numbers.")
+    logger.warning(f"{name} has floats up to {peak:g}: they are read as 16-bit samples. Floats go from -1 to 1.")
+    return 32_768.0
 
 
 def _resample(samples: np.ndarray, rate: Any, wanted: int, name: str) -> np.ndarray:
@@ -452,54 +491,3 @@ def _resample(samples: np.ndarray, rate: Any, wanted: int, name: str) -> np.ndar
     if soxr is None:
         raise ValueError(f"{name} has {rate} Hz and the model reads {wanted} Hz. `pip install soxr` to resample.")
     return soxr.resample(samples, rate, wanted).astype(np.float32, copy=False)
-
-
-# Sizes that writers put where they could not know the length, as when they write into a pipe.
-_UNKNOWN_SIZE = 0x7FFFF000
-_WHOLE = 0.98  # of the announced bytes: some writers count their headers as sound
-_ANNOUNCED = re.compile(r"^\s*(?:data|SSND|riff)\s*:\s*(\d+)\s*\(should be (\d+)\)", re.MULTILINE)
-_OGG_SIGNS = ("lacks an end-of-stream bit", "Junk after the last page")
-
-
-def missing_end(head: bytes, size: int, log: str) -> str | None:
-    """
-    What shows that a sound file's end is missing, or None.
-
-    Args:
-        head: the file's first bytes; of an MP3 file with a long tag before the sound, that tag and 1 kB more.
-        size: the whole file's size in bytes.
-        log: libsndfile's own report on the file, `soundfile.SoundFile.extra_info`.
-    """
-    for announced, found in _ANNOUNCED.findall(log):
-        if (sign := missing_sound(int(announced), int(found))) is not None:
-            return sign
-    if all(sign in log for sign in _OGG_SIGNS):
-        return "the last page is not whole"
-    wanted = mp3_size(head)
-    if wanted is not None and size < _WHOLE * wanted:
-        return f"{wanted} bytes are announced and {size} are there"
-    return None
-
-
-def missing_sound(announced: int, found: int) -> str | None:
-    """The same, from the bytes of sound that a header announces and those that the file holds."""
-    if found < _WHOLE * announced and announced < _UNKNOWN_SIZE:
-        return f"{announced} bytes of sound are announced and {found} are there"
-    return None
-
-
-def mp3_size(head: bytes) -> int | None:
-    """The size of an MP3 file as its encoder wrote it into the first frame (the Xing or Info header), or None."""
-    start = 0
-    if head[:3] == b"ID3" and len(head) >= 10:  # four bytes of seven bits each
-        start = 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
-    if head[start : start + 1] != b"\xff":
-        return None
-    mark = max(head.find(tag, start, start + 64) for tag in (b"Xing", b"Info"))
-    if mark < 0 or len(head) < mark + 16:
-        return None
-    flags = int.from_bytes(head[mark + 4 : mark + 8], "big")
-    if not flags & 2:
-        return None
-    place = mark + (12 if flags & 1 else 8)
-    return start + int.from_bytes(head[place : place + 4], "big") or None

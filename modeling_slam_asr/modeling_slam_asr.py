@@ -196,8 +196,6 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         self.config.text_config.get_text_config().vocab_size = embeddings.weight.shape[0]
         return embeddings
 
-    # ------------------------------------------------------------------ computing
-
     @can_return_tuple
     def get_audio_features(
         self,

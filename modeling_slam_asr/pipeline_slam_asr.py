@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -12,12 +13,21 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import AutomaticSpeechRecognitionPipeline
 from transformers.utils import logging
 
-from .audio_slam_asr import describe, read_blocks
+from .audio_slam_asr import describe, rate_pair, read_blocks
 from .generation_slam_asr import Transcript
 from .processing_slam_asr import SlamAsrProcessor, pad_features, pad_rows
 from .results_slam_asr import TIMESTAMPS, Piece, assemble, settled_text
 from .timestamps_slam_asr import SecondLook, active_frames, alignment_matrix, attention_words, look_again, token_pieces
-from .windows_slam_asr import SILENCE_DB, VoiceDetector, Window, check_vad, cut_windows, is_silent, is_steady
+from .windows_slam_asr import (
+    SILENCE_DB,
+    VoiceDetector,
+    Window,
+    check_vad,
+    cut_windows,
+    holds_no_word,
+    is_silent,
+    is_steady,
+)
 
 __all__ = ["LONG_SECONDS", "OVERLAP_SECONDS", "WINDOW_SECONDS", "SlamAsrPipeline", "default_window"]
 
@@ -50,7 +60,7 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
         drop_no_speech: leave windows of steady noise untranscribed too, in place of a `no_speech` mark.
         vad: `"silero"` or `"webrtc"`: transcribe only from the first to the last speech that it finds in a window.
         trim_loops: of a transcript that ran into a loop keep the first copy; it is marked `loop` in either case.
-        on_error: `"raise"`, or `"return"`: a recording that cannot be read gives `{"text": "", "error": ...}`.
+        on_error: `"raise"`, or `"return"`: a recording that cannot be read or transcribed gives `{"text": "", "error": ...}`.
         progress: a progress bar on stderr for each long recording. None: when stderr is a terminal.
         on_window: called after each window with the text so far that no later window changes.
         generate_kwargs: for `generate`; other keyword arguments go there too. As for Whisper, a `language` may stand among
@@ -64,7 +74,7 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
     _load_processor = None  # type: ignore[assignment]
 
     def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
-        self._detectors: dict[str, VoiceDetector] = {}
+        self._detectors: dict[tuple[str, int], VoiceDetector] = {}
         super().__init__(model, *args, **kwargs)
         self.type = "seq2seq"
         # The stock defaults (5 beams, 256 tokens) are Whisper's; the model's own generation configuration counts here.
@@ -74,13 +84,24 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Transcribe one recording (a dict), a list of them (a list), or a generator or data set of them (an iterator)."""
+        inputs = rate_pair(inputs)
         if isinstance(inputs, list | tuple):
             if len(inputs) == 0:
                 return []
-            inputs = np.asarray(inputs) if isinstance(inputs[0], int | float | np.number) else list(inputs)
+            if isinstance(inputs[0], int | float | np.number):  # one recording's samples
+                inputs = {"array": list(inputs), "sampling_rate": self.processor.sampling_rate}
+            else:
+                inputs = list(inputs)
         elif isinstance(inputs, Iterable) and not isinstance(inputs, _NO_STREAM) and not hasattr(inputs, "read"):
             inputs = (item for item in inputs)  # what transformers takes for a stream
         return super().__call__(inputs, **kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Save model and processor: what this pipeline can do, its saved copy can do."""
+        super().save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(
+            save_directory
+        )  # transformers' own saves the processor's parts without its prompts
 
     def _sanitize_parameters(  # type: ignore[override]
         self,
@@ -153,6 +174,7 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
         on_error: str = "raise",
         progress: bool | None = None,
     ) -> Iterator[dict[str, Any]]:
+        inputs = rate_pair(inputs)
         extra = {k: v for k, v in inputs.items() if k not in _AUDIO_KEYS} if isinstance(inputs, Mapping) else {}
         try:
             if "stride" in extra:
@@ -163,10 +185,10 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
                     item["features"] = self.processor.extract_features(item.pop("samples"))
                     item["ids"] = self.processor.prompt_ids(item["features"].shape[-1], prompt, language, context)
                 yield {**item, "extra": extra, "is_last": window.last}
-        except (ValueError, OSError) as error:
+        except Exception as error:  # whatever a recording does: the others are to be transcribed
             if on_error == "raise":
                 raise
-            yield {"error": str(error), "extra": extra, "is_last": True}
+            yield {"error": _message(error), "extra": extra, "is_last": True}
 
     def _windows(
         self, inputs: Any, window_seconds: float | None, overlap_seconds: float | None, progress: bool | None
@@ -195,13 +217,14 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
     def _gate(self, window: Window, silence_db: float, drop_no_speech: bool, vad: str | None) -> dict[str, Any]:
         """The window's frame for an answer and, where there may be speech, the samples to transcribe."""
         rate, samples, start = self.processor.sampling_rate, window.samples, window.start
-        quiet = is_silent(samples, rate, silence_db)
+        quiet = is_silent(samples, rate, silence_db) or holds_no_word(window, rate)
         steady = not quiet and is_steady(samples, rate)
         transcribed = not quiet and not (steady and drop_no_speech)
         if transcribed and vad is not None:
-            if vad not in self._detectors:
-                self._detectors[vad] = VoiceDetector(vad)
-            found = self._detectors[vad].speech_range(samples, rate)
+            mine = vad, threading.get_ident()  # a detector remembers what it heard last
+            if mine not in self._detectors:
+                self._detectors[mine] = VoiceDetector(vad)
+            found = self._detectors[mine].speech_range(samples, rate)
             transcribed = found is not None
             if found is not None:
                 samples, start = samples[found[0] : found[1]], start + found[0] / rate
@@ -310,7 +333,13 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
         def answers() -> Iterator[dict[str, Any]]:
             held: list[dict[str, Any]] = []
             for batch in _batches(_Windows(inputs, self.preprocess, preprocess_params), batch_size, num_workers):
-                for window in self.forward({"windows": batch}, **forward_params)["windows"]:
+                try:
+                    done = self.forward({"windows": batch}, **forward_params)["windows"]
+                except Exception as error:
+                    if preprocess_params.get("on_error") != "return":
+                        raise
+                    done = [{"error": _message(error), **window} for window in batch]
+                for window in done:
                     held.append(window)
                     if on_window is not None and "piece" in window:
                         on_window(settled_text([item["piece"] for item in held]))
@@ -319,6 +348,11 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
                         held = []
 
         return _Answers(inputs, answers)
+
+
+def _message(error: Exception) -> str:
+    """What an answer says of an error: its text, after its kind where the text alone is not meant for users."""
+    return str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
 
 
 class _Windows(IterableDataset):

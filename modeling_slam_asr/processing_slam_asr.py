@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, BatchFeature, ProcessorMixin, WhisperFeatureExtractor
 
-from .audio_slam_asr import load_audio
+from .audio_slam_asr import load_audio, rate_pair
 from .configuration_slam_asr import AUDIO_TOKEN_ID, AUTO_MAP, DEFAULT_PROMPT, SlamAsrConfig
 from .projector_slam_asr import AudioGeometry, audio_geometry
 
@@ -298,6 +298,7 @@ def pad_rows(rows: Sequence[Sequence[int]], value: int, side: str) -> torch.Tens
 
 def _is_batch(audio: Any) -> bool:
     """True for a list of recordings; a list of numbers is one recording."""
+    audio = rate_pair(audio)
     return isinstance(audio, list | tuple) and not (audio and isinstance(audio[0], int | float | np.number))
 
 

@@ -257,7 +257,7 @@ def align_transcripts(
         For each utterance `(tokens, 3)` as [`align_tokens`] gives it, in audio embeddings; None where the transcript has more
         tokens than the audio has embeddings.
     """
-    frames, mask = model.get_audio_features(**audio)
+    frames, mask = model.get_audio_features(**audio, return_dict=True).padded()
     known = set(model.ctc_tokens())
     found: list[np.ndarray | None] = []
     for row, transcript in enumerate(transcripts):
@@ -448,7 +448,7 @@ def look_again(
     merged = model.merge_inputs(input_ids, attention_mask, **audio)
     table = model.get_input_embeddings()
     language_model = eager_twin(model.language_model) if attentions else model.language_model
-    few = "logits_to_keep" in llm_arguments(type(language_model))
+    few = "logits_to_keep" in llm_arguments(language_model.__class__)
     looks = []
     for row, transcript in enumerate(transcripts):
         held = merged.attention_mask[row].bool()

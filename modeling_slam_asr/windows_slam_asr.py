@@ -1,5 +1,7 @@
 """Long recordings in pieces that the encoder takes, and whether there is speech in them at all."""
 
+import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +24,7 @@ __all__ = [
     "MARGIN_SECONDS",
     "PAUSE_DEPTH_DB",
     "PAUSE_SECONDS",
+    "SHORTEST_SECONDS",
     "SILENCE_DB",
     "STEADY_DB",
     "VADS",
@@ -31,8 +34,15 @@ __all__ = [
     "cut_windows",
     "find_pause",
     "frame_levels",
+    "holds_no_word",
     "is_silent",
     "is_steady",
+    "joined_files",
+    "missing_end",
+    "missing_sound",
+    "mp3_size",
+    "read_in_part",
+    "with_sizes",
 ]
 
 FRAME_SECONDS = 0.02
@@ -50,12 +60,14 @@ class Window:
     start: place of the first sample in the recording, in seconds.
     overlap: seconds at the beginning that the window before holds too; 0 after a cut at a pause.
     last: whether the recording ends with this window.
+    pause_db: after a cut at a pause, the level in dB below which that pause lies; else None.
     """
 
     samples: np.ndarray
     start: float
     overlap: float
     last: bool
+    pause_db: float | None = None
 
 
 def frame_levels(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
@@ -73,9 +85,9 @@ def frame_levels(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
     return 10 * np.log10(np.maximum(power / held, 10 ** (FLOOR_DB / 10)))
 
 
-def find_pause(levels: np.ndarray, earliest: int, latest: int) -> int | None:
+def find_pause(levels: np.ndarray, earliest: int, latest: int) -> tuple[int, float] | None:
     """
-    The frame in the middle of the longest pause between two frames, or None.
+    The frame in the middle of the longest pause between two frames, and the level that the pause stays below; or None.
 
     Args:
         levels: in dB, `(frames,)`, see [`frame_levels`].
@@ -97,7 +109,7 @@ def find_pause(levels: np.ndarray, earliest: int, latest: int) -> int | None:
             if index - start >= need and (best is None or index - start >= best[1] - best[0]):
                 best = (start, index)
             start = None
-    return None if best is None else earliest + (best[0] + best[1]) // 2
+    return None if best is None else (earliest + (best[0] + best[1]) // 2, threshold)
 
 
 def cut_windows(
@@ -126,7 +138,7 @@ def cut_windows(
     frame = round(FRAME_SECONDS * sampling_rate)
     source = iter(blocks)
     buffer = np.zeros(0, dtype=np.float32)
-    position, overlap, ended = 0, 0, False
+    position, overlap, ended, pause_db = 0, 0, False, None
     while True:
         need = whole if position == 0 else size
         while not ended and len(buffer) <= need:
@@ -135,12 +147,13 @@ def cut_windows(
             if block is not None:
                 buffer = np.concatenate([buffer, block])
         if len(buffer) <= need:
-            yield Window(buffer, position / sampling_rate, overlap / sampling_rate, last=True)
+            yield Window(buffer, position / sampling_rate, overlap / sampling_rate, True, pause_db)
             return
         pause = find_pause(frame_levels(buffer[:size], sampling_rate), int(0.4 * size) // frame, size // frame)
-        end = size if pause is None else pause * frame
+        end = size if pause is None else pause[0] * frame
         advance = end - shared if pause is None else end
-        yield Window(buffer[:end], position / sampling_rate, overlap / sampling_rate, last=False)
+        yield Window(buffer[:end], position / sampling_rate, overlap / sampling_rate, False, pause_db)
+        pause_db = None if pause is None else pause[1]
         buffer = buffer[advance:].copy()
         position, overlap = position + advance, end - advance
 
@@ -149,7 +162,8 @@ SILENCE_DB = -90.0  # the smallest step of 16-bit sound: below it there is nothi
 STEADY_DB = 3.0
 VADS = ("silero", "webrtc")
 MARGIN_SECONDS = 0.2  # kept before and after what a detector calls speech: it clips soft consonants
-_SETTLED_SECONDS = 1.0
+SHORTEST_SECONDS = 0.1  # no word is shorter
+_SLIVER_SECONDS = 1.0
 
 
 def is_silent(samples: np.ndarray, sampling_rate: int, silence_db: float = SILENCE_DB) -> bool:
@@ -157,14 +171,24 @@ def is_silent(samples: np.ndarray, sampling_rate: int, silence_db: float = SILEN
     return len(samples) == 0 or float(frame_levels(samples, sampling_rate).max()) < silence_db
 
 
+def holds_no_word(window: Window, sampling_rate: int) -> bool:
+    """Whether a window is too short for a word, or no more than the rest of the pause that the one before was cut at."""
+    seconds = len(window.samples) / sampling_rate
+    if seconds < SHORTEST_SECONDS:
+        return True
+    if window.pause_db is None or seconds > _SLIVER_SECONDS:
+        return False
+    return float(frame_levels(window.samples, sampling_rate).max()) <= window.pause_db
+
+
 def is_steady(samples: np.ndarray, sampling_rate: int) -> bool:
     """
-    Whether the level hardly changes for a second or more, as in hiss and hum; in speech it moves by tens of dB.
+    Whether the level hardly changes, as in hiss and hum; in speech it moves by tens of dB.
 
     Music, rattle and babble do change: this does not find them.
     """
     levels = frame_levels(samples, sampling_rate)[:-1]
-    if len(samples) < _SETTLED_SECONDS * sampling_rate:
+    if len(levels) < 2:
         return False
     low, high = np.percentile(levels, [2, 98])
     return bool(high - low < STEADY_DB)
@@ -224,3 +248,111 @@ class VoiceDetector:
         if len(dense) == 0:
             return None
         return int(dense[0]) * size, (int(dense[-1]) + 1) * size
+
+
+# ------------------------------------------------------------------ where sound files end
+
+# Sizes that writers put where they could not know the length, as when they write into a pipe.
+_UNKNOWN_SIZE = 0x7FFFF000
+_TAG_BYTES = 4096  # what may follow the sound of an MP3 file: its title and the like
+_WHOLE = 0.98  # of the announced bytes: some writers count their headers as sound
+_ANNOUNCED = re.compile(r"^\s*(?:data|SSND|riff)\s*:\s*(\d+)\s*\(should be (\d+)\)", re.MULTILINE)
+_OGG_SIGNS = ("lacks an end-of-stream bit", "Junk after the last page")
+
+
+def missing_end(head: bytes, size: int, log: str) -> str | None:
+    """
+    What shows that a sound file's end is missing, or None.
+
+    Args:
+        head: the file's first bytes; of an MP3 file with a long tag before the sound, that tag and 1 kB more.
+        size: the whole file's size in bytes.
+        log: libsndfile's own report on the file, `soundfile.SoundFile.extra_info`.
+    """
+    for announced, found in _ANNOUNCED.findall(log):
+        if (sign := missing_sound(int(announced), int(found))) is not None:
+            return sign
+    if all(sign in log for sign in _OGG_SIGNS):
+        return "the last page is not whole"
+    wanted = mp3_size(head)
+    if wanted is not None and size < _WHOLE * wanted:
+        return f"{wanted} bytes are announced and {size} are there"
+    return None
+
+
+def with_sizes(data: bytes) -> bytes:
+    """The same WAV file with the sizes that its writer could not know, as when it wrote into a pipe; others as they are."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+        return data
+    place = 12
+    while place + 8 <= len(data):
+        size, start = int.from_bytes(data[place + 4 : place + 8], "little"), place + 8
+        if data[place : place + 4] == b"data":
+            follows = data[start : start + 4]
+            empty = (
+                size == 0 and len(data) - start >= 4 and follows not in (b"LIST", b"id3 ", b"ID3 ", b"fact", b"bext")
+            )
+            if not empty and size < _UNKNOWN_SIZE:
+                return data
+            held = (len(data) - start).to_bytes(4, "little")
+            return data[:4] + (len(data) - 8).to_bytes(4, "little") + data[8 : place + 4] + held + data[start:]
+        place = start + size + size % 2
+    return data
+
+
+def joined_files(data: bytes) -> list[bytes]:
+    """The parts of several MP3 or Ogg files in a row, of which libsndfile would read the first alone; else the file itself."""
+    if data[:4] == b"OggS":
+        return _ogg_parts(data)
+    wanted = mp3_size(data)
+    if wanted is None or len(data) <= wanted + _TAG_BYTES:
+        return [data]
+    rest = data[wanted:]
+    begins = rest[:3] == b"ID3" or (rest[0] == 0xFF and rest[1] & 0xE0 == 0xE0)
+    return [data[:wanted], *joined_files(rest)] if begins else [data]
+
+
+def _ogg_parts(data: bytes) -> list[bytes]:
+    """A chained Ogg file at its joints: where a stream begins after pages of another."""
+    joints, place, begun = [0], 0, False
+    while data[place : place + 4] == b"OggS" and place + 27 <= len(data):
+        first, segments = bool(data[place + 5] & 2), data[place + 26]
+        if first and begun:
+            joints.append(place)
+        begun = not first
+        place += 27 + segments + sum(data[place + 27 : place + 27 + segments])
+    return [data[a:b] for a, b in zip(joints, [*joints[1:], len(data)], strict=True)]
+
+
+def missing_sound(announced: int, found: int) -> str | None:
+    """The same, from the bytes of sound that a header announces and those that the file holds."""
+    if found < _WHOLE * announced and announced < _UNKNOWN_SIZE:
+        return f"{announced} bytes of sound are announced and {found} are there"
+    return None
+
+
+def mp3_size(head: bytes) -> int | None:
+    """The size of an MP3 file as its encoder wrote it into the first frame (the Xing or Info header), or None."""
+    start = 0
+    if head[:3] == b"ID3" and len(head) >= 10:  # four bytes of seven bits each
+        start = 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    if head[start : start + 1] != b"\xff":
+        return None
+    mark = max(head.find(tag, start, start + 64) for tag in (b"Xing", b"Info"))
+    if mark < 0 or len(head) < mark + 16:
+        return None
+    flags = int.from_bytes(head[mark + 4 : mark + 8], "big")
+    if not flags & 2:
+        return None
+    place = mark + (12 if flags & 1 else 8)
+    return start + int.from_bytes(head[place : place + 4], "big") or None
+
+
+def read_in_part(path: str | os.PathLike[str]) -> bool:
+    """Whether a file has no sizes, or is several in a row: libsndfile would read less than is there."""
+    with open(path, "rb") as file:
+        head = file.read(1 << 20)
+        if head[:4] == b"OggS":
+            return len(joined_files(head + file.read())) > 1
+    wanted = mp3_size(head)
+    return with_sizes(head) is not head or (wanted is not None and os.path.getsize(path) > wanted + _TAG_BYTES)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from transformers.utils import logging as transformers_logging
 
 from modeling_slam_asr import audio_slam_asr
-from modeling_slam_asr.audio_slam_asr import load_audio, missing_end, mp3_size, read_blocks
+from modeling_slam_asr.audio_slam_asr import load_audio, read_blocks
+from modeling_slam_asr.windows_slam_asr import missing_end, mp3_size
 from tests.modeling_slam_asr.conftest import encoded, talk
 
 RATE = 16_000
@@ -349,3 +350,53 @@ def test_no_bytes_upset_it(data: bytes, start: bytes) -> None:
     size = mp3_size(start + data)
     assert size is None or size > 0
     assert missing_end(start + data, 2**40, "") is None
+
+
+@pytest.mark.parametrize("size", [b"\0" * 4, b"\xff" * 4])
+@pytest.mark.parametrize("seconds", [1.0, 65.0])
+def test_wav_files_without_sizes(tmp_path: Path, size: bytes, seconds: float) -> None:
+    """As programs write them into a pipe."""
+    wave = np.tile(NOISE, 11)[: int(seconds * RATE)]
+    content = bytearray(encoded(wave, RATE, "WAV", "PCM_16"))
+    place = content.find(b"data")
+    content[4:8] = content[place + 4 : place + 8] = size
+    path = tmp_path / "stream.wav"
+    path.write_bytes(content)
+    expected = load_audio(encoded(wave, RATE, "WAV", "PCM_16"))
+    assert np.array_equal(load_audio(bytes(content), whole=True), expected)
+    blocks, length = read_blocks(path)
+    assert np.array_equal(np.concatenate(list(blocks)), expected)
+    assert length == pytest.approx(seconds)
+
+
+def test_an_empty_wav_file_stays_empty() -> None:
+    with pytest.raises(ValueError, match="is empty"):
+        load_audio(encoded(NOISE[:0], RATE, "WAV", "PCM_16"))
+
+
+@pytest.mark.parametrize("form", [("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS")])
+def test_files_in_a_row_are_read_to_their_end(tmp_path: Path, form: tuple[str, str]) -> None:
+    parts = [
+        encoded(NOISE[: 2 * RATE], RATE, *form),
+        encoded(NOISE[2 * RATE :], RATE, *form),
+        encoded(NOISE, RATE, *form),
+    ]
+    alone = sum(len(load_audio(part)) for part in parts)
+    path = tmp_path / "joined"
+    path.write_bytes(b"".join(parts))
+    assert len(load_audio(path, whole=True)) == pytest.approx(alone, rel=0.01)
+    assert sum(map(len, read_blocks(path)[0])) == pytest.approx(alone, rel=0.01)
+
+
+def test_pairs_of_rate_and_samples() -> None:
+    whole = (TALK * 32_767).astype(np.int16)
+    expected = load_audio({"array": whole, "sampling_rate": 8_000})
+    for pair in ((8_000, whole), (whole, 8_000), [8_000, whole], (8_000, whole.tolist()), {"audio": (8_000, whole)}):
+        assert np.allclose(load_audio(pair), expected, atol=1e-4)
+
+
+def test_floats_in_the_range_of_16_bits() -> None:
+    assert np.allclose(load_audio(NOISE * 32_768), NOISE, atol=1e-6)
+    assert np.array_equal(load_audio(NOISE * 6), NOISE * 6), "a little beyond 1 is no other unit"
+    with pytest.raises(ValueError, match="Give floats from -1 to 1"):
+        load_audio(NOISE * 1e6)

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import torch
 from torch.utils.data import Dataset
 from transformers import GenerationConfig, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from modeling_slam_asr import SlamAsrProcessor, windows_slam_asr
+from modeling_slam_asr.windows_slam_asr import cut_windows, holds_no_word
 from tests.modeling_slam_asr.conftest import talk
 from trainers.inference.evaluate import load_pipeline
 
@@ -380,3 +383,79 @@ def test_half_precision(make_tiny_model: Callable[..., Any], make_pipe: Callable
     pipe = make_pipe(make_tiny_model(dtype=torch.bfloat16))
     answer = pipe(talk(1.0), return_timestamps="word", return_confidence=True, **SHORT)
     assert 0 < answer["confidence"] < 1
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 0.7, 2.0, 12.0])
+def test_steady_noise_of_any_length_is_dropped(pipe: Any, seconds: float) -> None:
+    noise = (0.05 * np.random.default_rng(0).standard_normal(int(seconds * RATE))).astype(np.float32)
+    assert pipe(noise, drop_no_speech=True) == {"text": "", "no_speech": True}
+
+
+@pytest.mark.parametrize("samples", [1, 160, 1599])
+def test_what_is_shorter_than_a_word_is_not_transcribed(pipe: Any, samples: int) -> None:
+    assert pipe(talk(1.0)[4000 : 4000 + samples], **SHORT) == {"text": "", "no_speech": True}
+
+
+@pytest.mark.parametrize("tail", [0.11, 0.23, 0.4, 0.8])
+def test_the_rest_of_a_pause_is_not_transcribed(pipe: Any, tail: float) -> None:
+    """A cut in the final pause leaves a sliver: room noise that fades, neither silent nor steady."""
+    noise = 0.002 * np.random.default_rng(0).standard_normal(RATE) * np.geomspace(1, 0.03, RATE)
+    recording = np.concatenate([talk(4.6), noise[: int((0.4 + tail) * RATE)]]).astype(np.float32)
+    kept = [window for window in cut_windows([recording], RATE, 5.0, 1.0) if not holds_no_word(window, RATE)]
+    assert len(kept) == 1 and len(kept[0].samples) >= 4.6 * RATE
+
+
+def test_every_error_is_returned_when_asked_for(pipe: Any) -> None:
+    class Broken:
+        def read(self) -> bytes:
+            raise RuntimeError("the disk is gone")
+
+    answers = pipe([talk(0.5), Broken(), object(), [1.0, "a"]], on_error="return", batch_size=2, **SHORT)
+    assert "error" not in answers[0]
+    assert answers[1] == {"text": "", "error": "RuntimeError: the disk is gone"}
+    assert all(answer["error"] and not answer["text"] for answer in answers[1:])
+    spoiled = pipe([talk(0.5)], on_error="return", max_new_tokens=-1)
+    assert spoiled[0]["text"] == "" and "max_new_tokens" in spoiled[0]["error"]
+
+
+def test_pairs_are_one_recording(pipe: Any) -> None:
+    wave = (talk(1.0) * 32_767).astype(np.int16)
+    assert pipe((RATE, wave), **SHORT) == pipe((wave, RATE), **SHORT) == pipe([(RATE, wave)], **SHORT)[0]
+    assert pipe((RATE, wave), **SHORT)["text"] == pipe(wave, **SHORT)["text"]
+
+
+def test_long_recordings_with_progress_bars_off(pipe: Any) -> None:
+    recording = talk(62.0)
+    expected = pipe(recording, max_new_tokens=2)
+    disable_progress_bar()
+    try:
+        assert pipe(recording, progress=True, max_new_tokens=2) == expected
+    finally:
+        enable_progress_bar()
+
+
+def test_eight_threads_over_all_modes(make_pipe: Callable[..., Any]) -> None:
+    """One pipeline serves several threads at once: answers are those of one after the other, and the LLM is as it was."""
+    pipe = make_pipe()
+    modes: list[dict[str, Any]] = [
+        {}, {"return_timestamps": True}, {"return_timestamps": "word"}, {"return_timestamps": "estimate"},
+        {"return_confidence": True}, {"return_confidence": "tokens", "return_timestamps": "word"}, {"num_beams": 2},
+        {"on_error": "return"},
+    ]  # fmt: skip
+    waves = [talk(0.6, seed=seed) for seed in range(3)]
+    expected = [pipe(waves, **mode, **SHORT) for mode in modes]
+    before = pipe.model.language_model.config._attn_implementation
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(pipe, waves, **mode, **SHORT) for mode in modes for _ in range(2)]
+        answers = [job.result() for job in jobs]
+    assert answers == [answer for answer in expected for _ in range(2)]
+    assert pipe.model.language_model.config._attn_implementation == before
+
+
+def test_a_saved_pipeline_keeps_its_prompts(make_pipe: Callable[..., Any], tmp_path: Path) -> None:
+    pipe = make_pipe()
+    pipe.processor.language_prompt = "Write down the {language} speech.\n"
+    pipe.save_pretrained(tmp_path)
+    copy = pipeline("automatic-speech-recognition", model=str(tmp_path))
+    assert copy.processor.language_prompt == pipe.processor.language_prompt
+    assert copy(talk(1.0), language="da", **SHORT) == pipe(talk(1.0), language="da", **SHORT)

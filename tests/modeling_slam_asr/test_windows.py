@@ -128,8 +128,8 @@ def test_the_longest_pause_wins() -> None:
     levels[100:115] = -60.0
     levels[300:340] = -58.0
     levels[400:415] = -60.0
-    assert find_pause(levels, 50, 500) == 320
-    assert find_pause(levels, 350, 500) == 407
+    assert find_pause(levels, 50, 500) == (320, pytest.approx(-54.0))
+    assert find_pause(levels, 350, 500) == (407, pytest.approx(-54.0))
     assert find_pause(np.full(500, -20.0), 50, 500) is None
     levels[300:340] = -28.0  # hardly quieter than the speech around it
     assert find_pause(levels, 250, 350) is None
