@@ -1,7 +1,9 @@
 """The configuration of a SLAM-ASR model: a Whisper encoder, which of its blocks are kept, a projector and an LLM."""
 
 import difflib
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -15,10 +17,16 @@ __all__ = [
     "CHECKPOINT_FORMS",
     "CUSTOM_PIPELINES",
     "DEFAULT_PROMPT",
+    "FORMAT_VERSION",
+    "PACKAGE_VERSION",
     "PROJECTOR_TYPES",
     "SlamAsrConfig",
     "kept_layers",
+    "refuse_sizes",
     "unknown_key",
+    "upgrade_format_1",
+    "upgraded",
+    "without_foreign_code",
 ]
 
 # Outside every vocabulary: a placeholder is replaced by an audio embedding and never looked up in the LLM's table.
@@ -27,6 +35,11 @@ AUDIO_TOKEN_ID = 2**31 - 1
 DEFAULT_PROMPT = "Transcribe speech to text.\n"
 PROJECTOR_TYPES = tuple(PROJECTORS)
 CHECKPOINT_FORMS = ("standalone", "adapter")
+
+# The package's version, which setup.cfg reads here: this file travels with checkpoints, the package's metadata do not.
+PACKAGE_VERSION = "0.1.0"
+# Of config.json; a file without a number has format 1.
+FORMAT_VERSION = 2
 
 AUTO_MAP = {
     "AutoConfig": "configuration_slam_asr.SlamAsrConfig",
@@ -47,8 +60,18 @@ CUSTOM_PIPELINES = {
 _LIBRARY_KEYS = {
     "auto_map", "custom_pipelines", "transformers_version", "torch_dtype", "model_type", "name_or_path",
     "attn_implementation", "experts_implementation", "output_attentions", "num_labels", "quantization_config",
-    "per_layer_config", "use_cache", "kept_encoder_layers", "distributed_config",
+    "per_layer_config", "use_cache", "kept_encoder_layers", "distributed_config", "format_version", "slam_asr_version",
 }  # fmt: skip
+# What a config.json may ask for before any memory is taken: far above every model there is.
+_LARGEST = (
+    (re.compile(r"(^|_)layers?$"), 1_000),
+    (re.compile(r"^vocab_size$"), 10_000_000),
+    (re.compile(r"^projector_downsample_rate$"), 1_500),
+    (re.compile(r"(size|dim|d_model|n_embd|n_inner|heads|queries|bins|experts|positions)$"), 1 << 20),
+)
+# Keys with which a file could have code of another repository loaded, where their value names one.
+_KERNEL_KEYS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
+_CODE_KEYS = ("auto_map", "custom_pipelines", "custom_generate")
 
 
 class SlamAsrConfig(PreTrainedConfig):
@@ -122,6 +145,9 @@ class SlamAsrConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         recorded = kwargs.pop("kept_encoder_layers", None)
+        for name in ("format_version", "slam_asr_version"):  # each file says its own, see `to_dict`
+            kwargs.pop(name, None)
+        refuse_sizes(vars(self))
         if not type(self).__module__.startswith("transformers_modules"):
             # The installed package serves the pipeline itself; transformers would ask for trust_remote_code.
             kwargs.pop("custom_pipelines", None)
@@ -204,8 +230,21 @@ class SlamAsrConfig(PreTrainedConfig):
         """The LLM's vocabulary; transformers asks for it by this name."""
         return self.text_config.vocab_size
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """
+        As in `PreTrainedConfig`, for files of this format and older ones.
+
+        Raises:
+            ValueError: for a newer format, sizes that no model has, and code or kernels of other repositories.
+        """
+        values = upgraded(config_dict)
+        refuse_sizes(values)
+        return super().from_dict(without_foreign_code(values), **kwargs)
+
     def to_dict(self) -> dict[str, Any]:
         output = super().to_dict()
+        output["format_version"], output["slam_asr_version"] = FORMAT_VERSION, PACKAGE_VERSION
         output["kept_encoder_layers"] = self.kept_encoder_layers
         output["auto_map"] = dict(AUTO_MAP)
         output["custom_pipelines"] = CUSTOM_PIPELINES
@@ -224,6 +263,71 @@ class SlamAsrConfig(PreTrainedConfig):
         for key in kwargs:
             if key not in _LIBRARY_KEYS and not key.startswith("_") and not hasattr(PreTrainedConfig, key):
                 raise ValueError(unknown_key("configuration key", key))
+
+
+def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    The values of a config.json in today's format.
+
+    Raises:
+        ValueError: the file's format is newer, or its number is none.
+    """
+    values = dict(values)
+    found = values.get("format_version", 1)
+    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        raise ValueError(f"format_version in config.json is {found!r}; it is a whole number of 1 or more.")
+    if found > FORMAT_VERSION:
+        raise ValueError(
+            f"This checkpoint has format {found}, written by slam-asr {values.get('slam_asr_version', 'of a later version')}; "
+            f"slam-asr {PACKAGE_VERSION} reads formats up to {FORMAT_VERSION}. Update the package, or load the checkpoint with "
+            "trust_remote_code=True where the package is not imported."
+        )
+    for version in range(found, FORMAT_VERSION):
+        values = _UPGRADES[version](values)
+    return values
+
+
+def upgrade_format_1(values: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 has no number; its fields mean what they mean in format 2."""
+    return {**values, "format_version": 2}
+
+
+_UPGRADES = {1: upgrade_format_1}
+
+
+def refuse_sizes(values: Mapping[str, Any], where: str = "") -> None:
+    """Raise a ValueError for a size, in `values` or the base models' configurations within, that no model has."""
+    for name, value in values.items():
+        inner = getattr(value, "__dict__", value) if name in ("audio_config", "text_config") else value
+        if isinstance(inner, Mapping):
+            refuse_sizes(inner, f"{where}{name}.")
+        if isinstance(value, int):
+            limit = next((limit for pattern, limit in _LARGEST if pattern.search(name)), None)
+            if limit is not None and value > limit:
+                raise ValueError(
+                    f"The configuration asks for {where}{name}={value}; no model has more than {limit}. It is damaged, or meant to "
+                    "fill the memory."
+                )
+
+
+def without_foreign_code(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """
+    The values of a config.json without the keys that name code: this class knows its own.
+
+    Raises:
+        ValueError: where a kernel of a Hub repository is asked for.
+    """
+    kept = {}
+    for name, value in values.items():
+        if name in _CODE_KEYS and not (name == "custom_pipelines" and value == CUSTOM_PIPELINES):
+            continue
+        if name in _KERNEL_KEYS and "/" in json.dumps(value):
+            raise ValueError(
+                f"The configuration asks for {where}{name}={value!r}, code of another repository. Take the key out of config.json, "
+                "or give attn_implementation yourself when you load the model."
+            )
+        kept[name] = without_foreign_code(value, f"{where}{name}.") if isinstance(value, Mapping) else value
+    return kept
 
 
 def unknown_key(kind: str, key: str, known: Sequence[str] | None = None) -> str:

@@ -259,10 +259,16 @@ def _loop_period(tokens: Sequence[int]) -> int | None:
 
 
 def stored_generation_config(path: Any, hub: dict[str, Any]) -> GenerationConfig | None:
-    """The generation configuration that lies beside a checkpoint, or None."""
+    """The generation configuration that lies beside a checkpoint, or None. A ValueError where it names code."""
     if repository_file(path, "generation_config.json", **hub) is None:
         return None
-    return GenerationConfig.from_pretrained(path, **hub)
+    config = GenerationConfig.from_pretrained(path, **hub)
+    if isinstance(getattr(config, "custom_generate", None), str):
+        raise ValueError(
+            f"generation_config.json asks for custom_generate={config.custom_generate!r}, code of a repository. Take the key out "
+            "of it, or give custom_generate to `generate` yourself."
+        )
+    return config
 
 
 def transcription_defaults(base: GenerationConfig, end: int | None) -> GenerationConfig:

@@ -263,6 +263,7 @@ class LoraMixin:
     audio_encoder: Any
     projector: nn.Module
     language_model: Any
+    parameters: Any  # of `nn.Module`
 
     active_adapter = "default"
 

@@ -258,7 +258,7 @@ def ctc_loss(
 class CtcMixin:
     """For [`SlamAsrForConditionalGeneration`]: what its projector's CTC head says of audio embeddings."""
 
-    config: "SlamAsrConfig"
+    config: Any  # a `SlamAsrConfig`, which transformers would look up here by name
     projector: Any
     get_input_embeddings: Any  # of `PreTrainedModel`
 
