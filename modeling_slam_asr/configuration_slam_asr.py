@@ -312,14 +312,17 @@ def refuse_sizes(values: Mapping[str, Any], where: str = "") -> None:
 
 def without_foreign_code(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     """
-    The values of a config.json without the keys that name code: this class knows its own.
+    The values of a config.json without the keys that name foreign code; `auto_map` and `custom_pipelines` may name ours.
 
     Raises:
         ValueError: where a kernel of a Hub repository is asked for.
     """
     kept = {}
     for name, value in values.items():
-        if name in _CODE_KEYS and not (name == "custom_pipelines" and value == CUSTOM_PIPELINES):
+        if name in _CODE_KEYS:
+            own: Any = {"auto_map": AUTO_MAP, "custom_pipelines": CUSTOM_PIPELINES}.get(name)
+            if own is not None and not where:
+                kept[name] = value if _is_ours(value, own) else dict(own)
             continue
         if name in _KERNEL_KEYS and "/" in json.dumps(value):
             raise ValueError(
@@ -328,6 +331,12 @@ def without_foreign_code(values: Mapping[str, Any], where: str = "") -> dict[str
             )
         kept[name] = without_foreign_code(value, f"{where}{name}.") if isinstance(value, Mapping) else value
     return kept
+
+
+def _is_ours(value: Any, own: Mapping[str, Any]) -> bool:
+    """Whether a key of a config.json names this code, but for the one repository that transformers writes before each class."""
+    named = set(re.findall(r'"([^"]*)--', json.dumps(value)))
+    return len(named) <= 1 and json.loads(re.sub(r'"[^"]*--', '"', json.dumps(value))) == own
 
 
 def unknown_key(kind: str, key: str, known: Sequence[str] | None = None) -> str:

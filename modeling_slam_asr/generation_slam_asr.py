@@ -263,9 +263,10 @@ def stored_generation_config(path: Any, hub: dict[str, Any]) -> GenerationConfig
     if repository_file(path, "generation_config.json", **hub) is None:
         return None
     config = GenerationConfig.from_pretrained(path, **hub)
-    if isinstance(getattr(config, "custom_generate", None), str):
+    named = getattr(config, "custom_generate", None)
+    if isinstance(named, str):
         raise ValueError(
-            f"generation_config.json asks for custom_generate={config.custom_generate!r}, code of a repository. Take the key out "
+            f"generation_config.json asks for custom_generate={named!r}, code of a repository. Take the key out "
             "of it, or give custom_generate to `generate` yourself."
         )
     return config
