@@ -175,8 +175,12 @@ def read_blocks(source: Any, sampling_rate: int = SAMPLING_RATE) -> tuple[Iterat
             info = soundfile.info(_file_name(file))
         except (soundfile.LibsndfileError, RuntimeError):
             info = None  # `_load` says what is wrong
-        simple = info is not None and info.subtype not in ("FLOAT", "DOUBLE") and not read_in_part(file)
-        if simple and info.duration > 2 * BLOCK_SECONDS and (soxr or info.samplerate == sampling_rate):
+        if (
+            info is not None
+            and not read_in_part(file)
+            and info.duration > 2 * BLOCK_SECONDS
+            and (soxr or info.samplerate == sampling_rate)
+        ):
             return _file_blocks(os.fspath(file), sampling_rate, name), float(info.duration)
     samples = _load(file, rate, sampling_rate, name)
     return iter([samples]), len(samples) / sampling_rate
@@ -263,12 +267,17 @@ def _file_blocks(path: str, sampling_rate: int, name: str) -> Iterator[np.ndarra
         with soundfile.SoundFile(_file_name(path)) as file:
             with open(path, "rb") as start:
                 _check_end(missing_end(start.read(_HEAD_BYTES), os.path.getsize(path), file.extra_info), name, False)
-            rate = file.samplerate
+            rate, scale = file.samplerate, 1.0
+            if file.subtype in ("FLOAT", "DOUBLE"):
+                blocks = file.blocks(BLOCK_SECONDS * rate, dtype="float32", always_2d=True)
+                scale = _pcm_scale(max(float(np.nanmax(np.abs(block))) for block in blocks), name)
+                file.seek(0)
             resampler = None if rate == sampling_rate else soxr.ResampleStream(rate, sampling_rate, 1, dtype="float32")
             while True:
                 block = file.read(BLOCK_SECONDS * rate, dtype="float32", always_2d=True)
                 samples = block.mean(axis=1, dtype=np.float32) if len(block) else np.zeros(0, dtype=np.float32)
                 _refuse_non_finite(samples, name)
+                samples /= scale
                 if resampler is not None:
                     samples = resampler.resample_chunk(samples, last=not len(block))
                 if len(samples):

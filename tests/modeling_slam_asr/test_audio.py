@@ -395,8 +395,11 @@ def test_pairs_of_rate_and_samples() -> None:
         assert np.allclose(load_audio(pair), expected, atol=1e-4)
 
 
-def test_floats_in_the_range_of_16_bits() -> None:
+def test_floats_in_the_range_of_16_bits(tmp_path: Path) -> None:
     assert np.allclose(load_audio(NOISE * 32_768), NOISE, atol=1e-6)
     assert np.array_equal(load_audio(NOISE * 6), NOISE * 6), "a little beyond 1 is no other unit"
     with pytest.raises(ValueError, match="Give floats from -1 to 1"):
         load_audio(NOISE * 1e6)
+    long = np.tile(NOISE, 12)
+    soundfile.write(tmp_path / "long.wav", long * 32_768, RATE, "FLOAT")
+    assert np.allclose(np.concatenate(list(read_blocks(tmp_path / "long.wav")[0])), long, atol=1e-6)

@@ -119,7 +119,8 @@ def test_saved_and_loaded(make_ctc_model: Callable[..., Any], tmp_path: Path, ba
     ],
 )
 def test_settings_that_are_not_possible(settings: dict[str, Any], tiny_model: Any) -> None:
-    base = {"audio_config": tiny_model.config.audio_config, "text_config": tiny_model.config.text_config}
+    # Copies: a configuration settles the attention of those that it is given, and the model is everybody's.
+    base = {name: getattr(tiny_model.config, name).to_dict() for name in ("audio_config", "text_config")}
     with pytest.raises(ValueError, match="projector_"):
         SlamAsrConfig(**base, **settings)
 
