@@ -269,8 +269,7 @@ def _file_blocks(path: str, sampling_rate: int, name: str) -> Iterator[np.ndarra
                 _check_end(missing_end(start.read(_HEAD_BYTES), os.path.getsize(path), file.extra_info), name, False)
             rate, scale = file.samplerate, 1.0
             if file.subtype in ("FLOAT", "DOUBLE"):
-                blocks = file.blocks(BLOCK_SECONDS * rate, dtype="float32", always_2d=True)
-                scale = _pcm_scale(max(float(np.nanmax(np.abs(block))) for block in blocks), name)
+                scale = _pcm_scale(max(float(np.nanmax(np.abs(b))) for b in file.blocks(BLOCK_SECONDS * rate)), name)
                 file.seek(0)
             resampler = None if rate == sampling_rate else soxr.ResampleStream(rate, sampling_rate, 1, dtype="float32")
             while True:
@@ -377,9 +376,8 @@ def _decode_joined(files: list[bytes], name: str, whole: bool, part: _Part) -> t
     samples, rate = decoded[0]
     if any((other.shape[1], its_rate) != (samples.shape[1], rate) for other, its_rate in decoded[1:]):
         raise ValueError(f"{name} is several recordings of different kinds in a row. Save them as files of their own.")
-    samples = np.concatenate([each for each, _ in decoded])
-    first, count = part.frames(len(samples), rate, name)
-    return samples[first : first + count], rate
+    first, count = part.frames(sum(len(each) for each, _ in decoded), rate, name)
+    return np.concatenate([each for each, _ in decoded])[first : first + count], rate
 
 
 def _content(source: str | os.PathLike[str], name: str) -> bytes:
