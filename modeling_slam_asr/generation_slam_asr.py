@@ -8,7 +8,14 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig, LogitsProcessor, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    LogitsProcessor,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    TextIteratorStreamer,
+)
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .checkpoint_slam_asr import repository_file
@@ -18,7 +25,9 @@ __all__ = [
     "LOOP_PERIOD",
     "LOOP_REPEATS",
     "LOOP_SPAN",
+    "NO_DRAFT",
     "SPARE_TOKENS",
+    "DraftTextStreamer",
     "EndSilence",
     "Transcript",
     "TranscriptLimit",
@@ -306,6 +315,12 @@ def pad_left(mask: torch.Tensor, *tensors: torch.Tensor) -> list[torch.Tensor]:
     return moved
 
 
+NO_DRAFT = (
+    "ctc_draft=True needs a model with a CTC head, one utterance at a time, num_beams=1 and no sampling. Leave it out: drafts are "
+    "used by themselves where they fit."
+)
+
+
 class EndSilence(LogitsProcessor):
     """
     Rows without speech end at once: nothing is invented for them.
@@ -326,6 +341,30 @@ class EndSilence(LogitsProcessor):
         return torch.where(rows[:, None], only_end, scores)
 
 
+class DraftTextStreamer(TextIteratorStreamer):
+    """
+    The text so far, again and again: the CTC transcript at first, while the LLM is still reading, then what the LLM has written with
+    the rest of the CTC transcript behind it, and at the end the LLM's text alone.
+
+    As `TextIteratorStreamer`, but each piece is the whole text and replaces the one before. Use it as `streamer=` of `generate`
+    for one utterance; a model without a CTC head has no first guess.
+    """
+
+    draft = written = ""
+
+    def put_draft(self, tokens: Sequence[int]) -> None:
+        """Called by `generate` with the token ids of the CTC transcript."""
+        self.draft = self.tokenizer.decode(list(tokens), **self.decode_kwargs).strip()
+        self.text_queue.put(self.draft, timeout=self.timeout)
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        self.written += text
+        rest = [] if stream_end else self.draft.split()[len(self.written.split()) :]
+        self.text_queue.put(" ".join([self.written.strip(), *rest]).strip(), timeout=self.timeout)
+        if stream_end:
+            self.text_queue.put(self.stop_signal, timeout=self.timeout)
+
+
 def can_draft(config: GenerationConfig, options: Mapping[str, Any]) -> bool:
     """Whether a call with this configuration and these other `options` wants greedy tokens alone, which a draft can serve."""
     return (
@@ -338,7 +377,7 @@ def can_draft(config: GenerationConfig, options: Mapping[str, Any]) -> bool:
     )
 
 
-def draft_decoding(draft: Sequence[int]) -> Callable[..., torch.Tensor]:
+def draft_decoding(draft: Sequence[int], streamer: Any = None) -> Callable[..., torch.Tensor]:
     """
     Greedy decoding that verifies a draft, as the `custom_generate` of `GenerationMixin.generate`; for one utterance.
 
@@ -347,6 +386,7 @@ def draft_decoding(draft: Sequence[int]) -> Callable[..., torch.Tensor]:
 
     Args:
         draft: token ids of a first guess, such as a greedy CTC transcript.
+        streamer: as of `generate`, which hands none on to a `custom_generate`.
     Source: Leviathan et al. 2023 (arXiv 2211.17192), with a draft that costs no model of its own.
     """
 
@@ -356,7 +396,6 @@ def draft_decoding(draft: Sequence[int]) -> Callable[..., torch.Tensor]:
         logits_processor: Any,
         stopping_criteria: Any,
         generation_config: GenerationConfig,
-        streamer: Any = None,
         **model_kwargs: Any,  # what is named above would not come as an input of the LLM
     ) -> torch.Tensor:
         embed, prompt = model.get_input_embeddings(), model_kwargs["inputs_embeds"]

@@ -16,6 +16,7 @@ from .configuration_slam_asr import SlamAsrConfig, kept_layers
 from .encoder_slam_asr import MergedInputs, SlamAsrAudioOutput, SlamAsrEncoder
 from .generation_slam_asr import (
     CACHE,
+    NO_DRAFT,
     EndSilence,
     TranscriptRequest,
     can_draft,
@@ -343,12 +344,9 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
                     "transformers' own ASR pipeline around a loaded model: without `import modeling_slam_asr` only a folder "
                     "or Hub name gets the right one, `pipeline(task, model=NAME, trust_remote_code=True)`."
                 )
-            audio = {
-                "input_features": input_features,
-                "input_features_mask": input_features_mask,
-                "encoder_hidden_states": encoder_hidden_states,
-                "encoder_attention_mask": encoder_attention_mask,
-            }
+            names = ("input_features", "input_features_mask", "encoder_hidden_states", "encoder_attention_mask")
+            given = (input_features, input_features_mask, encoder_hidden_states, encoder_attention_mask)
+            audio = dict(zip(names, given, strict=True))
             if labels is not None and ctc_weight >= 1:
                 frames, frames_mask = self.get_audio_features(**audio, return_dict=True).padded()
                 scores = CtcScores(self.ctc_log_probs(frames), frames_mask)
@@ -421,7 +419,7 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
                 themselves, `tokens[:, input_ids.shape[1]:]`: each row then begins with an audio placeholder for every
                 column of `input_ids`. The processor's `decode` leaves placeholders out, so it reads both forms alike.
                 `ctc_draft=False` turns off that a single utterance, decoded greedily by a model with a CTC head, is verified
-                from the head's transcript in few passes: the tokens are the same.
+                from the head's transcript in few passes: the tokens are the same. `ctc_only=True` gives that transcript itself.
             request: in place of both, what [`transcript_request`] made of them.
         """
         if input_ids is None:
@@ -431,23 +429,23 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
                 input_ids, input_features_mask, encoder_attention_mask, generation_config, **kwargs
             )
         config, rest = request.config, dict(request.options)
+        ctc_only = rest.pop("ctc_only", getattr(config, "ctc_only", False))
         draft = rest.pop("ctc_draft", getattr(config, "ctc_draft", None))
         fits = self.config.projector_ctc and len(input_ids) == 1 and can_draft(config, rest)
         if draft and not fits:
-            raise ValueError(
-                "ctc_draft=True needs a model with a CTC head, one utterance at a time, num_beams=1 and no sampling. Leave it "
-                "out: drafts are used by themselves where they fit."
-            )
+            raise ValueError(NO_DRAFT)
         draft = fits and draft is not False
         merged = self.merge_inputs(
             input_ids,
             attention_mask,
-            ctc=draft,
+            ctc=draft or ctc_only,
             input_features=input_features,
             input_features_mask=input_features_mask,
             encoder_hidden_states=encoder_hidden_states,
             encoder_attention_mask=encoder_attention_mask,
         )
+        if ctc_only and merged.ctc is not None:
+            return self.ctc_sequences(merged.ctc, min(request.end_tokens)).to(input_ids.device)
         attention_mask, embeddings = pad_left(merged.attention_mask, merged.inputs_embeds)
         placeholders = input_ids == self.config.audio_token_id
         processors = LogitsProcessorList(rest.pop("logits_processor", None) or [])
@@ -456,8 +454,10 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         if silent.any() and ends[0] is not None:
             processors.append(EndSilence(silent, ends[0]))
         if draft and merged.ctc is not None:
-            guess = self.ctc_transcripts(merged.ctc)[0]
-            rest["custom_generate"] = draft_decoding([*guess, *ends[:1]])
+            guess, streamer = self.ctc_transcripts(merged.ctc)[0], rest.get("streamer")
+            if hasattr(streamer, "put_draft"):
+                streamer.put_draft(guess)
+            rest["custom_generate"] = draft_decoding([*guess, *ends[:1]], streamer)
         output = self.language_model.generate(
             inputs_embeds=embeddings,
             attention_mask=attention_mask,

@@ -17,7 +17,16 @@ from .audio_slam_asr import describe, rate_pair, read_blocks
 from .generation_slam_asr import Transcript
 from .processing_slam_asr import SlamAsrProcessor, pad_features, pad_rows
 from .results_slam_asr import TIMESTAMPS, Piece, assemble, settled_text
-from .timestamps_slam_asr import SecondLook, active_frames, alignment_matrix, attention_words, look_again, token_pieces
+from .timestamps_slam_asr import (
+    SecondLook,
+    active_frames,
+    align_transcripts,
+    alignment_matrix,
+    attention_words,
+    ctc_words,
+    look_again,
+    token_pieces,
+)
 from .windows_slam_asr import (
     SILENCE_DB,
     VoiceDetector,
@@ -250,15 +259,18 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
         windows = model_inputs["windows"]
         asked = [window for window in windows if "features" in window]
         if asked:
-            look = return_timestamps == "word" or bool(return_confidence)
-            transcripts, looks = self._transcribe(asked, look, return_timestamps == "word", trim_loops, generate_kwargs)
-            for window, transcript, second in zip(asked, transcripts, looks, strict=True):
-                self._fill(window["piece"], transcript, second)
+            words = return_timestamps == "word"
+            found = self._transcribe(asked, bool(return_confidence), words, trim_loops, generate_kwargs)
+            for window, (transcript, look, aligned) in zip(asked, found, strict=True):
+                self._fill(window["piece"], transcript, look, aligned)
         return {"windows": [{k: v for k, v in window.items() if k not in ("features", "ids")} for window in windows]}
 
     def _transcribe(
-        self, windows: list[dict[str, Any]], look: bool, attentions: bool, trim_loops: bool, options: dict[str, Any]
-    ) -> tuple[list[Transcript], list[SecondLook | None]]:
+        self, windows: list[dict[str, Any]], look: bool, words: bool, trim_loops: bool, options: dict[str, Any]
+    ) -> list[tuple[Transcript, SecondLook | None, np.ndarray | None]]:
+        """Of each window the transcript, the LLM's second look at it, and its CTC alignment, where they are wanted."""
+        ctc = words and self.model.config.projector_ctc
+        look = look or (words and not ctc)
         features, mask = pad_features([window["features"] for window in windows])
         rows = [window["ids"] for window in windows]
         features, mask = features.to(self.device), mask.to(self.device)
@@ -267,7 +279,7 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
             "attention_mask": pad_rows([[1] * len(row) for row in rows], 0, "left").to(self.device),
         }
         audio = {"input_features": features, "input_features_mask": mask}
-        if look:  # one pass of the encoder for both
+        if look or ctc:  # one pass of the encoder for all
             depth = len(self.model.audio_encoder.layers)
             states, frames = self.model.audio_encoder.hidden_states_at(features, mask, [depth])
             audio = {"encoder_hidden_states": states[depth], "encoder_attention_mask": frames}
@@ -279,23 +291,32 @@ class SlamAsrPipeline(AutomaticSpeechRecognitionPipeline):
         for transcript in transcripts if plan.stop_strings else []:
             text = self.processor.tokenizer.decode(transcript.tokens)
             transcript.stopped = transcript.end is None and any(stop in text for stop in plan.stop_strings)
-        if not look:
-            return transcripts, [None] * len(windows)
-        finished = [t.tokens + ([] if t.end is None else [t.end]) for t in transcripts]
-        return transcripts, list(look_again(self.model, finished, **request, attentions=attentions, **audio))
+        looks: list[SecondLook | None] = [None] * len(windows)
+        if look:
+            finished = [t.tokens + ([] if t.end is None else [t.end]) for t in transcripts]
+            looks = list(look_again(self.model, finished, **request, attentions=words and not ctc, **audio))
+        aligned: list[np.ndarray | None] = [None] * len(windows)
+        if ctc:
+            aligned = align_transcripts(self.model, [transcript.tokens for transcript in transcripts], **audio)
+        return list(zip(transcripts, looks, aligned, strict=True))
 
-    def _fill(self, piece: Piece, transcript: Transcript, look: SecondLook | None) -> None:
+    def _fill(self, piece: Piece, transcript: Transcript, look: SecondLook | None, aligned: np.ndarray | None) -> None:
         piece.text = self.processor.decode(transcript.tokens, skip_special_tokens=True)
         piece.truncated, piece.loop = transcript.end is None and not transcript.stopped, transcript.loop
         # The LLM of a compressing model is shown speech only: where there was none, it writes nothing.
         piece.no_speech |= self.model.config.projector_compress is not None and not transcript.tokens
+        length = (
+            self.model.config.audio_geometry.seconds_per_token() if aligned is not None or look is not None else 0.0
+        )
+        if aligned is not None:
+            spoken = token_pieces(self.tokenizer, transcript.tokens)
+            piece.words = ctc_words(spoken, aligned, length, piece.start, piece.sound_range())
         if look is None:
             return
         ended = [] if transcript.end is None else [transcript.end]
         pieces = token_pieces(self.tokenizer, transcript.tokens + ended)
         piece.tokens = list(zip(pieces, look.log_probs.tolist(), strict=True))
         if look.attentions is not None:
-            length = self.model.config.audio_geometry.seconds_per_token()
             piece.words = []
             if transcript.tokens:
                 matrix = alignment_matrix(look.attentions, look.audio)

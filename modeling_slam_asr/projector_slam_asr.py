@@ -290,6 +290,11 @@ class CtcMixin:
         tokens = self.ctc_tokens()
         return [[tokens[index - 1] for index in row] for row in greedy_ctc(scores.log_probs, scores.mask)]
 
+    def ctc_sequences(self, scores: CtcScores, end: int) -> torch.Tensor:
+        """The greedy CTC transcripts as `generate` gives tokens: `(batch, tokens)`, ended and filled up with `end`."""
+        rows = [torch.tensor([*row, end]) for row in self.ctc_transcripts(scores)]
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=end)
+
     def ctc_loss(
         self, scores: CtcScores, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
     ) -> torch.Tensor:

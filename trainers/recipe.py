@@ -215,6 +215,10 @@ class Recipe:
                 raise UserError(
                     "A streamed training set must be the only one: list one source, or set streaming: false."
                 )
+            if self.warm_start is not None:
+                raise UserError(
+                    "warm_start needs the training set whole: set train.streaming to false, or warm_start to null."
+                )
             if self.max_steps is None:
                 raise UserError("train.streaming needs max_steps: a stream's length, and so its epochs, are not known.")
             if self.batch_seconds or self.batch_tokens:

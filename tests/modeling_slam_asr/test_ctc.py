@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration
-from modeling_slam_asr.generation_slam_asr import draft_decoding, pad_left
+from modeling_slam_asr.generation_slam_asr import DraftTextStreamer, draft_decoding, pad_left
 from modeling_slam_asr.projector_slam_asr import CtcHead, compress_frames, greedy_ctc
 from modeling_slam_asr.timestamps_slam_asr import align_tokens, ctc_words
 
@@ -258,6 +258,35 @@ def test_draft_gives_the_greedy_transcript(
         assert passes.count == 1
 
 
+def test_the_heads_own_transcript(make_ctc_model: Callable[..., Any], tiny_processor: Any, tiny_model: Any) -> None:
+    """`ctc_only` gives the greedy CTC transcript and leaves the LLM alone."""
+    model = make_ctc_model().eval()
+    asked = tiny_processor.apply_transcription_request([noise(1.3, 1), noise(0.4, 2)])
+    passes = Passes(model)
+    tokens = model.generate(**asked, ctc_only=True)
+    assert passes.count == 0
+    expected = model.ctc_transcripts(model.merge_inputs(**asked, ctc=True).ctc)
+    assert any(expected)
+    for row, own in zip(tokens.tolist(), expected, strict=True):
+        assert row[: len(own)] == own and set(row[len(own) :]) == {tiny_processor.tokenizer.eos_token_id}
+    with pytest.raises(ValueError, match="no CTC head"):
+        tiny_model.generate(**asked, ctc_only=True)
+
+
+def test_streamed_text_begins_with_the_draft(
+    make_ctc_model: Callable[..., Any], tiny_processor: Any, unreadable: list[int]
+) -> None:
+    model = make_ctc_model().eval()
+    asked = tiny_processor.apply_transcription_request(noise(1.5, 4))
+    options = {"max_new_tokens": 12, "suppress_tokens": unreadable}
+    said = tiny_processor.batch_decode(model.generate(**asked, **options), skip_special_tokens=True)[0]
+    guess = tiny_processor.batch_decode(model.generate(**asked, ctc_only=True), skip_special_tokens=True)[0]
+    streamer = DraftTextStreamer(tiny_processor.tokenizer, skip_special_tokens=True)
+    model.generate(**asked, **options, streamer=streamer)
+    texts = list(streamer)
+    assert texts[0] == guess and texts[-1] == said and len(texts) > 1
+
+
 def test_draft_is_refused_where_it_cannot_be(
     make_ctc_model: Callable[..., Any], tiny_model: Any, tiny_processor: Any
 ) -> None:
@@ -291,6 +320,24 @@ def test_alignment_is_the_best_of_all_paths(seed: int, frames: int, targets: lis
     for (first, past, _), target in zip(found, targets, strict=True):
         path[int(first) : int(past)] = target
     assert score(tuple(path.tolist())) == pytest.approx(best)
+
+
+def test_pipeline_gives_words_times_and_confidence(
+    make_ctc_model: Callable[..., Any], make_pipe: Callable[..., Any], unreadable: list[int]
+) -> None:
+    """The head's alignment needs no attention weights, so the LLM is not asked for them."""
+    model = make_ctc_model().eval()
+    pipe = make_pipe(model, generate_kwargs={"suppress_tokens": unreadable, "max_new_tokens": 6})
+    sound = {"array": noise(2.0, 3) * np.linspace(0.2, 1, 32_000, dtype=np.float32), "sampling_rate": 16_000}
+    asked: list[Any] = []
+    model.language_model.register_forward_pre_hook(
+        lambda _, args, kwargs: asked.append(kwargs.get("output_attentions")), with_kwargs=True
+    )
+    answer = pipe(sound, return_timestamps="word")
+    assert not any(asked)
+    assert "".join(answer["text"].split()) == "".join(chunk["text"] for chunk in answer["chunks"])
+    times = [time for chunk in answer["chunks"] for time in chunk["timestamp"]]
+    assert times == sorted(times) and times[0] >= 0 and times[-1] <= 2.0 and answer["approximate_timestamps"]
 
 
 def test_words_lie_where_their_tokens_are_heard() -> None:

@@ -139,6 +139,7 @@ class TrainingRun:
         self.processor = self.processor or build_processor(self.recipe)
         self.model = self.model or build_model(self.recipe)
         self.load_data(quiet=True)
+        self.name_ctc_classes()
         return self.make_trainer()
 
     # ------------------------------------------------------------------ the folder
@@ -259,14 +260,21 @@ class TrainingRun:
         noted[role] = {"role": role, "utterances": len(dataset), "sha256": rows}
         write_jsonl(path, noted.values())
 
+    def name_ctc_classes(self) -> None:
+        """Tell the CTC head, where the projector has one, which tokens it is to know."""
+        assert self.datasets is not None and self.model is not None and self.processor is not None
+        config = self.model.config
+        streamed = isinstance(
+            self.datasets["train"], IterableDataset
+        )  # its words are not known: all tokens are classes
+        if config.projector_ctc and config.projector_ctc_tokens is None and not streamed:
+            config.projector_ctc_tokens = ctc_tokens(self.recipe, self.datasets["train"], self.processor)
+
     def warm_start(self, checkpoint: Path | None) -> None:
         """The classes of a CTC head, and the projector's CTC warm start where the recipe has one and the run begins."""
         recipe, model, processor = self.recipe, self.model, self.processor
         assert self.datasets is not None and model is not None and processor is not None
-        if not model.config.projector_ctc:
-            return
-        if model.config.projector_ctc_tokens is None:
-            model.config.projector_ctc_tokens = ctc_tokens(recipe, self.datasets["train"], processor)
+        self.name_ctc_classes()
         if recipe.warm_start is None:
             return
         folder = self.warm_start_folder or self.output_dir / "warm_start"

@@ -23,7 +23,6 @@ from torch import nn
 from transformers import PrinterCallback
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
-from modeling_slam_asr.processing_slam_asr import pad_rows
 from modeling_slam_asr.projector_slam_asr import CtcScores, build_projector
 from trainers.data.collator import SpeechCollator
 from trainers.data.text import normalize_transcript
@@ -74,9 +73,9 @@ class CtcTrainer(SlamAsrTrainer):
         forward = {name: value for name, value in inputs.items() if name not in NOT_FOR_FORWARD}
         with torch.no_grad(), self.compute_loss_context_manager():
             output = model(**forward, ctc_weight=1.0)
-        rows = self.unwrapped_model.ctc_transcripts(CtcScores(output.ctc_log_probs, output.ctc_mask))
-        end = self.processor.tokenizer.eos_token_id
-        return output.loss.detach(), pad_rows([[*row, end] for row in rows], end, "right"), inputs["labels"]
+        scores = CtcScores(output.ctc_log_probs, output.ctc_mask)
+        tokens = self.unwrapped_model.ctc_sequences(scores, self.processor.tokenizer.eos_token_id)
+        return output.loss.detach(), tokens, inputs["labels"]
 
 
 @dataclass

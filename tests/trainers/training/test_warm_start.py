@@ -112,6 +112,11 @@ def test_no_head_no_warm_start(tiny_recipe: Callable[..., Any]) -> None:
         tiny_recipe(ctc_weight=0.3)
 
 
+def test_no_warm_start_on_a_stream(warm_recipe: Callable[..., Any]) -> None:
+    with pytest.raises(UserError, match="streaming to false, or warm_start to null"):
+        warm_recipe(train={"dataset": "somebody/speech", "streaming": True})
+
+
 def test_joint_loss_trains_the_head(warm_recipe: Callable[..., Any], tmp_path: Path) -> None:
     """With a CTC share the head's own tensors move during the run; without one they stay as the warm start left them."""
     heads = {}
