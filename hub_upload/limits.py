@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from . import sound
+from trainers import sound
 
 SILENCE_SECONDS = (1.0, 5.0, 15.0)
 NOISE_SECONDS = (1.0, 5.0, 15.0)

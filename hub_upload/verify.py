@@ -13,7 +13,8 @@ from typing import Any
 from huggingface_hub import constants
 from numpy.typing import NDArray
 
-from . import sound
+from trainers import sound
+
 from .client import PublishError
 from .gate import open_gate
 from .snippets import snippets

@@ -24,6 +24,7 @@ OWN_COMMANDS = {
     "transcribe": ("trainers.commands.transcribe", "transcribe sound files"),
 }
 CONVERSIONS = {
+    "export": ("trainers.commands.export", "write a model as ONNX, GGUF and a plain LLM folder for other engines"),
     "import-reference": ("trainers.commands.import_reference", "convert a checkpoint of the paper's code"),
 }
 OTHERS = {name: row for name, row in registered_commands().items() if name not in {*OWN_COMMANDS, *CONVERSIONS}}

@@ -158,7 +158,7 @@ def test_adapter_then_merged_from_pinned_bases(
 
 
 def write_recording(path: Path) -> Path:
-    from hub_upload.sound import voice_like, write_wav
+    from trainers.sound import voice_like, write_wav
 
     return write_wav(path, voice_like(1.5, seed=3))
 

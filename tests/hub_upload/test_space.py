@@ -106,8 +106,8 @@ def _answers(address: str) -> bool:
 def test_the_page_transcribes_a_file_and_the_microphone(page_address: str, model_folder: Path, tmp_path: Path) -> None:
     from playwright.sync_api import expect, sync_playwright
 
-    from hub_upload.sound import voice_like, write_wav
     from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+    from trainers.sound import voice_like, write_wav
 
     real = sorted((REPOSITORY.parent / "shared" / "speech").glob("*/*/*.flac"))
     recording = real[0] if real else write_wav(tmp_path / "recording.wav", voice_like(2.0, seed=5))

@@ -1,0 +1,303 @@
+"""Export a model: artefacts that other engines read, each checked against the torch model, in a folder that is whole or not there."""
+
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from modeling_slam_asr.configuration_slam_asr import audio_token_count
+from modeling_slam_asr.generation_slam_asr import SPARE_TOKENS
+from modeling_slam_asr.pipeline_slam_asr import OVERLAP_SECONDS, default_window
+from modeling_slam_asr.processing_slam_asr import LANGUAGE_NAMES
+from trainers.errors import UserError
+from trainers.serving import gguf_file, manifest
+from trainers.serving.agreement import AUDIO_BOUNDS, LLM_BOUNDS, Probe, check, llm_agreement, make_probe
+from trainers.serving.language_model import load_llm, write_llm, write_tokenizer
+
+__all__ = ["Wanted", "check_wanted", "export_model"]
+
+_PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "gguf": ("gguf",)}
+LLM_FOLDER = "llm"
+AUDIO_FILE, INT8_FILE, MEL_FILE = "audio/audio.onnx", "audio/audio.int8.onnx", "audio/mel_filters.npy"
+_UNFINISHED = ".export-"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """
+    What an export is to hold; the tokenizer, the LLM's configuration and the settings are always there.
+
+    onnx: encoder, projector and CTC head. int8: the same with 8-bit weights too. gguf: precisions of the LLM as GGUF.
+    llm_weights: those of the Hugging Face folder.
+    """
+
+    onnx: bool = True
+    int8: bool = False
+    gguf: Sequence[str] = ()
+    llm_weights: bool = True
+
+
+def check_wanted(wanted: Wanted) -> None:
+    """
+    Raises:
+        UserError: when the parts do not go together, or need packages that are not installed.
+    """
+    if wanted.int8 and not wanted.onnx:
+        raise UserError("--int8 is about the ONNX part, which --hf-only leaves out. Give one of the two.")
+    for precision in wanted.gguf:
+        gguf_file.check_precision(precision)
+    needed = [*(_PACKAGES["onnx"] if wanted.onnx else ()), *(_PACKAGES["gguf"] if wanted.gguf else ())]
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f'This export needs {", ".join(missing)}: `pip install "slam-asr[export]"`. --hf-only needs none of them.'
+        )
+
+
+def export_model(
+    model: SlamAsrForConditionalGeneration,
+    processor: SlamAsrProcessor,
+    folder: str | os.PathLike[str],
+    wanted: Wanted,
+    *,
+    name: str = "",
+    llm_dtype: torch.dtype = torch.float32,
+    say: Callable[[str], None] = print,
+) -> manifest.Manifest:
+    """
+    Write an export to `folder`, which must not exist yet or be empty.
+
+    Args:
+        model: in float32, on the CPU. Its LoRA is merged and its LLM rounded to `llm_dtype`: it is used up.
+        name: what the manifest calls the model.
+        llm_dtype: of the Hugging Face folder's weights, from which the GGUF files are made.
+        say: is told what is being done, and each part's figures.
+    Raises:
+        UserError: for a folder with content, an LLM that a format does not know, or a part that does not compute what the
+            torch model does. Nothing is left behind.
+    """
+    check_wanted(wanted)
+    config = model.language_model.config.get_text_config()
+    if wanted.gguf:
+        gguf_file.check_architecture(config)
+    model.eval()
+    with _whole(Path(folder)) as building:
+        say("computing what the torch model says of built-in sounds")
+        probe = make_probe(model, processor)
+        expected = probe.log_probs(model.language_model)
+        parts: dict[str, manifest.Part] = {}
+        write_settings = _settings_of(model, processor)
+        if wanted.onnx:
+            from trainers.serving.onnx_export import probe_features, torch_embeddings
+
+            features = probe_features(processor)
+            embeddings = torch_embeddings(model, features)
+        model.merge_lora()
+        if wanted.onnx:
+            _export_audio(model, processor, building, wanted.int8, features, embeddings, parts, say)
+        _export_llm(model, processor, building, wanted, llm_dtype, probe, expected, parts, say)
+        content: manifest.Manifest = {
+            "format": manifest.FORMAT,
+            "produced_by": "slam-asr export",
+            "package_version": manifest.package_version(),
+            "model": name,
+            "parts": parts,
+            **write_settings,  # type: ignore[typeddict-item]
+            "files": manifest.files_of(building),
+        }
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        (building / manifest.NAME).write_text(text + "\n", encoding="utf-8")
+    return content
+
+
+def _export_audio(
+    model: SlamAsrForConditionalGeneration,
+    processor: SlamAsrProcessor,
+    folder: Path,
+    int8: bool,
+    features: Any,
+    embeddings: Any,
+    parts: dict[str, manifest.Part],
+    say: Callable[[str], None],
+) -> None:
+    from trainers.serving.onnx_export import audio_figures, export_onnx, quantise_onnx
+
+    say("writing encoder and projector as ONNX (minutes for a large encoder)")
+    (folder / AUDIO_FILE).parent.mkdir()
+    np.save(folder / MEL_FILE, _mel_filters(processor.feature_extractor), allow_pickle=False)
+    export_onnx(model, processor, folder / AUDIO_FILE)
+    files = [("onnx", AUDIO_FILE, "float32")]
+    if int8:
+        say("quantising it to int8")
+        quantise_onnx(folder / AUDIO_FILE, folder / INT8_FILE)
+        files.append(("onnx-int8", INT8_FILE, "int8"))
+    for part, path, precision in files:
+        figures = audio_figures(folder / path, features, embeddings)
+        parts[part] = _checked(f"The {precision} ONNX file", path, precision, figures, AUDIO_BOUNDS[precision], say)
+
+
+def _export_llm(
+    model: SlamAsrForConditionalGeneration,
+    processor: SlamAsrProcessor,
+    folder: Path,
+    wanted: Wanted,
+    dtype: torch.dtype,
+    probe: Probe,
+    expected: torch.Tensor,
+    parts: dict[str, manifest.Part],
+    say: Callable[[str], None],
+) -> None:
+    say("writing the LLM as a Hugging Face folder")
+    write_llm(model, folder / LLM_FOLDER, dtype)
+    write_tokenizer(processor, folder / LLM_FOLDER)
+    model.language_model.to("meta")  # room for what is read back
+    llm = load_llm(folder / LLM_FOLDER)
+    precision = str(dtype).removeprefix("torch.")
+    figures = llm_agreement(expected, probe.log_probs(llm))
+    part = _checked("The LLM's folder", LLM_FOLDER, precision, figures, LLM_BOUNDS[precision], say)
+    if wanted.llm_weights:
+        parts["llm"] = part
+    else:
+        for file in (folder / LLM_FOLDER).glob("model*.safetensors*"):
+            file.unlink()
+    for kind in wanted.gguf:
+        say(f"writing the LLM as GGUF, {kind}")
+        gguf_file.write_gguf(llm, folder / f"llm.{kind}.gguf", kind)
+    for kind in wanted.gguf:
+        path = folder / f"llm.{kind}.gguf"
+        tensors = gguf_file.read_tensors(path, llm.config)
+        if llm.config.tie_word_embeddings:
+            tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+        llm.load_state_dict(tensors)
+        figures = llm_agreement(expected, probe.log_probs(llm))
+        parts[f"gguf-{kind}"] = _checked(f"The {kind} GGUF file", path.name, kind, figures, LLM_BOUNDS[kind], say)
+
+
+def _checked(
+    what: str,
+    path: str,
+    precision: str,
+    figures: dict[str, float],
+    bounds: dict[str, float],
+    say: Callable[[str], None],
+) -> manifest.Part:
+    check(what, figures, bounds)
+    shown = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+    say(f"{what} agrees with torch: {shown}")
+    return {"path": path, "precision": precision, "check": figures, "bounds": bounds}
+
+
+# ---------------------------------------------------------------------- settings
+
+
+def _settings_of(model: SlamAsrForConditionalGeneration, processor: SlamAsrProcessor) -> dict[str, Any]:
+    """The manifest's `audio`, `prompt` and `generation`."""
+    return {
+        "audio": _audio_settings(model, processor),
+        "prompt": _prompt_settings(processor),
+        "generation": _generation_settings(model, processor),
+    }
+
+
+def _audio_settings(model: SlamAsrForConditionalGeneration, processor: SlamAsrProcessor) -> manifest.AudioSettings:
+    config, extractor = model.config, processor.feature_extractor
+    in_time = config.projector_type != "qformer"
+    return {
+        "sampling_rate": extractor.sampling_rate,
+        "n_fft": extractor.n_fft,
+        "hop_length": extractor.hop_length,
+        "mel_bins": extractor.feature_size,
+        "longest": extractor.n_samples,
+        "unit": 2 * extractor.hop_length * (config.projector_downsample_rate if in_time else 1),
+        "pad_to_longest": processor.pad_to_30s,
+        "embedding_size": config.text_config.get_text_config().hidden_size,
+        "seconds_per_embedding": config.projector_downsample_rate / 50 if in_time else None,
+        "ctc_tokens": list(config.projector_ctc_tokens) if config.projector_ctc_tokens is not None else None,
+        "ctc_whole_vocabulary": config.projector_ctc and config.projector_ctc_tokens is None,
+        "compress": config.projector_compress,
+        "compress_keep": config.projector_compress_keep,
+    }
+
+
+def _prompt_settings(processor: SlamAsrProcessor) -> manifest.PromptSettings:
+    before, after = _around_audio(processor)
+    languages = {}
+    if processor.language_prompt is not None:
+        for code in LANGUAGE_NAMES:
+            first, last = _around_audio(processor, code)
+            languages[code] = {"before": first, "after": last}
+    return {
+        "before": before,
+        "after": after,
+        "languages": languages,
+        "text": processor.prompt,
+        "language_prompt": processor.language_prompt,
+        "context_prompt": processor.context_prompt,
+        "use_chat_template": processor.use_chat_template,
+    }
+
+
+def _around_audio(processor: SlamAsrProcessor, language: str | None = None) -> tuple[list[int], list[int]]:
+    """The token ids before and after the audio's placeholders."""
+    frames = 100
+    row = processor.prompt_ids(frames, language=language)
+    count = audio_token_count(
+        frames, processor.projector_type, processor.projector_downsample_rate, processor.projector_num_queries
+    )
+    start = row.index(processor.audio_token_id)
+    return row[:start], row[start + count :]
+
+
+def _generation_settings(
+    model: SlamAsrForConditionalGeneration, processor: SlamAsrProcessor
+) -> manifest.GenerationSettings:
+    generation = model.generation_config
+    ends = generation.eos_token_id
+    window, uncut = default_window(model.config, processor.max_seconds)
+    return {
+        "eos_token_ids": list(ends) if isinstance(ends, list | tuple) else [] if ends is None else [ends],
+        "pad_token_id": generation.pad_token_id,
+        "settings": json.loads(generation.to_json_string()),
+        "tokens_per_second": model.config.max_tokens_per_second,
+        "spare_tokens": SPARE_TOKENS,
+        "window_seconds": window,
+        "uncut_seconds": uncut,
+        "overlap_seconds": min(OVERLAP_SECONDS, window / 4),
+    }
+
+
+def _mel_filters(extractor: Any) -> np.ndarray:
+    """The triangular filters `(n_fft / 2 + 1, mel_bins)` of a Whisper feature extractor, float32."""
+    return np.asarray(extractor.mel_filters, dtype=np.float32)
+
+
+# ---------------------------------------------------------------------- the folder
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` to build in, which takes its name at the end; after an error nothing is left."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise UserError(f"{folder} exists already. Name a new folder: an export is written whole or not at all.")
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = folder.parent / f"{_UNFINISHED}{folder.name}-{secrets.token_hex(4)}"
+    building.mkdir()
+    try:
+        yield building
+        if folder.is_dir():
+            folder.rmdir()
+        os.rename(building, folder)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
