@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_upload.sound import silence, voice_like, write_wav
 
 from hub_upload import space
 from hub_upload.published import read_json
-from hub_upload.sound import silence, voice_like, write_wav
 from trainers.files import write_json
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="not installed: gradio")

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
-from modeling_slam_asr.configuration_slam_asr import audio_token_count
 from modeling_slam_asr.generation_slam_asr import SPARE_TOKENS
 from modeling_slam_asr.pipeline_slam_asr import OVERLAP_SECONDS, default_window
 from modeling_slam_asr.processing_slam_asr import LANGUAGE_NAMES
@@ -210,18 +209,17 @@ def _settings_of(model: SlamAsrForConditionalGeneration, processor: SlamAsrProce
 
 
 def _audio_settings(model: SlamAsrForConditionalGeneration, processor: SlamAsrProcessor) -> manifest.AudioSettings:
-    config, extractor = model.config, processor.feature_extractor
-    in_time = config.projector_type != "qformer"
+    config, extractor, geometry = model.config, processor.feature_extractor, model.config.audio_geometry
     return {
         "sampling_rate": extractor.sampling_rate,
         "n_fft": extractor.n_fft,
         "hop_length": extractor.hop_length,
         "mel_bins": extractor.feature_size,
         "longest": extractor.n_samples,
-        "unit": 2 * extractor.hop_length * (config.projector_downsample_rate if in_time else 1),
+        "unit": 2 * extractor.hop_length * geometry.frames_per_token,
         "pad_to_longest": processor.pad_to_30s,
         "embedding_size": config.text_config.get_text_config().hidden_size,
-        "seconds_per_embedding": config.projector_downsample_rate / 50 if in_time else None,
+        "seconds_per_embedding": geometry.seconds_per_token() if geometry.in_time_order else None,
         "ctc_tokens": list(config.projector_ctc_tokens) if config.projector_ctc_tokens is not None else None,
         "ctc_whole_vocabulary": config.projector_ctc and config.projector_ctc_tokens is None,
         "compress": config.projector_compress,
@@ -251,11 +249,8 @@ def _around_audio(processor: SlamAsrProcessor, language: str | None = None) -> t
     """The token ids before and after the audio's placeholders."""
     frames = 100
     row = processor.prompt_ids(frames, language=language)
-    count = audio_token_count(
-        frames, processor.projector_type, processor.projector_downsample_rate, processor.projector_num_queries
-    )
     start = row.index(processor.audio_token_id)
-    return row[:start], row[start + count :]
+    return row[:start], row[start + processor.audio_geometry.token_count(frames) :]
 
 
 def _generation_settings(

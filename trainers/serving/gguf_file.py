@@ -109,7 +109,7 @@ def write_gguf(llm: Any, path: Path, precision: str) -> None:
             writer.add_tensor(name, gguf.quants.quantize(data, kind), raw_dtype=kind)
         else:
             largest = float(np.abs(data).max())
-            if largest > np.finfo(np.float16).max:
+            if largest > float(np.finfo(np.float16).max):
                 raise UserError(
                     f"The LLM's tensor {name} has values up to {largest:.3g}, which float16 cannot hold. Choose --gguf q8_0."
                 )

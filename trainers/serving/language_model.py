@@ -41,7 +41,8 @@ def load_llm(folder: Path) -> Any:
     Raises:
         UserError: when tensors are missing or extra.
     """
-    llm, report = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    llm, report = loaded
     wrong = [*report["missing_keys"], *report["unexpected_keys"]]
     if wrong:
         raise UserError(

@@ -39,7 +39,12 @@ class AudioPart(nn.Module):
 
     def forward(self, input_features: torch.Tensor, input_features_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The mask comes back as int64 `(batch, audio_tokens)`; scores are `(batch, audio_tokens, 1 + classes)`."""
-        embeddings, mask = self.model.get_audio_features(input_features, input_features_mask)
+        # As `get_audio_features`, whose embeddings stand in a row without padding: a graph's shapes must not depend on values.
+        encoder = self.model.audio_encoder
+        depth = len(encoder.layers)
+        states, frames_mask = encoder.hidden_states_at(input_features, input_features_mask, [depth])
+        frames = encoder.layer_norm(states[depth]).masked_fill(~frames_mask[..., None], 0.0)
+        embeddings, mask = self.model.projector(frames, frames_mask)
         if not self.model.config.projector_ctc:
             return embeddings, mask.long()
         return embeddings, mask.long(), self.model.projector.ctc(embeddings, self.classes)
@@ -61,7 +66,7 @@ def export_onnx(model: SlamAsrForConditionalGeneration, processor: SlamAsrProces
     outputs = ["audio_embeddings", "audio_mask", *(["ctc_log_probs"] if model.config.projector_ctc else [])]
     try:
         with quiet():
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 AudioPart(model).eval(),
                 (features, mask),
                 dynamo=True,
@@ -72,7 +77,7 @@ def export_onnx(model: SlamAsrForConditionalGeneration, processor: SlamAsrProces
                 verbose=False,
             )
             program.save(path, external_data=_weight_bytes(model) > 1 << 30)
-    except (torch.onnx.OnnxExporterError, torch.export.UserError) as error:
+    except torch.onnx.errors.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise UserError(
             f"torch cannot export this model's encoder and projector ({model.config.projector_type}) as ONNX: {reason} Use "
@@ -112,9 +117,9 @@ def torch_embeddings(
     """What the torch model gives for each recording alone: embeddings and, with a CTC head, its scores."""
     found = []
     for item in features:
-        embeddings, mask = model.get_audio_features(*pad_features([item]))
+        embeddings = model.get_audio_features(*pad_features([item]), return_dict=True).pooler_output[None]
         outputs = [embeddings, *([model.ctc_log_probs(embeddings)] if model.config.projector_ctc else [])]
-        found.append([output[mask].float().numpy() for output in outputs])
+        found.append([output[0].float().numpy() for output in outputs])
     return found
 
 
