@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_upload.sound import silence, voice_like, write_wav
 
 from hub_upload import space
 from hub_upload.published import read_json
 from trainers.files import write_json
+from trainers.sound import silence, voice_like, write_wav
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="not installed: gradio")
 VISITORS = 20
