@@ -354,7 +354,7 @@ class DraftTextStreamer(TextIteratorStreamer):
 
     def put_draft(self, tokens: Sequence[int]) -> None:
         """Called by `generate` with the token ids of the CTC transcript."""
-        self.draft = self.tokenizer.decode(list(tokens), **self.decode_kwargs).strip()
+        self.draft = str(self.tokenizer.decode(list(tokens), **self.decode_kwargs)).strip()
         self.text_queue.put(self.draft, timeout=self.timeout)
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:

@@ -455,7 +455,7 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
             processors.append(EndSilence(silent, ends[0]))
         if draft and merged.ctc is not None:
             guess, streamer = self.ctc_transcripts(merged.ctc)[0], rest.get("streamer")
-            if hasattr(streamer, "put_draft"):
+            if streamer is not None and hasattr(streamer, "put_draft"):
                 streamer.put_draft(guess)
             rest["custom_generate"] = draft_decoding([*guess, *ends[:1]], streamer)
         output = self.language_model.generate(

@@ -217,14 +217,17 @@ class SlamAsrProcessor(ProcessorMixin):
         self, mel_frames: int, prompt: str | None = None, language: str | None = None, context: str | None = None
     ) -> list[int]:
         """Token ids up to where the transcript begins: placeholders for `mel_frames` frames of audio, then the prompt."""
+        before, after = self._around_audio(self.prompt_text(prompt, language, context))
+        placeholders = [self.audio_token_id] * self.audio_geometry.token_count(mel_frames)
+        return self._encode_start(before) + placeholders + self._encode(after)
+
+    def prompt_text(self, prompt: str | None = None, language: str | None = None, context: str | None = None) -> str:
+        """The text after the audio, before a chat template is put around it."""
         if prompt is None:
             prompt = self.prompt
             if language is not None and self.language_prompt is not None:
                 prompt = self.language_prompt.format(language=LANGUAGE_NAMES.get(language.lower(), language))
-        if context:
-            prompt = self.context_prompt.format(context=context) + prompt
-        before, after = self._around_audio(prompt)
-        return before + [self.audio_token_id] * self.audio_geometry.token_count(mel_frames) + after
+        return self.context_prompt.format(context=context) + prompt if context else prompt
 
     def transcript_ids(self, text: str) -> list[int]:
         """Token ids of a transcript and the end token."""
@@ -252,9 +255,10 @@ class SlamAsrProcessor(ProcessorMixin):
             self._without_audio(token) for token in tokens if isinstance(token, Sized) or token != self.audio_token_id
         ]
 
-    def _around_audio(self, prompt: str) -> tuple[list[int], list[int]]:
+    def _around_audio(self, prompt: str) -> tuple[str, str]:
+        """The texts before and after the audio."""
         if not self.use_chat_template:
-            return list(self.tokenizer("").input_ids[:1]) if self._writes_bos() else [], self._encode(prompt)
+            return "", prompt
         template = self.chat_template or self.tokenizer.chat_template
         if template is None:
             raise ValueError(
@@ -265,7 +269,13 @@ class SlamAsrProcessor(ProcessorMixin):
             message, chat_template=template, tokenize=False, add_generation_prompt=True
         )
         before, _, after = rendered.partition(_AUDIO_MARK)
-        return self._encode(before), self._encode(after)
+        return before, after
+
+    def _encode_start(self, before: str) -> list[int]:
+        """What stands before the audio; a bare prompt has nothing there but the token that the tokenizer itself begins with."""
+        if self.use_chat_template:
+            return self._encode(before)
+        return list(self.tokenizer("").input_ids[:1]) if self._writes_bos() else []
 
     def _writes_bos(self) -> bool:
         start = self.tokenizer("").input_ids
@@ -300,6 +310,22 @@ def _is_batch(audio: Any) -> bool:
     """True for a list of recordings; a list of numbers is one recording."""
     audio = rate_pair(audio)
     return isinstance(audio, list | tuple) and not (audio and isinstance(audio[0], int | float | np.number))
+
+
+def _with_keywords(contexts: Sequence[str | None], keywords: Any) -> list[str | None]:
+    """Each recording's context with its hotwords behind it."""
+    if keywords is None:
+        return list(contexts)
+    if isinstance(keywords, str):
+        raise ValueError(
+            f"keywords={keywords!r} is one text; give a list of words, or a list of them for each recording."
+        )
+    same = all(isinstance(word, str) for word in keywords)
+    lists = [keywords] * len(contexts) if same else _spread("keywords", keywords, len(contexts))
+    joined = [", ".join(words or []) for words in lists]
+    return [
+        " ".join(part for part in (own, words) if part) or None for own, words in zip(contexts, joined, strict=True)
+    ]
 
 
 def _spread(name: str, value: Any, size: int) -> list[Any]:

@@ -18,6 +18,7 @@ PRODUCED_BY = "slam-asr evaluate"
 # What a published model tells of its training run. The run's own error rates are not among it: `evaluate` gives those.
 TRAINING_RECORD = (
     "name", "steps", "train_seconds", "data", "hardware", "total_params", "trainable_params", "encoder_params",
+    "format_version", "slam_asr_version", "warm_start",
 )  # fmt: skip
 RATE_TOLERANCE = 1e-9
 REMEDY = "Run `slam-asr evaluate MODEL --dataset ... --output-dir ...` again on the model that is published."

@@ -19,6 +19,7 @@ from torch.utils.data import IterableDataset
 from transformers import PrinterCallback, TrainerState
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from modeling_slam_asr.configuration_slam_asr import FORMAT_VERSION, PACKAGE_VERSION
 from trainers.data.collator import SpeechCollator
 from trainers.data.prepare import DataReport, prepare
 from trainers.data.sources import detect_format
@@ -392,6 +393,8 @@ class TrainingRun:
             "encoder_params": report["encoder"],
             "data": {item.role: item.as_dict() for item in self.reports},
             "hardware": hardware(),
+            "format_version": FORMAT_VERSION,
+            "slam_asr_version": PACKAGE_VERSION,
         }
         if self.warm_start_record is not None:
             metrics["warm_start"] = self.warm_start_record
