@@ -136,10 +136,13 @@ class SlamAsrProcessor(ProcessorMixin):
         *,
         text: str | Sequence[str] | None = None,
         context: str | Sequence[str | None] | None = None,
+        keywords: Sequence[str] | Sequence[Sequence[str] | None] | None = None,
+        output_labels: bool | None = None,
+        tokenize: bool = True,
         sampling_rate: int | None = None,
         padding_side: str = "left",
         return_tensors: str = "pt",
-    ) -> BatchFeature:
+    ) -> Any:
         """
         The inputs of `generate`, or with `text` those of `forward`.
 
@@ -148,7 +151,10 @@ class SlamAsrProcessor(ProcessorMixin):
             language: ISO 639-1 code or name, for all or for each; see `language_prompt`.
             prompt: replaces the prompt, for all or for each.
             text: transcripts: they and the end token are appended, and `labels` returned.
-            context: text or hotwords put before the prompt, for all or for each.
+            context: text put before the prompt, for all or for each; see `context_prompt`.
+            keywords: hotwords, put there too: a list for all, or one for each recording.
+            output_labels: whether `labels` are returned; None: where there is a `text`.
+            tokenize: False gives the requests as texts, a list, with `<|slam_asr_audio|>` where the audio goes.
             sampling_rate: rate in Hz of recordings given as bare arrays; the model's own when None.
             padding_side: where shorter rows of `input_ids` are padded. The results do not depend on it.
         Returns:
@@ -167,17 +173,17 @@ class SlamAsrProcessor(ProcessorMixin):
         if not recordings:
             raise ValueError("There is no recording to transcribe: `audio` is an empty list.")
         size = len(recordings)
-        features = [self.extract_features(item, sampling_rate) for item in recordings]
         transcripts = None if text is None else _spread("text", text, size)
-        asked = zip(
-            _spread("prompt", prompt, size),
-            _spread("language", language, size),
-            _spread("context", context, size),
-            strict=True,
-        )
+        contexts = _with_keywords(_spread("context", context, size), keywords)
+        asked = list(zip(_spread("prompt", prompt, size), _spread("language", language, size), contexts, strict=True))
+        if output_labels and transcripts is None:
+            raise ValueError("output_labels=True needs the transcripts: pass `text` too.")
+        if not tokenize:
+            return [_AUDIO_MARK.join(self._around_audio(self.prompt_text(*one))) for one in asked]
+        features = [self.extract_features(item, sampling_rate) for item in recordings]
         rows, labels = [], []
-        for index, (own_prompt, own_language, own_context) in enumerate(asked):
-            row = self.prompt_ids(features[index].shape[-1], own_prompt, own_language, own_context)
+        for index, own in enumerate(asked):
+            row = self.prompt_ids(features[index].shape[-1], *own)
             target = [] if transcripts is None else self.transcript_ids(transcripts[index])
             rows.append(row + target)
             labels.append([-100] * len(row) + target)
@@ -189,7 +195,7 @@ class SlamAsrProcessor(ProcessorMixin):
             "input_ids": pad_rows(rows, pad_id, padding_side),
             "attention_mask": pad_rows([[1] * len(row) for row in rows], 0, padding_side),
         }
-        if transcripts is not None:
+        if transcripts is not None and output_labels is not False:
             data["labels"] = pad_rows(labels, -100, padding_side)
         return BatchFeature(data)
 
