@@ -89,6 +89,10 @@ def export_model(
     config = model.language_model.config.get_text_config()
     if wanted.gguf:
         gguf_file.check_architecture(config)
+    if wanted.onnx and not model.config.audio_geometry.in_time_order:
+        raise UserError(
+            f"The projector is a {model.config.projector_type}, whose ONNX graph would hold for one size of batch only. Use --hf-only."
+        )
     model.eval()
     with _whole(Path(folder)) as building:
         say("computing what the torch model says of built-in sounds")

@@ -133,8 +133,12 @@ def audio_figures(
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    alone = [_run(session, [item]) for item in features]
-    together = _run(session, features)
+    try:
+        alone = [_run(session, [item]) for item in features]
+        together = _run(session, features)
+    except Exception as error:  # onnxruntime's own exceptions have no public class
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path.name} does not take any batch and length: {reason[:300]} Use --hf-only.") from error
     for single, wanted in zip(alone, expected, strict=True):
         if single[0][0].shape != wanted[0].shape:
             raise UserError(f"{path.name} gives {len(single[0][0])} embeddings where torch gives {len(wanted[0])}.")

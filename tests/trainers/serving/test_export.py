@@ -173,3 +173,11 @@ def test_an_artefact_that_differs_leaves_nothing_behind(
     with pytest.raises(UserError, match=r"The LLM's folder does not compute what the torch model does: kl is"):
         export_model(make_tiny_model(), tiny_processor, tmp_path / "out", HF_ONLY)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_q_former_is_refused(make_tiny_model: Callable[..., Any], tiny_processor: Any, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+    model = make_tiny_model(projector_type="qformer", projector_num_queries=4, projector_num_layers=1)
+    with pytest.raises(UserError, match="The projector is a qformer"):
+        export_model(model, tiny_processor, tmp_path / "out", Wanted())
+    assert list(tmp_path.iterdir()) == []
