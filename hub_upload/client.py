@@ -1,8 +1,7 @@
-"""The way to the Hub: one client with time limits, bounded retries, and errors that a user can act on."""
+"""The way to the Hub: one client with time limits, and errors that a user can act on."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -20,12 +19,11 @@ from huggingface_hub.errors import (
 from trainers.errors import UserError
 
 from .client_environment import is_real_hub
+from .retries import DEFAULT_ATTEMPTS, attempts, is_transient
 
 T = TypeVar("T")
 
-RETRIED_STATUS = (408, 429, 500, 502, 503, 504)
 DEFAULT_TIMEOUT = 30.0
-DEFAULT_ATTEMPTS = 3
 
 
 class PublishError(UserError):
@@ -64,30 +62,6 @@ def connect(timeout: float = DEFAULT_TIMEOUT) -> HfApi:
 def request_timeout() -> float | None:
     """Seconds of silence after which requests give up, for the calls of `HfApi` that would set their own limit or none."""
     return get_session().timeout.read
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether the same request may succeed when it is sent again."""
-    if isinstance(error, HfHubHTTPError):
-        return error.response.status_code in RETRIED_STATUS
-    if isinstance(error, RuntimeError) and error.__cause__ is not None:  # how an LFS upload reports its failure
-        return is_transient(error.__cause__)
-    # A reply that is no JSON is an error page or a broken one.
-    return isinstance(error, HTTPError | json.JSONDecodeError)
-
-
-def attempts(most: int = DEFAULT_ATTEMPTS, pause: float = 1.0) -> Iterator[bool]:
-    """
-    Once for each attempt, whether it is the last; between two it waits.
-
-    Args:
-        most: how often a thing is tried.
-        pause: seconds before the second attempt; doubled each time, 8 at most.
-    """
-    for number in range(1, most + 1):
-        yield number == most
-        if number < most:
-            time.sleep(min(8.0, pause * 2 ** (number - 1)))
 
 
 def call(step: str, request: Callable[[], T], *, most: int = DEFAULT_ATTEMPTS) -> T:

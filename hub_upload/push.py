@@ -14,12 +14,13 @@ from trainers.errors import UserError, is_disk_full
 from . import checks, user_text
 from .build import BuildOptions, CardOptions, build_folder, complete_with_card, existing_texts
 from .checks import is_hub_id
-from .client import DEFAULT_TIMEOUT, ConflictError, PublishError, attempts, call, connect, request_timeout
+from .client import DEFAULT_TIMEOUT, ConflictError, PublishError, call, connect, request_timeout
 from .facts import licence_parts
 from .foreign import foreign_metadata
 from .licences import readable_identifier
 from .published import read_json, read_recipe
 from .remote import Commit, RepoState, commit_folder, compare, local_tree, read_repo, tag_commit, tagged_commit
+from .retries import attempts
 from .rights import check_repo_id, check_rights, open_repo
 from .verify import DEFAULT_TIMEOUT as VERIFY_TIMEOUT
 from .verify import Observed, differences, observe

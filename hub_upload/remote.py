@@ -14,14 +14,13 @@ from .client import (
     ConflictError,
     PublishError,
     TransientError,
-    attempts,
     call,
-    is_transient,
     reason,
     refusal,
     request_timeout,
     sentence,
 )
+from .retries import FIRST_PAUSE, attempts, is_transient
 
 COMMIT_ATTEMPTS = 4
 # What decides how a repository loads, and what its card rests on. A file of this kind that the new content lacks would
@@ -193,7 +192,7 @@ def commit_folder(
     revision: str = "main",
     repo_type: str = "model",
     create_pr: bool = False,
-    pause: float = 1.0,
+    pause: float = FIRST_PAUSE,
 ) -> Commit:
     """
     Make the repository equal to `folder` by one commit on the head that `state` was read from.

@@ -14,9 +14,10 @@ from trainers.errors import UserError
 
 from .build import BuildOptions
 from .card import rate_with_interval
-from .client import DEFAULT_TIMEOUT, PublishError, TransientError, attempts, call, connect
+from .client import DEFAULT_TIMEOUT, PublishError, TransientError, call, connect
 from .facts import read_depth_rows
 from .push import PushOptions, PushResult, push_model
+from .retries import attempts
 from .rights import check_repo_id, check_rights
 from .verify import DEFAULT_TIMEOUT as VERIFY_TIMEOUT
 
