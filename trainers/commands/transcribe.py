@@ -41,6 +41,8 @@ language model's attention to the audio (one more pass of the model)."""
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
+    from trainers.inference import subtitles
+
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="MODEL", help="a model folder or Hub name")
     parser.add_argument(
@@ -53,13 +55,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", metavar="TEXT", help="names or terms to expect, for models trained with context")
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="one JSON object a file, with the times of its windows")
-    output.add_argument("--srt", action="store_true", help="SubRip subtitles")
-    output.add_argument("--vtt", action="store_true", help="WebVTT subtitles")
+    for name, write in subtitles.FORMATS.items():
+        title = (write.__doc__ or name).partition(":")[0]
+        output.add_argument(f"--{name}", action="store_true", help=f"{title} subtitles")
     output.add_argument("--word-timestamps", action="store_true", help="times of words from the model's attention")
     output.add_argument(
         "--confidence", action="store_true", help="geometric mean of the tokens' probabilities; with --json"
     )
-    output.add_argument("--output-dir", type=Path, help="write NAME.txt, NAME.json, NAME.srt, NAME.vtt there")
+    names = ", ".join(f"NAME.{name}" for name in ("txt", "json", *subtitles.FORMATS))
+    output.add_argument("--output-dir", type=Path, help=f"write {names} there")
     decoding = parser.add_argument_group("decoding")
     decoding.add_argument("--num-beams", type=int, help="beams (default: the model's own setting)")
     decoding.add_argument(
@@ -84,14 +88,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Transcribe, write, and tell at the end what went wrong."""
     from trainers.errors import UserError
+    from trainers.inference import subtitles
 
-    formats = [name for name in ("json", "srt", "vtt") if getattr(args, name)] or ["txt"]
+    formats = [name for name in ("json", *subtitles.FORMATS) if getattr(args, name)] or ["txt"]
     if len(formats) > 1 and args.output_dir is None:
         raise UserError(f"Several formats ({', '.join(formats)}) need --output-dir: one stream cannot hold them all.")
     if (args.confidence or args.word_timestamps) and formats == ["txt"]:
-        raise UserError(
-            "--confidence and --word-timestamps have no place in plain text. Add --json, or --srt or --vtt."
-        )
+        flags = " or ".join(f"--{name}" for name in subtitles.FORMATS)
+        raise UserError(f"--confidence and --word-timestamps have no place in plain text. Add --json, or {flags}.")
     for name in ("batch_size", "num_beams", "max_new_tokens"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: it must be 1 or more.")
@@ -101,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     from trainers.inference.recordings import find_recordings
 
     recordings = find_recordings(args.files)
-    if len(recordings) > 1 and args.output_dir is None and formats[0] in ("srt", "vtt"):
+    if len(recordings) > 1 and args.output_dir is None and formats[0] in subtitles.FORMATS:
         raise UserError(
             f"--{formats[0]} of {len(recordings)} files needs --output-dir: subtitles of several files in one stream are "
             "those of none. Add `--output-dir FOLDER`."

@@ -2,14 +2,14 @@
 
 The limits are those of the usual style guides: two lines of 42 columns, 17 columns a second where the next cue leaves
 time for it. A letter of a script that is written without spaces takes two columns, on the screen as here.
+
+A new format is a function from cues to a file's text, and its entry in `FORMATS`: flags, help and files follow from that.
 """
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from modeling_slam_asr.timestamps_slam_asr import join_texts, split_words
 
 LINE_LETTERS = 42
 LINES = 2
@@ -87,6 +87,10 @@ def to_vtt(items: Sequence[Cue]) -> str:
     return f"WEBVTT\n\n{body}"
 
 
+FORMATS: dict[str, Callable[[Sequence[Cue]], str]] = {"srt": to_srt, "vtt": to_vtt}
+"""Each format's file ending, which is its flag too, and what writes it. Its docstring's start, up to a colon, is its name."""
+
+
 def clock(seconds: float, separator: str) -> str:
     """`3661.5` as `01:01:01,500`."""
     milliseconds = round(seconds * 1000)
@@ -112,6 +116,8 @@ def _units(words: Iterable[Mapping[str, Any]]) -> Iterator[_Unit]:
 
 def _pieces(text: str) -> list[str]:
     """Where a line may break; a mark and a closing sign stay with the letter before them."""
+    from modeling_slam_asr.timestamps_slam_asr import split_words  # brings torch, which the command's help does without
+
     pieces: list[str] = []
     for piece in split_words("".join(map(_shown, text))):
         word = piece.strip()
@@ -151,6 +157,8 @@ def _columns(text: str) -> int:
 
 
 def _lines(units: Sequence[_Unit]) -> list[str]:
+    from modeling_slam_asr.timestamps_slam_asr import join_texts
+
     lines: list[str] = []
     for unit in units:
         longer = join_texts([lines[-1], unit.text]) if lines else unit.text

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from modeling_slam_asr import SlamAsrPipeline
+from trainers.errors import UserError
 from trainers.files import write_text
+from trainers.inference import subtitles
 from trainers.inference.recordings import Recording, output_names
-from trainers.inference.subtitles import cues, to_srt, to_vtt
 
-FORMATS = ("txt", "json", "srt", "vtt")
+FORMATS = ("txt", "json", *subtitles.FORMATS)
 
 
 def transcribe_files(
@@ -32,21 +33,26 @@ def timestamps_for(formats: Sequence[str], word_timestamps: bool) -> bool | str:
     """The pipeline's `return_timestamps` that these formats need."""
     if word_timestamps:
         return "word"
-    if "srt" in formats or "vtt" in formats:
+    if not subtitles.FORMATS.keys().isdisjoint(formats):
         return "estimate"
     return "json" in formats
 
 
 def render(name: str, answer: Mapping[str, Any], form: str, unsure: bool = False) -> str:
-    """One file's answer as `txt`, `json` (one object on one line), `srt` or `vtt`; it ends with a line break.
+    """One file's answer in one of `FORMATS`, `json` as one object on one line; it ends with a line break.
 
-    unsure: mark subtitles as doubtful.
+    Args:
+        unsure: mark subtitles as doubtful.
+    Raises:
+        UserError: there is no such format.
     """
     if form == "txt":
         return str(answer["text"]) + "\n"
     if form == "json":
         return json.dumps({"file": name, **answer}, ensure_ascii=False, allow_nan=False) + "\n"
-    return (to_srt if form == "srt" else to_vtt)(cues(answer["chunks"], unsure=unsure))
+    if form not in subtitles.FORMATS:
+        raise UserError(f"There is no output format {form!r}; choose one of {', '.join(FORMATS)}.")
+    return subtitles.FORMATS[form](subtitles.cues(answer["chunks"], unsure=unsure))
 
 
 class StreamWriter:

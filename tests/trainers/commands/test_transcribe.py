@@ -1,5 +1,6 @@
 """`slam-asr transcribe`: formats, names, errors that do not end the run."""
 
+import argparse
 import json
 import os
 import re
@@ -7,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from hypothesis import strategies as st
 
 from tests.modeling_slam_asr.conftest import talk
 from trainers.cli import main
+from trainers.commands.transcribe import configure
 from trainers.errors import UserError
 from trainers.inference.evaluate import load_pipeline
 from trainers.inference.notices import answer_notices, request_notices
 from trainers.inference.recordings import Recording, find_recordings, output_names, shown
-from trainers.inference.subtitles import NO_SPEECH_MARK
+from trainers.inference.subtitles import FORMATS, NO_SPEECH_MARK, Cue
 from trainers.inference.transcribe import StreamWriter, render, timestamps_for
 
 RATE = 16_000
@@ -190,6 +192,30 @@ def test_names_and_needs() -> None:
     assert timestamps_for(["json", "srt"], False) == "estimate"
     assert timestamps_for(["vtt"], True) == "word"
     assert render("f", {"text": "é"}, "json") == '{"file": "f", "text": "é"}\n'
+    with pytest.raises(UserError, match="no output format 'sub'; choose one of txt, json, srt, vtt"):
+        render("f", {"text": "", "chunks": []}, "sub")
+
+
+def test_a_new_subtitle_format_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    def to_lrc(items: Sequence[Cue]) -> str:
+        """LRC: one line a cue."""
+        return "".join(f"[{cue.start:.1f}]{cue.text}\n" for cue in items)
+
+    monkeypatch.setitem(FORMATS, "lrc", to_lrc)
+    assert timestamps_for(["lrc"], False) == "estimate"
+    assert render("f", {"chunks": [{"text": "hej", "timestamp": (0.5, 1.0)}]}, "lrc") == "[0.5]hej\n"
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    assert parser.parse_args(["model", "a.wav", "--lrc"]).lrc is True
+    told = " ".join(parser.format_help().split())
+    assert "--srt SubRip subtitles --vtt WebVTT subtitles --lrc LRC subtitles" in told
+    assert "write NAME.txt, NAME.json, NAME.srt, NAME.vtt, NAME.lrc there" in told
+
+
+def test_help_does_without_torch() -> None:
+    code = "import sys, trainers.cli as cli\ntry: cli.main(['transcribe', '--help'])\nfinally: sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "--vtt" in done.stdout, done.stderr
 
 
 def test_names_of_results() -> None:
