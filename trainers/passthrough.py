@@ -114,6 +114,13 @@ def projector_keys() -> tuple[str, ...]:
     )
 
 
+def projector_types() -> tuple[str, ...]:
+    """What `projector.type` may be: the model package's projectors."""
+    from modeling_slam_asr.projector_slam_asr import PROJECTORS
+
+    return tuple(PROJECTORS)
+
+
 @lru_cache(maxsize=1)
 def lora_keys() -> tuple[str, ...]:
     """The arguments of `peft.LoraConfig`."""

@@ -14,7 +14,15 @@ from trainers.data.spec import AugmentationSpec, DataSpec
 from trainers.errors import UserError
 from trainers.evaluation.normalizers import get_normalizer
 from trainers.files import write_text
-from trainers.passthrough import INSTEAD_OF, check_model, check_trainer, fold, lora_keys, projector_keys
+from trainers.passthrough import (
+    INSTEAD_OF,
+    check_model,
+    check_trainer,
+    fold,
+    lora_keys,
+    projector_keys,
+    projector_types,
+)
 from trainers.recipe_values import (
     DATA_ROLES,
     RECIPE_FOLDER,
@@ -24,7 +32,7 @@ from trainers.recipe_values import (
     paper_recipe,
     read_yaml,
 )
-from trainers.schema import LATER, REST, build, check_numbers, content, default_of, plain
+from trainers.schema import CHOICES, LATER, REST, build, check_numbers, content, default_of, plain
 
 __all__ = [
     "DATA_ROLES", "RECIPE_FOLDER", "DecodingSpec", "LoraSpec", "ProjectorSpec", "Recipe", "WarmStartSpec", "apply_overrides",
@@ -47,7 +55,7 @@ _NOTHING: dict[str, Any] = {"effect": "nothing"}
 class ProjectorSpec:
     """The projector; the defaults are the paper's. `X` is `projector_X` of `SlamAsrConfig`, those not listed here too."""
 
-    type: Literal["concat_linear", "conv1d", "qformer"] = "concat_linear"
+    type: str = field(default="concat_linear", metadata={CHOICES: projector_types})
     downsample_rate: int = 5
     hidden_size: int = 2048
     dropout: float = 0.1

@@ -6,15 +6,16 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 from trainers.errors import UserError
 
 T = TypeVar("T")
 # Of a field's metadata. REST: a mapping that takes the keys which another class knows; the value names them when called.
+# CHOICES: gives, when called, the values that the field may have; it is called for others than the default only.
 # LATER: left out of `content` at its default, so that what was identified before the field was there keeps its identity.
-REST, LATER = "rest", "later"
+REST, CHOICES, LATER = "rest", "choices", "later"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -44,6 +45,8 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     for key, value in values.items():
         path = f"{where}.{key}" if where else str(key)
         if key in named:
+            if CHOICES in fields[key].metadata and value != fields[key].default:
+                _check_choice(value, fields[key].metadata[CHOICES](), path)
             arguments[key] = convert(value, hints[key], path)
             continue
         known = named if rest is None else {*named, *fields[rest].metadata[REST]()}
@@ -136,14 +139,17 @@ def convert(value: Any, hint: Any, path: str) -> Any:
             raise UserError(f"{path} must be a mapping, not {_shown(value)}.")
         return dict(value)
     if origin is typing.Literal:
-        choices = typing.get_args(hint)
-        if value not in choices:
-            hint_text = nearest(str(value), [str(choice) for choice in choices])
-            raise UserError(
-                f"{path} is {value!r}; it must be one of {', '.join(map(repr, choices))}.{hint_text}{_yaml_trap(value)}"
-            )
+        _check_choice(value, typing.get_args(hint), path)
         return value
     return _convert_scalar(value, hint, path)
+
+
+def _check_choice(value: Any, choices: Collection[Any], path: str) -> None:
+    if value not in choices:
+        hint = nearest(str(value), map(str, choices))
+        raise UserError(
+            f"{path} is {value!r}; it must be one of {', '.join(map(repr, choices))}.{hint}{_yaml_trap(value)}"
+        )
 
 
 def _convert_union(value: Any, hint: Any, path: str) -> Any:

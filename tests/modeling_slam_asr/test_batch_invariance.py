@@ -9,14 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modeling_slam_asr import SlamAsrProcessor
+from modeling_slam_asr.projector_slam_asr import PROJECTORS
 
 from .conftest import LORA, noise, stir_lora
 
-PROJECTORS: dict[str, dict[str, Any]] = {
-    "concat_linear": {},
-    "conv1d": {"projector_type": "conv1d"},
-    "qformer": {"projector_type": "qformer", "projector_num_queries": 4, "projector_num_layers": 1},
-}
+SETTINGS: dict[str, dict[str, Any]] = {"qformer": {"projector_num_queries": 4, "projector_num_layers": 1}}
 WORDS = ("en", "to", "tre", "fire")
 lengths = st.lists(st.floats(0.03, 2.5), min_size=2, max_size=5)
 quick = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
@@ -24,7 +21,7 @@ quick = settings(max_examples=12, deadline=None, suppress_health_check=list(Heal
 
 @pytest.fixture(scope="module", params=PROJECTORS)
 def parts(request: Any, make_tiny_model: Callable[..., Any], tiny_processor: Any) -> tuple[Any, SlamAsrProcessor]:
-    model = make_tiny_model(lora=LORA, **PROJECTORS[request.param]).eval()
+    model = make_tiny_model(lora=LORA, projector_type=request.param, **SETTINGS.get(request.param, {})).eval()
     stir_lora(model)
     processor = SlamAsrProcessor.from_config(model.config, tiny_processor.feature_extractor, tiny_processor.tokenizer)
     return model, processor

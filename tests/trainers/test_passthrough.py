@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from modeling_slam_asr.projector_slam_asr import PROJECTORS
 from trainers.cli import main
 from trainers.errors import UserError
 from trainers.recipe import Recipe, from_dict, load_recipe
@@ -28,6 +29,11 @@ MINIMAL: dict[str, Any] = {"audio_model": "a", "text_model": "b", "train": {"dat
         ({"model": {"audio_config": {}}}, "set audio_model and text_model"),
         ({"model": {"prompt": "x"}, "prompt": "y"}, "given twice: keep prompt, and leave model.prompt out"),
         ({"projector": {"num_queries": 0}}, "projector_num_queries must be a whole number of 1 or more"),
+        (
+            {"projector": {"type": "conv1"}},
+            r"projector\.type is 'conv1'; it must be one of 'concat_linear', 'conv1d', 'qformer'\. Did you mean 'conv1d'",
+        ),
+        ({"projector": {"type": False}}, r"projector\.type is False; it must be one of 'concat_linear', .*quote the text"),
         ({"projector": {"num_querys": 9}}, "Did you mean 'num_queries'"),
         (
             {"projector": {"hidden_size": 8}, "model": {"projector_hidden_size": 9}},
@@ -46,6 +52,11 @@ MINIMAL: dict[str, Any] = {"audio_model": "a", "text_model": "b", "train": {"dat
 def test_what_does_not_fit_is_named(values: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         from_dict({**MINIMAL, **values})
+
+
+def test_a_projector_of_the_model_package_is_one_of_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROJECTORS, "average", PROJECTORS["concat_linear"])
+    assert from_dict({**MINIMAL, "projector": {"type": "average"}}).projector.type == "average"
 
 
 def test_what_the_recipe_has_a_key_for_moves_there(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     decoding.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: as saved")
     decoding.add_argument("--revision", help="branch, tag or commit of a Hub model")
     scoring = parser.add_argument_group("scoring")
-    scoring.add_argument("--normalizer", help="en, da, nl, basic, paper or none (default: the language's own)")
+    scoring.add_argument("--normalizer", help="a language, or basic, paper or none (default: the language's own)")
     scoring.add_argument(
         "--resamples", type=int, default=1000, help="bootstrap resamples of the interval (default: 1000)"
     )

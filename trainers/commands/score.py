@@ -68,7 +68,7 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--normalizer",
-        help="en, da, nl, basic, paper or none, for all rows (default: each row's language's own, else basic)",
+        help="a language, or basic, paper or none, for all rows (default: each row's language's own, else basic)",
     )
     parser.add_argument(
         "--output-dir", type=Path, help="folder for the reports; without it only the figures are printed"

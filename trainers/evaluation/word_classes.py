@@ -7,7 +7,8 @@ from num2words import num2words
 
 from trainers.evaluation.normalizers import find_language, language_code
 
-_COMPOUNDING_LANGUAGES = frozenset({"af", "de", "is", "nb", "nn", "no", "sv"})  # those without a file
+# Of languages without a file of their own: where there is one, it decides.
+_COMPOUNDING_LANGUAGES = frozenset({"af", "de", "is", "nb", "nn", "no", "sv"})
 _LINKS = ("", "s", "e", "en", "er")
 _SHORTEST_PART = 3
 _SHORTEST_COMPOUND = 7

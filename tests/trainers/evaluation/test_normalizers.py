@@ -331,6 +331,17 @@ def test_a_language_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest
     assert numeral_test("tp")("5") and not numeral_test("tp")("tu")
 
 
+def test_a_file_decides_on_compounds_of_its_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compound_test("sv", ["barn", "bok"])("barnbok"), "Swedish has no file"
+    (tmp_path / "own_swedish.py").write_text(
+        "from trainers.evaluation.normalizers import Language\n"
+        "LANGUAGE = Language(codes=('sv',), description='Swedish', normalizer=lambda: str.lower)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(LANGUAGE_FILES, "sv", "own_swedish")
+    assert not compound_test("sv", ["barn", "bok"])("barnbok")
+
+
 def test_spelling_list(tmp_path: Path) -> None:
     table = british_to_american()
     assert (table["colour"], table["organised"], table["travelling"], table["centre"]) == (

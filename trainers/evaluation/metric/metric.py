@@ -12,7 +12,7 @@ _INPUTS = """
 Args:
     predictions (list of str): one transcript for each utterance.
     references (list of str): what was said; empty strings are allowed.
-    normalizer (str): en, da, nl, basic, paper or none; by default the language's own, or basic.
+    normalizer (str): a language, or basic, paper or none; by default the language's own, or basic.
     language (str): language code, which chooses the normalizer.
     bootstrap (int): number of resamples, 0 for no intervals.
     confidence (float): level of the intervals.
