@@ -94,7 +94,7 @@ class WarmStartSpec:
     """The CTC warm start of the projector, before the run (see `docs/ctc.md`); it needs `projector.ctc: true`.
 
     `epochs` is the most; `stop` ends it after so many epochs without a lower CTC loss on the validation data, None never.
-    `dropout` is the projector's meanwhile. `max_hours` of training speech are used at the most. `texts` names text files,
+    `dropout` is the projector's meanwhile, and a batch is `batch_size` utterances of like length. `max_hours` of training speech are used at the most. `texts` names text files,
     one sentence a line, whose pieces the head is to know beside those of the transcripts.
     """
 
@@ -102,13 +102,13 @@ class WarmStartSpec:
     stop: int | None = 2
     dropout: float = 0.2
     learning_rate: float = 1e-3
-    batch_seconds: float = 80.0
+    batch_size: int = 16
     max_hours: float | None = 20.0
     texts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         check_numbers(
-            self, "warm_start.", above_zero="epochs stop learning_rate batch_seconds max_hours", fractions="dropout"
+            self, "warm_start.", above_zero="epochs stop learning_rate batch_size max_hours", fractions="dropout"
         )
 
 

@@ -19,11 +19,13 @@ from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import nn
 from transformers import PrinterCallback
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.projector_slam_asr import CtcScores, build_projector
+from trainers.data.batching import EpochBatchSampler
 from trainers.data.collator import SpeechCollator
 from trainers.data.text import normalize_transcript
 from trainers.errors import UserError
@@ -31,7 +33,7 @@ from trainers.feature_cache import build_cache
 from trainers.feature_cache.store import lock_file
 from trainers.files import write_json
 from trainers.recipe import Recipe, WarmStartSpec
-from trainers.training.arguments import make_sampler, training_arguments
+from trainers.training.arguments import training_arguments
 from trainers.training.callbacks import EarlyStopping, Progress, StopOnTermination, history
 from trainers.training.checkpoints import last_checkpoint, list_checkpoints, load_trainable, remove, remove_incomplete
 from trainers.training.trainer import NOT_FOR_FORWARD, SlamAsrTrainer, utterance_seconds
@@ -136,7 +138,8 @@ class WarmStart:
             output_dir=str(self.folder),
             num_epochs=spec.epochs,
             max_steps=None,
-            batch_seconds=spec.batch_seconds,
+            batch_size=spec.batch_size,
+            batch_seconds=None,
             batch_tokens=None,
             gradient_accumulation_steps=1,
             learning_rate=spec.learning_rate,
@@ -189,7 +192,7 @@ class WarmStart:
 
     def fit(self, own: Recipe, data: dict[str, Any]) -> CtcTrainer:
         """The trained trainer; the best weights by validation loss (the last without one) are in `folder/best`."""
-        sampler = make_sampler(own, data["train"], self.processor)
+        sampler = like_lengths(own, utterance_seconds(data["train"]))
         validated = data.get("validation") is not None
         callbacks: list[Any] = [self.termination, Progress()]
         if validated and self.spec.stop is not None:
@@ -272,6 +275,25 @@ class WarmStart:
         encoder = self.model.audio_encoder
         kept = tuple(encoder.kept_layers)
         return build_cache(self.folder / "features", rows, encoder, self.processor, [kept]).dataset(kept)
+
+
+def like_lengths(recipe: Recipe, seconds: Sequence[float]) -> EpochBatchSampler:
+    """
+    This process's batches of `recipe.batch_size` utterances of like length.
+
+    Batches of so many seconds would be mostly long utterances, few in each, and CTC learns to align from short ones: on 1.8 h of
+    English the loss after 70 steps was 17 with batches of 80 s and 4 with 16 utterances.
+    """
+    state = PartialState()
+    slope = 1e-6  # enough to sort by length, too little for another utterance to fit
+    return EpochBatchSampler(
+        len(seconds),
+        seed=recipe.seed,
+        costs=[1 + slope * length for length in seconds],
+        budget=recipe.batch_size * (1 + slope * max(seconds)),
+        rank=state.process_index,
+        world_size=state.num_processes,
+    )
 
 
 def transcripts(rows: Any) -> Sequence[str]:

@@ -17,7 +17,7 @@ from trainers.training.run import TrainingRun, run_training
 from trainers.training.warm_start import WarmStart, ctc_tokens, shared_key
 
 CTC = {"hidden_size": 32, "downsample_rate": 2, "ctc": True}
-WARM = {"epochs": 6, "learning_rate": 3e-2, "batch_seconds": 4.0, "dropout": 0.0}
+WARM = {"epochs": 6, "learning_rate": 3e-2, "batch_size": 4, "dropout": 0.0}
 
 
 @pytest.fixture
