@@ -3,9 +3,14 @@
 import argparse
 from pathlib import Path
 
-HELP = """\
+from trainers.encoder_depth.selection import METHODS
+
+_LIST = "\n".join(f"  {name:<{max(map(len, METHODS))}}  {method.prunes}" for name, method in METHODS.items())
+
+HELP = f"""\
 Measure what each block of an encoder does to some speech, and recommend which to prune by several methods:
-the last ones, evenly spaced ones, and by block influence (cosine and angle), linear CKA, and the loss without each block.
+
+{_LIST}
 
 MODEL is a SLAM-ASR model (folder or Hub name), or a Whisper model, for which the loss is left out."""
 

@@ -1,14 +1,4 @@
-"""A profile of an encoder's blocks: which can be left out, by several methods, from one pass over some speech.
-
-Methods, and what each prunes:
-
-- `last`: the last blocks (arXiv 2603.27981, the paper's way).
-- `evenly_spaced`: all but evenly spaced ones, first and last kept (distil-whisper, arXiv 2311.00430).
-- `cosine`: those with the least block influence, 1 - cosine of a block's input and output (ShortGPT, arXiv 2403.03853).
-- `angular`: the run of neighbours with the least angle between what enters and what leaves it (arXiv 2403.17887).
-- `cka`: those whose input and output have the greatest linear centred kernel alignment (arXiv 1905.00414).
-- `leave_one_out`: those without which the trained model's loss rises least.
-"""
+"""A profile of an encoder's blocks: which can be left out, by several methods, from one pass over some speech."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,11 +13,8 @@ from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from modeling_slam_asr.processing_slam_asr import pad_features
 from trainers.data.collator import SpeechCollator
 from trainers.data.rows import read_audio
-from trainers.errors import UserError
+from trainers.encoder_depth.selection import METHODS, TRAINED, choose_blocks
 from trainers.feature_cache import states_at
-
-METHODS = ("last", "evenly_spaced", "cosine", "angular", "cka", "leave_one_out")
-SIMILARITY_METHODS = ("cosine", "angular", "cka")
 
 
 @dataclass
@@ -62,7 +49,7 @@ class DepthProfile:
     @property
     def methods(self) -> list[str]:
         """The methods that this profile can serve."""
-        return [name for name in METHODS if name != "leave_one_out" or self.losses_without]
+        return [name for name, method in METHODS.items() if method.needs != TRAINED or self.losses_without]
 
     def recommend(self, method: str, count: int) -> list[int]:
         """`prune_encoder_layers` for leaving out `count` more blocks by one method: base indices, earlier ones included.
@@ -91,32 +78,6 @@ class DepthProfile:
                 method: {str(count): self.recommend(method, count) for count in counts} for method in self.methods
             },
         }
-
-
-def choose_blocks(method: str, count: int, blocks: int, profile: DepthProfile | None = None) -> list[int]:
-    """Which `count` of `blocks` blocks to prune (positions, in order); `last` and `evenly_spaced` need no profile."""
-    if method not in METHODS:
-        raise UserError(f"The selection method {method!r} is unknown. Choose one of {', '.join(METHODS)}.")
-    if not 0 <= count < blocks:
-        raise UserError(f"{count} of {blocks} encoder blocks cannot be pruned: give a number from 0 to {blocks - 1}.")
-    if method == "last":
-        return list(range(blocks - count, blocks))
-    if method == "evenly_spaced":
-        kept = set(np.linspace(0, blocks - 1, blocks - count).round().astype(int).tolist())
-        return [position for position in range(blocks) if position not in kept]
-    if profile is None or method not in profile.methods:
-        need = "a trained model and transcripts" if method == "leave_one_out" else "a profile of the encoder"
-        raise UserError(f"The selection method {method!r} needs {need}.")
-    if method == "angular":
-        start = min(range(blocks - count + 1), key=lambda first: (profile.angles[first][first + count], -first))
-        return list(range(start, start + count))
-    values = {
-        "cosine": profile.cosine_distance,
-        "cka": profile.cka_distance,
-        "leave_one_out": profile.losses_without,
-    }[method]
-    # Of equal blocks the later one goes.
-    return sorted(sorted(range(blocks), key=lambda position: (values[position], -position))[:count])
 
 
 @torch.no_grad()

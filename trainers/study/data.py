@@ -15,7 +15,8 @@ from trainers.data.prepare import MAX_BAD_FRACTION, DataReport, prepare
 from trainers.data.spec import DataSpec
 from trainers.encoder_depth.healing import trained_blocks
 from trainers.encoder_depth.loading import LoadedEncoder, load_encoder
-from trainers.encoder_depth.profile import DepthProfile, choose_blocks, profile_encoder
+from trainers.encoder_depth.profile import DepthProfile, profile_encoder
+from trainers.encoder_depth.selection import PROFILE, TRAINED, choose_blocks, needs_of
 from trainers.feature_cache import FeatureCache, build_cache, estimate_cache
 from trainers.files import lock_file, write_json
 from trainers.recipe import DATA_ROLES, Recipe
@@ -24,7 +25,6 @@ from trainers.study.recipe import StudyRecipe
 from trainers.training.models import build_processor
 
 DATA_SEED = 42  # which rows `max_samples` keeps must not differ between the seeds that are compared
-NEEDS_PROFILE = ("cosine", "angular", "cka")
 
 
 class StudyData:
@@ -82,7 +82,7 @@ class StudyData:
         if isinstance(prune, list):
             pruned = [index % blocks for index in prune]
         else:
-            if method in NEEDS_PROFILE and prune:
+            if needs_of(method) == PROFILE and prune:
                 profile = self.profile(run.recipe)
             pruned = choose_blocks(method, prune, blocks, profile)
         return tuple(index for index in range(blocks) if index not in pruned)
@@ -159,7 +159,7 @@ class StudyData:
             for run in self.runs
             if self.encoder_mark(run.recipe) == self.encoder_mark(recipe)
             and getattr(run.recipe, role) == getattr(recipe, role)
-            and run.point["selection"] != "leave_one_out"
+            and needs_of(run.point["selection"]) != TRAINED
         ]
         healed_on_these_data = role == "train" and self.study.heal is not None and not self.study.heal.speech
         depths: set[tuple[int, ...]] = set()

@@ -14,6 +14,7 @@ import torch
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from trainers.encoder_depth.profile import profile_encoder
+from trainers.encoder_depth.selection import TRAINED, needs_of
 from trainers.errors import DiskFullError, UserError
 from trainers.recipe import Recipe
 from trainers.results import ResultRow
@@ -55,7 +56,7 @@ def work(
     failed = 0
     tried: set[str] = set()
     # Selection by the trained model's loss waits for that model: such runs come after the others.
-    for run in sorted(runs, key=lambda run: run.point["selection"] == "leave_one_out"):
+    for run in sorted(runs, key=lambda run: needs_of(run.point["selection"]) == TRAINED):
         if read_result(run) is not None or run.key in tried:
             continue
         tried.add(run.key)
@@ -99,7 +100,7 @@ def perform(study: StudyRecipe, run: PlannedRun, data: StudyData) -> list[Result
     """Train a run's model (or go on with it), score the saved model on sound, and return its result rows."""
     if run.point["healing"] == "elastic":
         return perform_elastic(run, data, study)
-    profile = leave_one_out_profile(run, data) if run.point["selection"] == "leave_one_out" else None
+    profile = profile_with_losses(run, data) if needs_of(run.point["selection"]) == TRAINED else None
     kept = data.kept_blocks(run, profile)
     blocks = len(data.encoder(run.recipe).encoder.layers)
     recipe = dataclasses.replace(run.recipe, test=[])
@@ -185,7 +186,7 @@ def datasets_for(study: StudyRecipe, recipe: Recipe, kept: tuple[int, ...], data
     return {role: data.features(recipe, role, [kept]).dataset(kept) for role in roles}
 
 
-def leave_one_out_profile(run: PlannedRun, data: StudyData) -> Any:
+def profile_with_losses(run: PlannedRun, data: StudyData) -> Any:
     """The profile with losses, by the model of the unpruned projector-only run with the same data and seed.
 
     Raises:
@@ -195,12 +196,12 @@ def leave_one_out_profile(run: PlannedRun, data: StudyData) -> Any:
     baseline = next((other for other in data.runs if other.point == wanted), None)
     if baseline is None:
         raise UserError(
-            "selection leave_one_out needs the unpruned projector-only run in the grid: add 0 to "
+            f"selection {run.point['selection']} needs the unpruned projector-only run in the grid: add 0 to "
             "grid.prune_encoder_layers and false to grid.lora."
         )
     if read_result(baseline) is None:
         raise UserError(
-            f"selection leave_one_out needs {baseline.name}, which is not finished. Start the study again later."
+            f"selection {run.point['selection']} needs {baseline.name}, which is not finished. Start the study again later."
         )
     folder = baseline.model_folder
     model = SlamAsrForConditionalGeneration.from_pretrained(folder).eval()

@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from trainers.encoder_depth.healing import HealSpec
+from trainers.encoder_depth.selection import METHODS
 from trainers.errors import UserError
 from trainers.recipe_values import Rule, apply_overrides, find_recipe, read_yaml, with_base
 from trainers.schema import build, nearest
 
-Selection = Literal["last", "evenly_spaced", "cosine", "angular", "cka", "leave_one_out"]
+if TYPE_CHECKING:  # a type checker cannot read the table
+    Selection = str
+else:
+    Selection = Literal[tuple(METHODS)]
 Healing = Literal["none", "encoder", "lora", "elastic"]
 
 

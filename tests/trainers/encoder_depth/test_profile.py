@@ -1,4 +1,4 @@
-"""The profile of an encoder's blocks and what it recommends."""
+"""The profile of an encoder's blocks, and the command that writes it."""
 
 import json
 from pathlib import Path
@@ -10,40 +10,7 @@ import torch
 from datasets import Dataset
 
 from trainers.cli import run_command
-from trainers.encoder_depth.profile import DepthProfile, choose_blocks, profile_encoder
-from trainers.errors import UserError
-
-
-def _profile(**more: Any) -> DepthProfile:
-    angles = np.abs(np.subtract.outer(np.array([0, 1, 5, 5.1, 5.3]), np.array([0, 1, 5, 5.1, 5.3])))
-    return DepthProfile(
-        blocks=[0, 1, 3, 5], pruned=[2, 4], cosine_distance=[0.5, 0.1, 0.1, 0.4], cka_distance=[0.0, 0.3, 0.2, 0.1],
-        angles=angles.tolist(), utterances=3, seconds=9.0, **more,
-    )  # fmt: skip
-
-
-def test_choices() -> None:
-    assert choose_blocks("last", 2, 6) == [4, 5]
-    kept = [index for index in range(12) if index not in choose_blocks("evenly_spaced", 8, 12)]
-    assert kept == [0, 4, 7, 11]  # distil-whisper's layers
-    profile = _profile()
-    assert choose_blocks("cosine", 1, 4, profile) == [2]  # of equals the later
-    assert choose_blocks("cosine", 2, 4, profile) == [1, 2]
-    assert choose_blocks("cka", 2, 4, profile) == [0, 3]
-    assert choose_blocks("angular", 2, 4, profile) == [2, 3]
-    assert profile.recommend("angular", 2) == [2, 3, 4, 5]
-    assert profile.recommend("last", 1) == [2, 4, 5]
-
-
-def test_choices_that_cannot_be() -> None:
-    with pytest.raises(UserError, match="'first' is unknown"):
-        choose_blocks("first", 1, 4)
-    with pytest.raises(UserError, match="4 of 4 encoder blocks cannot"):
-        choose_blocks("last", 4, 4)
-    with pytest.raises(UserError, match="needs a trained model"):
-        choose_blocks("leave_one_out", 1, 4, _profile())
-    with pytest.raises(UserError, match="needs a profile"):
-        choose_blocks("cka", 1, 4)
+from trainers.encoder_depth.profile import profile_encoder
 
 
 def test_measures_are_what_they_are_called(tiny_model: Any, tiny_processor: Any, tiny_rows: Dataset) -> None:
