@@ -5,6 +5,7 @@ from pathlib import Path
 from trainers.data.common_voice import is_common_voice
 from trainers.data.folders import is_audio_folder
 from trainers.data.kaldi import is_kaldi
+from trainers.data.kinds import KIND_NAMES
 from trainers.data.spec import DataSpec
 from trainers.data.tables import KINDS, table_suffix
 from trainers.errors import UserError
@@ -13,7 +14,7 @@ from trainers.errors import UserError
 def detect_format(spec: DataSpec) -> str:
     """The spec's format, found from what `dataset` is when it says `auto`."""
     if spec.format != "auto":
-        return "manifest" if spec.format == "jsonl" else spec.format
+        return KIND_NAMES[spec.format]
     if spec.dataset == "embedded":
         return "embedded"
     path = Path(spec.dataset).expanduser()

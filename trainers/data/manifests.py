@@ -1,10 +1,10 @@
-"""Manifests: a table with a row an utterance, in this project's words, NeMo's, Lhotse's, or a Kaldi data folder."""
+"""Manifests: a table with a row an utterance, in this project's words, NeMo's, or Lhotse's."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainers.data.lhotse import is_lhotse, read_cut
 from trainers.data.places import Place
 from trainers.data.rows import (
     AUDIO_COLUMNS,
@@ -19,7 +19,7 @@ from trainers.data.rows import (
     text_of,
     with_fault,
 )
-from trainers.data.segments import Bounds, Part, bounds, part_of, stated_length
+from trainers.data.segments import Bounds, Part, bounds, part_name, part_of, stated_length
 from trainers.data.spec import DataSpec
 from trainers.data.tables import Table, TableRow, read_table
 from trainers.errors import UserError
@@ -39,8 +39,8 @@ def load_manifest(spec: DataSpec, untranscribed: bool = False) -> list[Utterance
         raise UserError(f"The manifest {spec.dataset!r} does not exist.")
     table = read_table(path)
     place = Place(spec, path.parent, root=None)
-    if _is_lhotse(table.rows[0].values):
-        return [_cut(row, spec, place, f"Line {row.line} of {path}") for row in table.rows]
+    if is_lhotse(table.rows[0].values):
+        return [read_cut(row, spec, place, f"Line {row.line} of {path}") for row in table.rows]
     audio_column = pick_column(spec.audio_column, AUDIO_COLUMNS, table.columns, "audio", f"The manifest {path}")
     text_column = None
     if not untranscribed or spec.text_column is not None:
@@ -112,13 +112,6 @@ def _utterance(
     return found
 
 
-def part_name(audio: str, part: Part) -> str:
-    """What an utterance without an id is called: its file, with the part's times where it is a part."""
-    if part.whole:
-        return audio
-    return f"{audio}:{part.start:.3f}-{'' if math.isnan(part.end) else f'{part.end:.3f}'}"
-
-
 def _channel(values: Mapping[str, Any], where: str) -> tuple[int, str | None]:
     """The channel that a row names, -1 for the mean of all, and why it cannot be read."""
     for name in _CHANNELS:
@@ -130,59 +123,3 @@ def _channel(values: Mapping[str, Any], where: str) -> tuple[int, str | None]:
         if name == "channel_selector":
             return -1, f"{where} has {name}={value!r}. Give the number of one channel, from 0, or leave it out."
     return -1, None
-
-
-# ---------------------------------------------------------------------------- Lhotse
-
-
-def _is_lhotse(values: Mapping[str, Any]) -> bool:
-    return "supervisions" in values or str(values.get("type")) in ("MonoCut", "MultiCut", "MixedCut", "PaddingCut")
-
-
-def _cut(row: TableRow, spec: DataSpec, place: Place, where: str) -> Utterance:
-    """A cut of Lhotse: a part of one recording, with what is said in it.
-
-    Raises:
-        UserError: the cut is mixed of several, or its sound is changed or does not lie in one file.
-    """
-    values = row.values
-    said, recording = values.get("supervisions"), values.get("recording")
-    recording = recording if isinstance(recording, Mapping) else {}
-    sources = recording.get("sources")
-    kind = values.get("type", "MonoCut")
-    if kind != "MonoCut" or not isinstance(sources, list) or len(sources) != 1 or not isinstance(sources[0], Mapping):
-        raise UserError(
-            f"{where} is a {kind} without one recording in one file. Only cuts of one recording are read: save the others' "
-            "sound first (`CutSet.save_audios`)."
-        )
-    changed = [name for part in (recording, values) for name in ("transforms",) if part.get(name)]
-    if sources[0].get("type") != "file" or changed:
-        what = f"the key {changed[0]!r}" if changed else f"a source of type {sources[0].get('type')!r}"
-        raise UserError(f"{where} has {what}, which is not read. Save the cuts' sound first (`CutSet.save_audios`).")
-    if not isinstance(said, list) or not all(isinstance(each, Mapping) for each in said):
-        raise UserError(f"{where} has no list of supervisions: there is no transcript. Save the cuts with them.")
-    part = part_of(
-        {"start": values.get("start"), "duration": values.get("duration")},
-        {"start": ("start", 1.0), "duration": ("duration", 1.0)},
-        where,
-        lengths=True,
-    )
-    first: Mapping[str, Any] = said[0] if said else {}
-    texts = [text_of(each.get("text"), where) for each in sorted(said, key=lambda each: each.get("start") or 0.0)]
-    channels = sources[0].get("channels")
-    channel = values.get("channel")
-    several = isinstance(channels, list) and len(channels) > 1 and channel in channels
-    file, missing = place.find(sources[0].get("source"), where)
-    found = Utterance(
-        id=optional_text(values.get("id")) or part_name(str(sources[0].get("source")), part),
-        audio=file,
-        text=" ".join(text for text in texts if text) or None,
-        start=part.start,
-        end=part.end,
-        channel=channels.index(channel) if several and isinstance(channels, list) else -1,
-        language=optional_text(first.get("language")) or spec.language,
-        speaker_id=optional_text(first.get("speaker")),
-        source=Path(spec.dataset).name.partition(".")[0],
-        duration=part.end - part.start,
-    )
-    return with_fault(with_fault(found, missing), part.fault)

@@ -67,6 +67,13 @@ class Part:
         return math.isnan(self.start) and math.isnan(self.end)
 
 
+def part_name(audio: str, part: Part) -> str:
+    """What an utterance without an id is called: its file, with the part's times where it is a part."""
+    if part.whole:
+        return audio
+    return f"{audio}:{part.start:.3f}-{'' if math.isnan(part.end) else f'{part.end:.3f}'}"
+
+
 def bounds(columns: list[str]) -> dict[str, tuple[str, float]]:
     """Those of the columns that bound a part."""
     found = {}

@@ -1,15 +1,13 @@
 """Reading utterances from a folder, a manifest, Common Voice, the Hub, or the embedded corpus."""
 
 import os
+import pkgutil
 from pathlib import Path
 
 from datasets import Dataset
 
-from trainers.data.common_voice import load_common_voice
-from trainers.data.folders import load_audio_folder
 from trainers.data.formats import detect_format
-from trainers.data.hub import load_hub
-from trainers.data.kaldi import load_kaldi
+from trainers.data.kinds import DATA_KINDS
 from trainers.data.manifests import load_manifest
 from trainers.data.rows import Utterance, from_rows
 from trainers.data.spec import DataSpec
@@ -22,17 +20,8 @@ def load_source(spec: DataSpec) -> Dataset:
     Raises:
         UserError: nothing is found there, the split or a named column is missing, or a line cannot be read.
     """
-    kind = detect_format(spec)
-    if kind == "hub":
-        return load_hub(spec)
-    readers = {
-        "embedded": load_embedded,
-        "manifest": load_manifest,
-        "audiofolder": load_audio_folder,
-        "common_voice": load_common_voice,
-        "kaldi": load_kaldi,
-    }
-    return from_rows(readers[kind](spec))
+    found = pkgutil.resolve_name(DATA_KINDS[detect_format(spec)].reader)(spec)
+    return found if isinstance(found, Dataset) else from_rows(found)
 
 
 def load_embedded(spec: DataSpec) -> list[Utterance]:

@@ -15,6 +15,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.projector_slam_asr import ENCODER_FRAMES_PER_SECOND
 from trainers.data.common_voice import transcripts_only
+from trainers.data.kinds import DATA_KINDS
 from trainers.data.prepare import prepare
 from trainers.data.sources import detect_format
 from trainers.data.spec import DataSpec
@@ -166,7 +167,7 @@ def _positions(recipe: Recipe, longest: float) -> float:
 
 def _plan_role(recipe: Recipe, specs: list[DataSpec], role: str) -> tuple[RolePlan, Any]:
     remote = [
-        spec for spec in specs if detect_format(spec) in ("hub", "common_voice") and not Path(spec.dataset).exists()
+        spec for spec in specs if DATA_KINDS[detect_format(spec)].place == "remote" and not Path(spec.dataset).exists()
     ]
     if not remote:
         dataset, report = prepare(specs, role, seed=recipe.seed, max_bad_fraction=recipe.max_bad_fraction)

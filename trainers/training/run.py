@@ -21,6 +21,7 @@ from transformers import PrinterCallback, TrainerState
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.configuration_slam_asr import FORMAT_VERSION, PACKAGE_VERSION
 from trainers.data.collator import SpeechCollator
+from trainers.data.kinds import DATA_KINDS
 from trainers.data.prepare import DataReport, prepare
 from trainers.data.sources import detect_format
 from trainers.data.streaming import SpeechStream
@@ -413,9 +414,8 @@ def refuse_missing_data(recipe: Recipe, datasets: Mapping[str, Any] | None) -> N
     """
     for role in DATA_ROLES if datasets is None else ():
         for spec in getattr(recipe, role):
-            kind = detect_format(spec)
             path = Path(spec.dataset).expanduser()
-            if kind in ("manifest", "audiofolder", "kaldi") and not path.exists():
+            if DATA_KINDS[detect_format(spec)].place == "local" and not path.exists():
                 beside = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
                 raise UserError(f"{role}: the data set {spec.dataset!r} does not exist.{nearest(path.name, beside)}")
 

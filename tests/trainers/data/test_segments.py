@@ -1,6 +1,5 @@
 """The part of a recording that a row names, from the manifest to the feature cache."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from datasets import Audio, Dataset, Features, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.trainers.data.conftest import RATE, prepared, write
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.data.segments import bounds, part_of, seconds_of
@@ -19,29 +19,6 @@ from trainers.data.sources import load_source
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
 from trainers.feature_cache.keys import audio_fingerprint
-
-RATE = 16_000
-
-
-@pytest.fixture(scope="module")
-def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six seconds of noise, as several kinds of file."""
-    folder = tmp_path_factory.mktemp("long")
-    samples = 0.1 * np.random.default_rng(0).standard_normal(6 * RATE)
-    for kind in ("wav", "flac", "mp3"):
-        soundfile.write(folder / f"long.{kind}", samples, RATE)
-    soundfile.write(folder / "two.wav", np.stack([samples, -0.5 * samples], axis=1), RATE)
-    return folder
-
-
-def write(path: Path, *rows: dict[str, Any]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def prepared(path: Path, **options: Any) -> tuple[Dataset, Any]:
-    spec = DataSpec(str(path), **{"min_duration": 0.0, "max_duration": 1e9, **options})
-    return prepare([spec], "train", quiet=True, max_bad_fraction=1.0)
 
 
 @pytest.mark.parametrize("verify", ["decode", "header"])
@@ -126,53 +103,6 @@ def test_a_channel(long: Path) -> None:
     dataset, report = prepared(write(long / "m.jsonl", *rows))
     assert np.allclose(read_audio(dataset[1]), -0.5 * read_audio(dataset[0]), atol=1e-3)
     assert report.dropped == {"damaged": 1} and "none of number 2" in report.bad_files[0]["error"]
-
-
-def cut(**changes: Any) -> dict[str, Any]:
-    said = [
-        {
-            "id": "s",
-            "recording_id": "r",
-            "start": 0.0,
-            "duration": 2.0,
-            "text": "hej du",
-            "speaker": "A",
-            "language": "da",
-        }
-    ]
-    recording = {"id": "r", "sources": [{"type": "file", "channels": [0], "source": "long.wav"}], "duration": 6.0}
-    values = {"id": "c1", "start": 1.5, "duration": 2.0, "channel": 0, "supervisions": said, "recording": recording}
-    return {**values, "type": "MonoCut", **changes}
-
-
-def test_cuts_of_lhotse(long: Path) -> None:
-    import gzip
-
-    path = long / "cuts.jsonl.gz"
-    with gzip.open(path, "wt", encoding="utf-8") as file:
-        file.write(json.dumps(cut()) + "\n")
-    dataset, _ = prepared(path)
-    assert dataset.select_columns(["id", "text", "speaker_id", "language", "seconds"])[0] == {
-        "id": "c1", "text": "hej du", "speaker_id": "A", "language": "da", "seconds": 2.0,
-    }  # fmt: skip
-    changed = {**cut()["recording"], "transforms": [{"name": "Speed"}]}
-    for other, says in (({"type": "MixedCut", "tracks": []}, "MixedCut"), ({"recording": changed}, "transforms")):
-        with pytest.raises(UserError, match=says):
-            load_source(DataSpec(str(write(long / "c.jsonl", cut(**other)))))
-
-
-def test_a_kaldi_folder(long: Path, tmp_path: Path) -> None:
-    (tmp_path / "wav.scp").write_text(f"r {long / 'long.wav'}\nq sph2pipe -f wav x.sph |\n")
-    (tmp_path / "text").write_text("u1 hej du\nu2 farvel\nu3 nej\n")
-    (tmp_path / "segments").write_text("u1 r 1.5 3.5\nu2 r 4.0 -1\nu3 q 0 1\n")
-    (tmp_path / "utt2spk").write_text("u1 A\nu2 B\nu3 B\n")
-    dataset, report = prepared(tmp_path)
-    assert dataset["text"] == ["hej du", "farvel"] and dataset["seconds"] == [2.0, 2.0]
-    assert dataset["speaker_id"] == ["A", "B"]
-    assert "a command, which is not run" in report.bad_files[0]["error"]
-    (tmp_path / "text").write_text("u1 hej\nu4 du\n")
-    with pytest.raises(UserError, match=r"1 utterances without a recording, the first 'u4' \(line 2\)"):
-        load_source(DataSpec(str(tmp_path)))
 
 
 @pytest.mark.parametrize("clips", [True, False])

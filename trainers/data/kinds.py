@@ -1,0 +1,33 @@
+"""The kinds of data sets: one table, which recipes, readers and checks read."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class DataKind:
+    """
+    A kind of data set; a recipe names it in `format`.
+
+    Attributes:
+        reader: the function from a `DataSpec` to a list of `Utterance` or a `Dataset` of such rows, as `module:name`, since
+            readers import the spec, whose choices are this table.
+        place: where it lies: on this machine; on a server, to be downloaded, if not here; or made on the spot.
+        older_names: names that mean it too.
+    """
+
+    reader: str
+    place: Literal["local", "remote", "made"]
+    older_names: tuple[str, ...] = ()
+
+
+DATA_KINDS = {
+    "hub": DataKind("trainers.data.hub:load_hub", "remote"),
+    "audiofolder": DataKind("trainers.data.folders:load_audio_folder", "local"),
+    "manifest": DataKind("trainers.data.manifests:load_manifest", "local", older_names=("jsonl",)),
+    "common_voice": DataKind("trainers.data.common_voice:load_common_voice", "remote"),
+    "kaldi": DataKind("trainers.data.kaldi:load_kaldi", "local"),
+    "embedded": DataKind("trainers.data.sources:load_embedded", "made"),
+}
+# Every name that `format` takes, by the kind's own.
+KIND_NAMES = {each: name for name, kind in DATA_KINDS.items() for each in (name, *kind.older_names)}
