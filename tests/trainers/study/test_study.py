@@ -250,7 +250,7 @@ def _in_process(path: Path) -> None:
 
 
 def test_kill_and_two_processes(make_study: Any, tmp_path: Path) -> None:
-    path = make_study(run={"max_steps": 8, "save_steps": 1})
+    path = make_study(run={"max_steps": 30, "save_steps": 1, "eval_steps": 30})
     context = multiprocessing.get_context("fork")
     killed = context.Process(target=_in_process, args=(path,))
     killed.start()
