@@ -18,7 +18,7 @@ from trainers.data.batching import EpochBatchSampler
 from trainers.errors import UserError
 from trainers.provenance import cpu_cores
 from trainers.recipe import Recipe
-from trainers.training.trainer import utterance_seconds
+from trainers.training.trainer import utterance_seconds, utterance_transcripts
 
 
 def training_arguments(
@@ -144,10 +144,9 @@ def token_costs(dataset: Any, seconds: list[float], processor: SlamAsrProcessor)
     """Positions of the LLM that each row takes: audio, prompt and transcript."""
     geometry = processor.audio_geometry
     prompt = len(processor.prompt_ids(0)) - geometry.token_count(0)
-    transcripts = dataset["transcript"] if hasattr(dataset, "column_names") else [row["transcript"] for row in dataset]
     return [
         float(prompt + geometry.token_count(2 * geometry.encoder_frames(length)) + len(processor.transcript_ids(text)))
-        for length, text in zip(seconds, transcripts, strict=True)
+        for length, text in zip(seconds, utterance_transcripts(dataset), strict=True)
     ]
 
 

@@ -43,7 +43,7 @@ from trainers.training.checkpoints import (
 from trainers.training.models import build_model, build_processor
 from trainers.training.offload import parked_blocks
 from trainers.training.telling import CURVES, EXAMPLES, ValidationExamples, plot_curves
-from trainers.training.trainer import SlamAsrTrainer
+from trainers.training.trainer import SlamAsrTrainer, is_cached
 from trainers.training.warm_start import SHARED_SEED, WarmStart, WarmStartRecord, ctc_tokens
 
 logger = logging.getLogger(__name__)
@@ -418,11 +418,6 @@ def refuse_missing_data(recipe: Recipe, datasets: Mapping[str, Any] | None) -> N
             if DATA_KINDS[detect_format(spec)].place == "local" and not path.exists():
                 beside = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
                 raise UserError(f"{role}: the data set {spec.dataset!r} does not exist.{nearest(path.name, beside)}")
-
-
-def is_cached(rows: Any) -> bool:
-    """Whether a data set holds encoder states in place of sound."""
-    return not isinstance(rows, IterableDataset) and "encoder_hidden_states" in rows[0]
 
 
 def prefer_plain_attention(model: SlamAsrForConditionalGeneration) -> None:

@@ -403,3 +403,15 @@ def utterance_seconds(dataset: Any) -> list[float]:
     if hasattr(dataset, "seconds"):
         return list(dataset.seconds)
     return [float(dataset[index]["seconds"]) for index in range(len(dataset))]
+
+
+def utterance_transcripts(dataset: Any) -> list[str]:
+    """The transcript of each row of a data set, as the model is trained to write it."""
+    if hasattr(dataset, "column_names"):
+        return list(dataset["transcript"])
+    return [dataset[index]["transcript"] for index in range(len(dataset))]
+
+
+def is_cached(rows: Any) -> bool:
+    """Whether a data set holds encoder states in place of sound."""
+    return not isinstance(rows, IterableDataset) and "encoder_hidden_states" in rows[0]

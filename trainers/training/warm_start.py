@@ -9,7 +9,6 @@ nothing in it but lend its embeddings.
 import dataclasses
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -36,7 +35,13 @@ from trainers.recipe import Recipe, WarmStartSpec
 from trainers.training.arguments import training_arguments
 from trainers.training.callbacks import EarlyStopping, Progress, StopOnTermination, history
 from trainers.training.checkpoints import last_checkpoint, list_checkpoints, load_trainable, remove, remove_incomplete
-from trainers.training.trainer import NOT_FOR_FORWARD, SlamAsrTrainer, utterance_seconds
+from trainers.training.trainer import (
+    NOT_FOR_FORWARD,
+    SlamAsrTrainer,
+    is_cached,
+    utterance_seconds,
+    utterance_transcripts,
+)
 
 RECORD = "warm_start.json"
 WEIGHTS = "best"
@@ -243,12 +248,9 @@ class WarmStart:
             UserError: more than half of them.
         """
         rows = self.datasets["train"]
-        placeholder = self.processor.audio_token_id
-        frames = [
-            self.processor.prompt_ids(math.ceil(100 * seconds)).count(placeholder)
-            for seconds in utterance_seconds(rows)
-        ]
-        tokens = [self.processor.transcript_ids(text)[:-1] for text in transcripts(rows)]
+        geometry = self.processor.audio_geometry
+        frames = [geometry.token_count(2 * geometry.encoder_frames(seconds)) for seconds in utterance_seconds(rows)]
+        tokens = [self.processor.transcript_ids(text)[:-1] for text in utterance_transcripts(rows)]
         need = [len(row) + sum(a == b for a, b in pairwise(row)) for row in tokens]
         crowded = sum(n > f for n, f in zip(need, frames, strict=True))
         remedy = (
@@ -266,7 +268,7 @@ class WarmStart:
     def cached(self, role: str) -> Any:
         """The rows of a role as encoder states: as given, or computed (of training speech, `max_hours` of it)."""
         rows = self.datasets[role]
-        if "encoder_hidden_states" in rows[0]:
+        if is_cached(rows):
             return rows
         if role == "train" and self.spec.max_hours is not None:
             order = np.random.default_rng(self.recipe.seed).permutation(len(rows))
@@ -296,13 +298,6 @@ def like_lengths(recipe: Recipe, seconds: Sequence[float]) -> EpochBatchSampler:
     )
 
 
-def transcripts(rows: Any) -> Sequence[str]:
-    """The transcripts of a data set, as the model is trained to write them."""
-    if hasattr(rows, "column_names"):
-        return list(rows["transcript"])
-    return [rows[index]["transcript"] for index in range(len(rows))]
-
-
 def ctc_tokens(recipe: Recipe, rows: Any, processor: SlamAsrProcessor) -> list[int]:
     """
     The classes of the CTC head: the token ids of the training transcripts and of `warm_start.texts`, in rising order.
@@ -311,7 +306,7 @@ def ctc_tokens(recipe: Recipe, rows: Any, processor: SlamAsrProcessor) -> list[i
         UserError: a text file cannot be read.
     """
     found: set[int] = set()
-    for text in _lines(recipe, transcripts(rows)):
+    for text in _lines(recipe, utterance_transcripts(rows)):
         found.update(processor.transcript_ids(text)[:-1])
     return sorted(found)
 
