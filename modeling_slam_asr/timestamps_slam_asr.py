@@ -181,21 +181,11 @@ def attention_words(
         start: the window's place in the recording in seconds.
         sound: between which seconds of the recording the window is not quiet; all words lie between them.
     """
-    words = split_words("".join(pieces))
     firsts = warp(-attention)
     # Tokens listen to the middle of what they stand for, so the path turns to each one late: by half an embedding.
     places = np.append(np.maximum(firsts - 0.5, 0.0), attention.shape[1])
     edges = np.clip(places * seconds_per_position + start, *sound)
-    owner = _owners(words, pieces)
-    timed: list[Word] = []
-    for index, word in enumerate(words):
-        tokens = np.flatnonzero(owner == index)
-        if len(tokens):
-            begin, finish = float(edges[tokens[0]]), float(edges[tokens[-1] + 1])
-        else:  # the word shares its only token with a neighbour
-            begin = finish = timed[-1].end if timed else sound[0]
-        timed.append(Word(word, begin, finish))
-    return timed
+    return _time_words(pieces, edges[:-1], edges[1:], sound[0])
 
 
 def align_tokens(log_probs: np.ndarray, targets: Sequence[int]) -> np.ndarray:
@@ -286,7 +276,6 @@ def ctc_words(
         start: the window's place in the recording in seconds.
         sound: between which seconds of the recording the window is not quiet; all words lie between them.
     """
-    words = split_words("".join(pieces))
     firsts, lasts = aligned[:, 0].copy(), aligned[:, 1].copy()
     gaps = np.clip((firsts[1:] - lasts[:-1]) / 2, 0.0, _REACH)
     firsts[1:] -= gaps
@@ -296,6 +285,12 @@ def ctc_words(
         lasts[-1] += _REACH
     begins = np.clip(firsts * seconds_per_position + start, *sound)
     ends = np.clip(lasts * seconds_per_position + start, *sound)
+    return _time_words(pieces, begins, ends, sound[0])
+
+
+def _time_words(pieces: Sequence[str], begins: np.ndarray, ends: np.ndarray, first: float) -> list[Word]:
+    """The words of a transcript, from the times at which its tokens begin and end; `first` is the earliest time there is."""
+    words = split_words("".join(pieces))
     owner = _owners(words, pieces)
     timed: list[Word] = []
     for index, word in enumerate(words):
@@ -303,7 +298,7 @@ def ctc_words(
         if len(tokens):
             begin, end = float(begins[tokens[0]]), float(ends[tokens[-1]])
         else:  # the word shares its only token with a neighbour
-            begin = end = timed[-1].end if timed else sound[0]
+            begin = end = timed[-1].end if timed else first
         timed.append(Word(word, begin, max(begin, end)))
     return timed
 
