@@ -266,10 +266,9 @@ class TrainingRun:
         """Tell the CTC head, where the projector has one, which tokens it is to know."""
         assert self.datasets is not None and self.model is not None and self.processor is not None
         config = self.model.config
-        streamed = isinstance(
-            self.datasets["train"], IterableDataset
-        )  # its words are not known: all tokens are classes
-        if config.projector_ctc and config.projector_ctc_tokens is None and not streamed:
+        if isinstance(self.datasets["train"], IterableDataset):
+            return  # a stream's words are not known: all tokens are classes
+        if config.projector_ctc and config.projector_ctc_tokens is None:
             config.projector_ctc_tokens = ctc_tokens(self.recipe, self.datasets["train"], self.processor)
 
     def warm_start(self, checkpoint: Path | None) -> None:
