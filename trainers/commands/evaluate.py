@@ -27,6 +27,8 @@ and evaluation/index.md shows them together."""
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
+    from trainers.serving.engines import add_engine_argument
+
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="MODEL", help="a model folder or Hub name")
     data = parser.add_argument_group("data")
@@ -46,6 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     decoding.add_argument(
         "--batch-size", type=int, default=8, help="recordings at a time; the result does not depend on it"
     )
+    add_engine_argument(decoding)
     decoding.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU when there is one)")
     decoding.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: as saved")
     decoding.add_argument("--revision", help="branch, tag or commit of a Hub model")
@@ -93,8 +96,9 @@ def run(args: argparse.Namespace) -> int:
     from trainers.evaluation import get_normalizer
     from trainers.evaluation.format import percent, percent_range
     from trainers.evaluation.reports import write_index
-    from trainers.inference.evaluate import evaluate, load_pipeline
+    from trainers.inference.evaluate import evaluate
     from trainers.results import EVALUATIONS, read_evaluations
+    from trainers.serving.engines import load_pipeline
 
     if args.normalizer is not None:
         get_normalizer(args.normalizer)  # a misspelt name is told before hours of decoding
@@ -108,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--protocol {LEADERBOARD} is for English, but --language is {args.language}.")
     if leaderboard and args.num_beams not in (None, 1):
         raise UserError(f"--protocol {LEADERBOARD} decodes greedily: leave --num-beams {args.num_beams} out.")
-    pipe = load_pipeline(args.model, device=args.device, dtype=args.dtype, revision=args.revision)
+    pipe = load_pipeline(args.model, engine=args.engine, device=args.device, dtype=args.dtype, revision=args.revision)
     local = Path(args.model).is_dir()
     spec = DataSpec(
         dataset=args.dataset, config=args.config, split=args.split, language=args.language,

@@ -42,6 +42,7 @@ language model's attention to the audio (one more pass of the model)."""
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     from trainers.inference import subtitles
+    from trainers.serving.engines import add_engine_argument
 
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="MODEL", help="a model folder or Hub name")
@@ -79,6 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--vad", choices=("silero", "webrtc"), help="transcribe only where this detector hears speech"
     )
     decoding.add_argument("--drop-no-speech", action="store_true", help="leave steady noise untranscribed too")
+    add_engine_argument(decoding)
     decoding.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU when there is one)")
     decoding.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: as saved")
     decoding.add_argument("--revision", help="branch, tag or commit of a Hub model")
@@ -126,14 +128,14 @@ def _transcribe(args: argparse.Namespace, recordings: "Sequence[Recording]", for
     from transformers.utils import logging
 
     from trainers.evaluation.normalizers import language_code
-    from trainers.inference.evaluate import load_pipeline
     from trainers.inference.notices import answer_notices, is_unsure, knows_synthetic_speech_only, request_notices
     from trainers.inference.transcribe import FolderWriter, StreamWriter, timestamps_for, transcribe_files
+    from trainers.serving.engines import load_pipeline
 
     if args.quiet:
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-    pipe = load_pipeline(args.model, device=args.device, dtype=args.dtype, revision=args.revision)
+    pipe = load_pipeline(args.model, engine=args.engine, device=args.device, dtype=args.dtype, revision=args.revision)
     notices = [] if args.quiet else request_notices(pipe, args.language, args.context)
     for notice in notices:
         print(f"slam-asr transcribe: {notice}", file=sys.stderr)
