@@ -25,9 +25,9 @@ class EpochBatchSampler(Sampler[list[Key]]):
 
     With `batch_size`, an epoch is a permutation of the rows cut into global batches of `batch_size * world_size`, each
     shared out evenly. With `costs` and `budget`, rows of similar cost share a bucket, and a micro-batch holds as many rows
-    of one bucket as keep (rows x largest cost) within the budget; a row above the budget stands alone. The number of
-    micro-batches is the same in every epoch and process, rows and order change with the epoch, and every row is counted
-    once an epoch.
+    of one bucket as keep (rows x largest cost) within the budget; a row above the budget stands alone. With `costs` and
+    `batch_size` it holds so many rows of one bucket. The number of micro-batches is the same in every epoch and process,
+    rows and order change with the epoch, and every row is counted once an epoch.
 
     A run on W processes sees the global batches of a run on one process with W times the batch size or, under a
     budget, W times the gradient accumulation.
@@ -52,14 +52,14 @@ class EpochBatchSampler(Sampler[list[Key]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if (batch_size is None) == (costs is None or budget is None):
-            raise ValueError("Give either batch_size, or costs with budget.")
+        if (batch_size is None) == (budget is None) or (budget is not None and costs is None):
+            raise ValueError("Give either batch_size, with costs or without, or costs with budget.")
         self.rows, self.seed, self.batch_size = rows, seed, batch_size
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
         self.buckets: list[tuple[np.ndarray, int]] = []
-        if costs is not None and budget is not None:
-            self.buckets = make_buckets(np.asarray(costs, dtype=np.float64), budget)
+        if costs is not None:
+            self.buckets = make_buckets(np.asarray(costs, dtype=np.float64), budget, batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch that the next iteration is for; the trainer calls this."""
@@ -99,8 +99,10 @@ class EpochBatchSampler(Sampler[list[Key]]):
         return [part for part in parts if part]  # only the last chunk can be smaller than the number of processes
 
 
-def make_buckets(costs: np.ndarray, budget: float) -> list[tuple[np.ndarray, int]]:
-    """Buckets of rows with similar costs, each with the number of rows that a batch of it may hold."""
+def make_buckets(
+    costs: np.ndarray, budget: float | None, batch_size: int | None = None
+) -> list[tuple[np.ndarray, int]]:
+    """Buckets of rows with similar costs, each with the number of rows that a batch of it may hold: given, or by the budget."""
     order = np.argsort(costs, kind="stable")[::-1]
     buckets = []
     start = 0
@@ -109,7 +111,11 @@ def make_buckets(costs: np.ndarray, budget: float) -> list[tuple[np.ndarray, int
         end = start
         while end < len(order) and costs[order[end]] * _BUCKET_RATIO >= longest:
             end += 1
-        size = max(1, int(budget // longest)) if longest > 0 else len(order)
+        if budget is None:
+            assert batch_size is not None
+            size = batch_size
+        else:
+            size = max(1, int(budget // longest)) if longest > 0 else len(order)
         # A bucket smaller than one batch takes in shorter rows: a little more padding, fewer tiny batches.
         end = max(end, min(start + size, len(order)))
         buckets.append((order[start:end], size))

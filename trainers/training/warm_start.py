@@ -283,16 +283,15 @@ def like_lengths(recipe: Recipe, seconds: Sequence[float]) -> EpochBatchSampler:
     """
     This process's batches of `recipe.batch_size` utterances of like length.
 
-    Batches of so many seconds would be mostly long utterances, few in each, and CTC learns to align from short ones: on 1.8 h of
-    English the loss after 70 steps was 17 with batches of 80 s and 4 with 16 utterances.
+    CTC learns to align from short utterances: with long ones in each batch, by the second or at random, the loss on 1.8 h of
+    English was 17 to 18 after 50 to 70 steps, with 16 utterances of like length 6.
     """
     state = PartialState()
-    slope = 1e-6  # enough to sort by length, too little for another utterance to fit
     return EpochBatchSampler(
         len(seconds),
         seed=recipe.seed,
-        costs=[1 + slope * length for length in seconds],
-        budget=recipe.batch_size * (1 + slope * max(seconds)),
+        batch_size=recipe.batch_size,
+        costs=list(seconds),
         rank=state.process_index,
         world_size=state.num_processes,
     )

@@ -93,3 +93,12 @@ def test_evaluation_batches_cover_everything_in_step(rows: int, batch_size: int,
     assert {index for batches in ranks for batch in batches for index in batch} == set(range(rows))
     if world_size == 1:
         assert sum(len(batch) for batch in ranks[0]) == rows
+
+
+def test_batches_of_a_size_hold_rows_of_like_cost() -> None:
+    costs = np.random.default_rng(0).gamma(2, 3, size=400) + 0.5
+    batches = EpochBatchSampler(len(costs), seed=0, costs=costs.tolist(), batch_size=8).plan(0)
+    assert sorted(row for batch in batches for row in batch) == list(range(400))
+    assert max(map(len, batches)) == 8
+    padded = sum(len(batch) * costs[batch].max() for batch in batches)
+    assert padded < 1.15 * costs.sum()
