@@ -165,7 +165,7 @@ def test_the_papers_runs_are_its_studys(caplog: pytest.LogCaptureFixture, tmp_pa
     ):
         named_run(study, "whisper-medium-nl-prune3-lora-seed42")
     with pytest.raises(UserError, match="needs what the study makes first"):
-        named_run(load_study("real_speech_study"), "whisper-base-encoder-nl-prune1-healed_encoder-lora-seed1")
+        named_run(load_study("real_speech_study"), "whisper-base-gemma-3-270m-nl-prune1-healed_encoder-lora-seed1")
 
 
 def test_missing_key_and_broken_yaml(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def plan_runs(study: StudyRecipe) -> list[PlannedRun]:
             tuple(_frozen(value) for value in study.grid.prune_encoder_layers) if point["healing"] == "elastic" else ()
         )
         key = run_key(study, point, recipe, depths)
-        folder = study.folder / "runs" / f"{run_name(point)}-{key[:8]}"
+        folder = study.folder / "runs" / f"{run_name(study, point)}-{key[:8]}"
         recipe.name, recipe.output_dir = folder.name, str(folder / "model")
         runs.setdefault(key, PlannedRun(point, recipe, depths, key, folder))
     if not runs:
@@ -120,7 +120,7 @@ def run_recipe(study: StudyRecipe, point: GridPoint) -> Recipe:
     try:
         recipe = from_dict(values)
     except UserError as error:
-        raise UserError(f"The run {run_name(point)} of the study: {error}") from error
+        raise UserError(f"The run {run_name(study, point)} of the study: {error}") from error
     if recipe.model.get("encoder_lora") is not None and study.cache.enabled:
         raise UserError("model.encoder_lora is trained from sound, not from cached states: set cache.enabled to false.")
     if not recipe.test and not recipe.validation:
@@ -136,7 +136,7 @@ def named_run(study: StudyRecipe, name: str, overrides: Sequence[str] = ()) -> R
     Raises:
         UserError: no run has that name, or its encoder is chosen or healed in a way that only the study does.
     """
-    points = {run_name(point): point for point in grid_points(study)}
+    points = {run_name(study, point): point for point in grid_points(study)}
     wanted = name if name in points else re.sub(r"-[0-9a-f]{8}$", "", name)
     point = points.get(wanted)
     if point is None:
@@ -196,10 +196,11 @@ def folder_mark(name: str) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def run_name(point: GridPoint) -> str:
-    """A short readable name of a point, such as `whisper-small-da-prune2-lora-seed42`."""
+def run_name(study: StudyRecipe, point: GridPoint) -> str:
+    """A short readable name of a point, such as `whisper-small-da-prune2-lora-seed42`; the LLM's is in it where a study has several."""
     prune = point["prune_encoder_layers"]
-    parts = [str(point["audio_model"]).rstrip("/").split("/")[-1]]
+    models = [point["audio_model"]] + ([point["text_model"]] if len(study.grid.text_model) > 1 else [])
+    parts = [str(model).rstrip("/").split("/")[-1] for model in models]
     parts += [point["language"]] if point["language"] != "all" else []
     parts += [
         "elastic"

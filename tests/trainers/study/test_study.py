@@ -339,7 +339,7 @@ def test_jobs_end_with_the_one_that_started_them(make_study: Any, tmp_path: Path
     assert last_checkpoint(runs[0].folder / "model") is not None
 
 
-@pytest.mark.parametrize(("name", "count"), [("miniature_study", 12), ("real_speech_study", 65), ("paper_study", 240)])
+@pytest.mark.parametrize(("name", "count"), [("miniature_study", 12), ("real_speech_study", 78), ("paper_study", 240)])
 def test_studies_of_the_project(name: str, count: int) -> None:
     runs = plan_runs(load_study(name))
     assert len(runs) == count
