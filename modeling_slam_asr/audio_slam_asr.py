@@ -1,19 +1,22 @@
 """Reading sound: any usual source to 16 kHz mono samples, or an error that says what is wrong with it."""
 
 import io
+import ipaddress
 import os
+import socket
 import stat
 import time
-import wave
 from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import numpy as np
 import torch
 from transformers.utils import logging
 
-from .windows_slam_asr import joined_files, missing_end, missing_sound, read_in_part, with_sizes
+from .windows_slam_asr import WHOLE, Part, check_end, decode_wav, joined_files, missing_end, read_in_part, with_sizes
 
 try:
     import soundfile
@@ -28,23 +31,17 @@ try:
 except ImportError:
     httpx = None  # type: ignore[assignment]
 
-__all__ = [
-    "BLOCK_SECONDS",
-    "DOWNLOAD_BYTES",
-    "DOWNLOAD_SECONDS",
-    "SAMPLING_RATE",
-    "AudioSource",
-    "describe",
-    "is_address",
-    "load_audio",
-    "rate_pair",
-    "read_blocks",
-]
+__all__ = ["BLOCK_SECONDS", "DOWNLOAD_BYTES", "DOWNLOAD_SECONDS", "PRIVATE_HOSTS", "SAMPLING_RATE", "AudioSource", "describe",
+           "is_address", "load_audio", "rate_pair", "read_blocks"]  # fmt: skip
 
 SAMPLING_RATE = 16_000  # Hz: what Whisper reads
 DOWNLOAD_BYTES = 1 << 30
 DOWNLOAD_SECONDS = 300.0
 _SILENT_SECONDS = 30.0  # without a byte from the server
+_REDIRECTS = 10
+# The environment variable with the hosts, parted by spaces, whose address need not be public.
+PRIVATE_HOSTS = "SLAM_ASR_PRIVATE_HOSTS"
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 BLOCK_SECONDS = 30
 # A kilobyte of a few kinds of file can announce gigabytes of sound. Speech at the lowest rates in use unpacks to some 500 times
 # its size; 64 MiB is 17 minutes at 16 kHz.
@@ -52,7 +49,6 @@ MAX_SECONDS = 6 * 3600.0  # of a recording that is read at once
 MAX_UNPACKED = 1000
 UNKNOWN_FRAMES = 1 << 40  # and above: libsndfile's number where a header does not say how much follows, as in a stream
 _SMALL_BYTES = 64 << 20
-_PART_TOLERANCE = 0.1  # seconds that a part may reach beyond the recording's end, as rounded times do
 _LOUDEST = 8.0  # of floats from -1 to 1: filters and codecs go beyond 1, and not far
 _HEAD_BYTES = 1 << 20  # of a long file, where an MP3 file says how long it is
 
@@ -91,45 +87,11 @@ def load_audio(
             `MAX_SECONDS` or unpacks to more than `MAX_UNPACKED` times its size; or the part or channel is not in it.
     """
     name = describe(source)
-    return _load(*_unwrap(source, name, source_rate), sampling_rate, name, whole, _Part(start, end, channel))
-
-
-class _Part(NamedTuple):
-    """What to read of a recording: seconds from and to, and which channel."""
-
-    start: float = 0.0
-    end: float | None = None
-    channel: int | None = None
-
-    @property
-    def all(self) -> bool:
-        return self.start == 0 and self.end is None
-
-    def frames(self, there: int, rate: float, name: str) -> tuple[int, int]:
-        """The first frame and the number of frames to read of those `there`."""
-        first, last = round(self.start * rate), there if self.end is None else round(self.end * rate)
-        if first < 0 or last <= first or first >= there or last > there + _PART_TOLERANCE * rate:
-            till = "its end" if self.end is None else f"{self.end:g} s"
-            raise ValueError(
-                f"{name} has {there / rate:.2f} s, and the part from {self.start:g} s to {till} is not in it. Mend its times."
-            )
-        return first, min(last, there) - first
-
-    def mono(self, samples: np.ndarray, name: str) -> np.ndarray:
-        """The part's channel of (samples, channels)."""
-        if self.channel is None:
-            return samples
-        channels = 1 if samples.ndim == 1 else samples.shape[1]
-        if not 0 <= self.channel < channels:
-            raise ValueError(f"{name} has {channels} channel(s), and none of number {self.channel} (from 0).")
-        return samples.reshape(-1, channels)[:, self.channel]
-
-
-_ALL = _Part()
+    return _load(*_unwrap(source, name, source_rate), sampling_rate, name, whole, Part(start, end, channel))
 
 
 def _load(
-    source: Any, source_rate: int | None, sampling_rate: int, name: str, whole: bool = False, part: _Part = _ALL
+    source: Any, source_rate: int | None, sampling_rate: int, name: str, whole: bool = False, part: Part = WHOLE
 ) -> np.ndarray:
     """What [`load_audio`] does, once mappings, decoders and open files are unwrapped."""
     if isinstance(source, torch.Tensor):
@@ -266,7 +228,7 @@ def _file_blocks(path: str, sampling_rate: int, name: str) -> Iterator[np.ndarra
     try:
         with soundfile.SoundFile(_file_name(path)) as file:
             with open(path, "rb") as start:
-                _check_end(missing_end(start.read(_HEAD_BYTES), os.path.getsize(path), file.extra_info), name, False)
+                check_end(missing_end(start.read(_HEAD_BYTES), os.path.getsize(path), file.extra_info), name, False)
             rate, scale = file.samplerate, 1.0
             if file.subtype in ("FLOAT", "DOUBLE"):
                 scale = _pcm_scale(max(float(np.nanmax(np.abs(b))) for b in file.blocks(BLOCK_SECONDS * rate)), name)
@@ -293,38 +255,85 @@ def _download(address: str, name: str) -> bytes:
         raise ValueError(
             f"{name} is on the web, and httpx, which fetches it, is not installed. Download the file first."
         )
-    ends, parts, held = time.monotonic() + DOWNLOAD_SECONDS, [], 0
+    ends = time.monotonic() + DOWNLOAD_SECONDS
     try:
-        with httpx.stream("GET", address, follow_redirects=True, timeout=_SILENT_SECONDS) as response:
-            if response.status_code != 200:
-                raise ValueError(f"{name} cannot be fetched: the server answers {response.status_code}.")
-            for part in response.iter_bytes():
-                parts.append(part)
-                held += len(part)
-                if held > DOWNLOAD_BYTES:
-                    raise ValueError(
-                        f"{name} is longer than {DOWNLOAD_BYTES >> 20} MiB. Download it and give its path."
-                    )
-                if time.monotonic() > ends:
-                    raise ValueError(
-                        f"{name} is not here after {DOWNLOAD_SECONDS:.0f} s. Download it and give its path."
-                    )
+        url = httpx.URL(address)
+        for _ in range(_REDIRECTS + 1):
+            with _answer(url, name) as response:
+                if not response.has_redirect_location:
+                    return _body(response, name, ends)
+                url = url.join(response.headers["location"])
+        raise ValueError(f"{name} cannot be fetched: it is redirected more than {_REDIRECTS} times.")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         reason = str(error).rstrip(".") or type(error).__name__
         raise ValueError(f"{name} cannot be fetched: {reason}.") from error
+
+
+@contextmanager
+def _answer(url: Any, name: str) -> Iterator[Any]:
+    """What a server answers, asked at the very IP address that was checked: a second look-up could give another."""
+    proxies, host = getproxies(), url.raw_host.decode()
+    proxy = None if proxy_bypass(host) else proxies.get(url.scheme, proxies.get("all"))
+    places = _public_addresses(url, host, name, proxy is not None)
+    options: dict[str, Any] = {"headers": {"Host": url.netloc.decode()}, "extensions": {"sni_hostname": host}}
+    with httpx.Client(
+        timeout=_SILENT_SECONDS, trust_env=False, proxy=proxy, verify=httpx.create_ssl_context()
+    ) as client:
+        for left, place in enumerate(places, start=1 - len(places)):
+            request = client.build_request("GET", url.copy_with(host=place), **options)
+            try:
+                response = client.send(request, stream=True)
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                if not left:
+                    raise
+                continue
+            with closing(response):
+                yield response
+            return
+
+
+def _public_addresses(url: Any, host: str, name: str, by_proxy: bool) -> list[str]:
+    """The IP addresses of a host, none of them private; a proxy looks names up itself."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST * by_proxy)
+    except (OSError, UnicodeError) as error:
+        if by_proxy:
+            return [host]
+        raise ValueError(f"{name} cannot be fetched: the host {host[:80]!r} is not known.") from error
+    places = list(dict.fromkeys(str(place[0]) for *_, place in found))
+    private = [place for place in places if not _is_public(place)]
+    if private and host not in os.environ.get(PRIVATE_HOSTS, "").split():
+        raise ValueError(
+            f"{name} is not fetched: the host {host!r} has the address {private[0]}, which is not on the public internet. If it "
+            f"is meant, name the host in the environment variable {PRIVATE_HOSTS}, or download the file first."
+        )
+    return places
+
+
+def _is_public(place: str) -> bool:
+    """Whether an IP address, or the IPv4 address in one of IPv6's forms of it, is one of the public internet."""
+    ip: Any = ipaddress.ip_address(place.partition("%")[0])
+    if ip.version == 6:
+        ip = ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else ip)
+    return ip.is_global and not ip.is_multicast
+
+
+def _body(response: Any, name: str, ends: float) -> bytes:
+    if response.status_code != 200:
+        raise ValueError(f"{name} cannot be fetched: the server answers {response.status_code}.")
+    parts, held = [], 0
+    for part in response.iter_bytes():
+        parts.append(part)
+        held += len(part)
+        if held > DOWNLOAD_BYTES:
+            raise ValueError(f"{name} is longer than {DOWNLOAD_BYTES >> 20} MiB. Download it and give its path.")
+        if time.monotonic() > ends:
+            raise ValueError(f"{name} is not here after {DOWNLOAD_SECONDS:.0f} s. Download it and give its path.")
     return b"".join(parts)
 
 
-def _check_end(sign: str | None, name: str, whole: bool) -> None:
-    if sign is None:
-        return
-    if whole:
-        raise ValueError(f"{name} is cut short: {sign}. Get a whole copy of it.")
-    logger.warning(f"{name} is cut short: {sign}. What is there is transcribed.")
-
-
 def _decode(
-    source: str | os.PathLike[str] | bytes, name: str, whole: bool, part: _Part = _ALL
+    source: str | os.PathLike[str] | bytes, name: str, whole: bool, part: Part = WHOLE
 ) -> tuple[np.ndarray, int]:
     if isinstance(source, str | os.PathLike) and not is_address(source) and soundfile is not None and not part.all:
         data, size = None, _size(source, name)
@@ -335,7 +344,7 @@ def _decode(
         raise ValueError(f"{name} is empty: the file has 0 bytes.")
     data = None if data is None else with_sizes(data)
     if soundfile is None:
-        samples, rate = _decode_wav(data or b"", name, whole)
+        samples, rate = decode_wav(data or b"", name, whole)
         first, count = part.frames(len(samples), rate, name)
         return samples[first : first + count], rate
     try:
@@ -366,11 +375,11 @@ def _decode(
         raise ValueError(f"{name} cannot be read: {error.strerror or error}.") from error
     if not part.all and len(samples) < count:
         sign = f"its header announces more than the {first + len(samples)} samples that are there"
-    _check_end(sign, name, whole)
+    check_end(sign, name, whole)
     return samples, rate
 
 
-def _decode_joined(files: list[bytes], name: str, whole: bool, part: _Part) -> tuple[np.ndarray, int]:
+def _decode_joined(files: list[bytes], name: str, whole: bool, part: Part) -> tuple[np.ndarray, int]:
     """Several files in a row as one recording."""
     decoded = [_decode(file, name, whole) for file in files]
     samples, rate = decoded[0]
@@ -433,25 +442,6 @@ def _check_size(frames: int, channels: int, rate: int, size: int, name: str) -> 
 def _reason(error: Exception) -> str:
     """What soundfile found, without the name that it gives the file: of bytes that is an object's."""
     return str(getattr(error, "error_string", error)).splitlines()[0].rstrip(".")
-
-
-def _decode_wav(data: bytes, name: str, whole: bool) -> tuple[np.ndarray, int]:
-    try:
-        with wave.open(io.BytesIO(data)) as file:
-            width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
-            announced = file.getnframes() * width * channels
-            frames = file.readframes(file.getnframes())
-    except (wave.Error, EOFError) as error:
-        raise ValueError(
-            f"{name} is not a plain wav file ({error}). `pip install soundfile` reads other formats."
-        ) from error
-    if width != 2:
-        raise ValueError(
-            f"{name} has {8 * width}-bit samples. `pip install soundfile` reads other widths than 16 bits."
-        )
-    _check_end(missing_sound(announced, len(frames)), name, whole)
-    samples = np.frombuffer(frames, dtype="<i2").astype(np.float32) / 32_768
-    return samples.reshape(-1, channels), rate
 
 
 def _to_mono(samples: np.ndarray, name: str) -> np.ndarray:

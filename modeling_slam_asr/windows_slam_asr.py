@@ -1,13 +1,16 @@
 """Long recordings in pieces that the encoder takes, and whether there is speech in them at all."""
 
+import io
 import os
 import re
+import wave
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from transformers.utils import logging
 
 try:
     import webrtcvad
@@ -28,10 +31,14 @@ __all__ = [
     "SILENCE_DB",
     "STEADY_DB",
     "VADS",
+    "WHOLE",
+    "Part",
     "VoiceDetector",
     "Window",
+    "check_end",
     "check_vad",
     "cut_windows",
+    "decode_wav",
     "find_pause",
     "frame_levels",
     "holds_no_word",
@@ -45,6 +52,9 @@ __all__ = [
     "with_sizes",
 ]
 
+logger = logging.get_logger(__name__)
+
+PART_TOLERANCE = 0.1  # seconds that a part may reach beyond the recording's end, as rounded times do
 FRAME_SECONDS = 0.02
 PAUSE_SECONDS = 0.2  # a shorter gap may be the closure of a stop consonant
 PAUSE_DEPTH_DB = 12.0  # a pause is this much weaker than the loud parts around it
@@ -250,7 +260,41 @@ class VoiceDetector:
         return int(dense[0]) * size, (int(dense[-1]) + 1) * size
 
 
-# ------------------------------------------------------------------ where sound files end
+# ------------------------------------------------------------------ parts of sound files, and where they end
+
+
+class Part(NamedTuple):
+    """What to read of a recording: seconds from and to, and which channel."""
+
+    start: float = 0.0
+    end: float | None = None
+    channel: int | None = None
+
+    @property
+    def all(self) -> bool:
+        return self.start == 0 and self.end is None
+
+    def frames(self, there: int, rate: float, name: str) -> tuple[int, int]:
+        """The first frame and the number of frames to read of those `there`."""
+        first, last = round(self.start * rate), there if self.end is None else round(self.end * rate)
+        if first < 0 or last <= first or first >= there or last > there + PART_TOLERANCE * rate:
+            till = "its end" if self.end is None else f"{self.end:g} s"
+            raise ValueError(
+                f"{name} has {there / rate:.2f} s, and the part from {self.start:g} s to {till} is not in it. Mend its times."
+            )
+        return first, min(last, there) - first
+
+    def mono(self, samples: np.ndarray, name: str) -> np.ndarray:
+        """The part's channel of (samples, channels)."""
+        if self.channel is None:
+            return samples
+        channels = 1 if samples.ndim == 1 else samples.shape[1]
+        if not 0 <= self.channel < channels:
+            raise ValueError(f"{name} has {channels} channel(s), and none of number {self.channel} (from 0).")
+        return samples.reshape(-1, channels)[:, self.channel]
+
+
+WHOLE = Part()
 
 # Sizes that writers put where they could not know the length, as when they write into a pipe.
 _UNKNOWN_SIZE = 0x7FFFF000
@@ -329,6 +373,35 @@ def missing_sound(announced: int, found: int) -> str | None:
     if found < _WHOLE * announced and announced < _UNKNOWN_SIZE:
         return f"{announced} bytes of sound are announced and {found} are there"
     return None
+
+
+def check_end(sign: str | None, name: str, whole: bool) -> None:
+    """Tell of a missing end, whose `sign` is None where there is none; a ValueError where a `whole` file is wanted."""
+    if sign is None:
+        return
+    if whole:
+        raise ValueError(f"{name} is cut short: {sign}. Get a whole copy of it.")
+    logger.warning(f"{name} is cut short: {sign}. What is there is transcribed.")
+
+
+def decode_wav(data: bytes, name: str, whole: bool) -> tuple[np.ndarray, int]:
+    """Samples `(samples, channels)` and rate of a 16-bit WAV file, by the standard library alone."""
+    try:
+        with wave.open(io.BytesIO(data)) as file:
+            width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
+            announced = file.getnframes() * width * channels
+            frames = file.readframes(file.getnframes())
+    except (wave.Error, EOFError) as error:
+        raise ValueError(
+            f"{name} is not a plain wav file ({error}). `pip install soundfile` reads other formats."
+        ) from error
+    if width != 2:
+        raise ValueError(
+            f"{name} has {8 * width}-bit samples. `pip install soundfile` reads other widths than 16 bits."
+        )
+    check_end(missing_sound(announced, len(frames)), name, whole)
+    samples = np.frombuffer(frames, dtype="<i2").astype(np.float32) / 32_768
+    return samples.reshape(-1, channels), rate
 
 
 def mp3_size(head: bytes) -> int | None:

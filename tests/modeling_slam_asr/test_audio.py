@@ -2,10 +2,7 @@
 
 import io
 import logging
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -202,62 +199,6 @@ def test_damage_late_in_a_long_file(tmp_path: Path) -> None:
     blocks, _ = read_blocks(tmp_path / "late.wav")
     with pytest.raises(ValueError, match=r"late.wav' has 1 NaN"):
         list(blocks)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        if self.path == "/moved.wav":
-            self.send_response(302)
-            self.send_header("Location", "/talk.wav")
-            self.end_headers()
-            return
-        found = self.path in ("/talk.wav", "/endless.wav")
-        self.send_response(200 if found else 404)
-        self.end_headers()
-        if self.path == "/talk.wav":
-            self.wfile.write(encoded(TALK))
-        elif found:
-            try:
-                for _ in range(1_000):
-                    self.wfile.write(b"\0" * 65_536)
-            except OSError:
-                pass  # the client hung up, as it should
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    thread = threading.Thread(target=http.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{http.server_port}"
-    http.shutdown()
-    http.server_close()
-    thread.join()
-
-
-def test_addresses(server: str, pipe: Any) -> None:
-    for name in ("talk.wav", "moved.wav"):
-        assert np.abs(load_audio(f"{server}/{name}") - TALK).max() < 0.01
-    assert pipe(f"{server}/talk.wav", max_new_tokens=4) == pipe(encoded(TALK), max_new_tokens=4)
-
-
-def test_addresses_that_fail(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="cannot be fetched: the server answers 404"):
-        load_audio(f"{server}/none.wav")
-    with pytest.raises(ValueError, match="cannot be fetched"):
-        load_audio("http://127.0.0.1:9/talk.wav")
-    with pytest.raises(ValueError, match="cannot be fetched"):
-        load_audio("http://[/talk.wav")
-    monkeypatch.setattr(audio_slam_asr, "DOWNLOAD_BYTES", 1 << 20)
-    with pytest.raises(ValueError, match="longer than 1 MiB"):
-        load_audio(f"{server}/endless.wav")
-    monkeypatch.setattr(audio_slam_asr, "DOWNLOAD_SECONDS", -1.0)
-    with pytest.raises(ValueError, match="is not here after"):
-        load_audio(f"{server}/talk.wav")
 
 
 def test_the_standard_library_reads_plain_wav(monkeypatch: pytest.MonkeyPatch) -> None:
