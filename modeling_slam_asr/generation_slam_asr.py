@@ -17,6 +17,7 @@ from transformers import (
     TextIteratorStreamer,
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.utils import logging
 
 from .checkpoint_slam_asr import repository_file
 
@@ -58,6 +59,8 @@ LOOP_REPEATS = 6
 LOOP_SPAN = 40
 LOOP_PERIOD = 48
 _CHECK_EVERY = 8
+
+logger = logging.get_logger(__name__)
 
 
 class TranscriptLimit(StoppingCriteria):
@@ -145,12 +148,26 @@ def requested_generation(
     """
     The generation configuration of one call, and those of `options` that are no part of one.
 
-    As in transformers, what `given` leaves open is as in `own`, the model's, and `options` go before both.
+    As in transformers, what `given` leaves open is as in `own`, the model's, and `options` go before both. A `max_length` goes
+    before a `max_new_tokens` of a lower place: who asks for it does not mean the checkpoint's limit.
     """
     config = copy.deepcopy(own if given is None else given)
     if given is not None:
         config.update(**own.to_dict(), defaults_only=True, allow_custom_entries=True)
-    return config, config.update(**options)
+    rest = config.update(**options)
+    by_place: list[Mapping[str, Any]] = [options, {} if given is None else vars(given)]
+    for place in by_place:
+        length, tokens = place.get("max_length"), place.get("max_new_tokens")
+        if tokens is not None:
+            if length is not None:
+                logger.warning_once(
+                    f"max_new_tokens={tokens} holds, and max_length={length} does not: give one of them."
+                )
+            break
+        if length is not None:
+            config.max_new_tokens = None
+            break
+    return config, rest
 
 
 def new_token_limits(config: GenerationConfig, seconds: torch.Tensor, tokens_per_second: float) -> torch.Tensor:
@@ -158,7 +175,7 @@ def new_token_limits(config: GenerationConfig, seconds: torch.Tensor, tokens_per
     The most new tokens of utterances of `seconds` `(batch,)` of audio, from each one's own length: int64 `(batch,)`.
 
     A `max_new_tokens` in `config` replaces them. A `max_length` there, which counts new tokens, as only they are returned,
-    holds where it is less.
+    holds where it is less, and not beside a `max_new_tokens`.
     """
     if config.max_new_tokens is not None:
         return torch.full_like(seconds, config.max_new_tokens, dtype=torch.long)
@@ -231,8 +248,7 @@ def transcript_request(
         )
     columns = rest.pop("prompt_columns", getattr(config, "prompt_columns", False))
     limits = new_token_limits(config, seconds, tokens_per_second)
-    if config.max_new_tokens is None:
-        config.max_new_tokens, config.max_length = int(limits.max()), None
+    config.max_new_tokens, config.max_length = int(limits.max()), None
     return TranscriptRequest(config, limits, rest, bool(columns))
 
 

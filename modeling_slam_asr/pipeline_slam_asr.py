@@ -1,5 +1,6 @@
 """`pipeline("automatic-speech-recognition")` for SLAM-ASR models."""
 
+import multiprocessing
 import os
 import sys
 import threading
@@ -39,6 +40,8 @@ from .windows_slam_asr import (
 )
 
 __all__ = ["LONG_SECONDS", "OVERLAP_SECONDS", "WINDOW_SECONDS", "SlamAsrPipeline", "default_window"]
+
+logger = logging.get_logger(__name__)
 
 WINDOW_SECONDS = 25.0
 OVERLAP_SECONDS = 4.0
@@ -403,8 +406,14 @@ class _Answers:
 
 
 def _batches(windows: _Windows, batch_size: int, num_workers: int) -> Iterable[list[dict[str, Any]]]:
-    if num_workers > 0:  # a second process would read everything again
-        return DataLoader(windows, num_workers=1, batch_size=batch_size, collate_fn=list)
+    if num_workers > 0:
+        start = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+        if start == "fork":  # a second process would read everything again
+            return DataLoader(windows, num_workers=1, batch_size=batch_size, collate_fn=list)
+        logger.warning_once(
+            f"num_workers={num_workers} has no effect where processes start by {start!r}: each would need a copy of the model. "
+            "Recordings are read in this process."
+        )
     source = iter(windows)
     return iter(lambda: list(islice(source, batch_size)), [])
 

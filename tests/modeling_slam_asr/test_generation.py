@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import GenerationConfig, TextIteratorStreamer, TextStreamer
+from transformers.utils import logging as transformers_logging
 
 from modeling_slam_asr.generation_slam_asr import (
     SPARE_TOKENS,
@@ -82,6 +83,37 @@ def test_a_max_length_counts_new_tokens(tiny_model: Any, request_of: Callable[..
     assert tiny_model.generate(**inputs, max_length=4, suppress_tokens=[EOS]).shape == (2, 4)
     long = tiny_model.generate(**inputs, max_length=1_000, suppress_tokens=[EOS])
     assert torch.equal(long, tiny_model.generate(**inputs, suppress_tokens=[EOS]))
+
+
+def test_a_max_length_of_the_call_goes_before_the_checkpoints_limit(
+    make_tiny_model: Callable[..., Any], request_of: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    model, inputs = make_tiny_model().eval(), request_of([talk(1.0), talk(3.0)])
+    forbidden = {"suppress_tokens": [EOS]}
+    model.generation_config.max_new_tokens = 6
+    transformers_logging.enable_propagation()
+    try:
+        for options in (
+            {"max_length": 4, **forbidden},
+            {"generation_config": GenerationConfig(max_length=4, **forbidden)},
+            {"generation_config": GenerationConfig(max_new_tokens=2, **forbidden), "max_length": 4},
+        ):
+            assert model.generate(**inputs, **options).shape == (2, 4)
+        assert model.generate(**inputs, max_length=9, **forbidden).shape == (2, 9)
+        assert model.generate(**inputs, **forbidden).shape == (2, 6)
+        model.generation_config.max_length = (
+            3  # a checkpoint with both: as in transformers, and nobody is told again and again
+        )
+        assert model.generate(**inputs, **forbidden).shape == (2, 6)
+        assert model.generate(**inputs, max_new_tokens=5, **forbidden).shape == (2, 5)
+        assert not caplog.records
+        for _ in range(2):
+            assert model.generate(**inputs, max_length=4, max_new_tokens=7, **forbidden).shape == (2, 7)
+    finally:
+        transformers_logging.disable_propagation()
+    assert [record.getMessage() for record in caplog.records] == [
+        "max_new_tokens=7 holds, and max_length=4 does not: give one of them."
+    ]
 
 
 def test_what_a_generation_configuration_leaves_open_is_the_models(

@@ -1,6 +1,7 @@
 """The pipeline: batches, streams, data sets, long audio, silence, marks and errors."""
 
 import copy
+import multiprocessing
 import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import GenerationConfig, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
+from transformers.utils import logging as transformers_logging
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from modeling_slam_asr import SlamAsrProcessor, windows_slam_asr
@@ -81,6 +83,22 @@ def test_torch_data_sets(pipe: Any, recordings: list[np.ndarray], expected: list
 
 def test_a_worker_process(pipe: Any, recordings: list[np.ndarray], expected: list[dict[str, Any]]) -> None:
     assert pipe(recordings, batch_size=2, num_workers=1, **SHORT) == expected
+
+
+def test_a_worker_where_processes_are_spawned(
+    pipe: Any, recordings: list[np.ndarray], expected: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on macOS and Windows, where a worker would get generator and model pickled."""
+    multiprocessing.set_start_method("spawn", force=True)
+    transformers_logging.enable_propagation()
+    try:
+        for kind in (list, iter):
+            assert list(pipe(kind(recordings), batch_size=2, num_workers=2, **SHORT)) == expected
+    finally:
+        transformers_logging.disable_propagation()
+        multiprocessing.set_start_method(None, force=True)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("num_workers=2 has no effect where processes start by 'spawn'")
 
 
 def test_hugging_face_data_sets(
