@@ -13,7 +13,7 @@ def load_yaml(text: str) -> Any:
     The value of a YAML document.
 
     Raises:
-        yaml.YAMLError: it is no YAML, is too long or too deeply nested, or its aliases stand for more than 200,000 values.
+        yaml.YAMLError: it is no YAML, has impossible values, is too long or too deeply nested, or its aliases stand for more than 200,000 values.
     """
     if len(text) > MOST_CHARACTERS:
         raise yaml.YAMLError(f"{len(text)} characters are more than the {MOST_CHARACTERS} that are read")
@@ -26,6 +26,8 @@ def load_yaml(text: str) -> Any:
         return loader.construct_document(node)
     except RecursionError:
         raise yaml.YAMLError("it is nested too deep") from None
+    except (ValueError, KeyError, AttributeError) as error:  # "2026-99-99", "!!bool x": PyYAML does not look
+        raise yaml.YAMLError(f"a value is none of its kind ({error})") from error
     finally:
         loader.dispose()
 

@@ -28,9 +28,13 @@ PLAIN = st.recursive(
         ("a: &a [*a]", "part of"),
         ("[" * 200_000, "too deep"),
         ("# " + "x" * 6_000_000, "characters"),
+        ("a: 2026-99-99", "none of its kind"),
+        ("a: !!bool x", "none of its kind"),
+        ("a: !!timestamp x", "none of its kind"),
+        ("a: " + "1" * 5_000, "none of its kind"),
     ],
 )
-def test_bombs_are_refused(text: str, reason: str, tmp_path: Path) -> None:
+def test_bombs_and_nonsense_are_refused(text: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(yaml.YAMLError, match=reason):
         load_yaml(text)
     (tmp_path / "recipe.yaml").write_text(text)
