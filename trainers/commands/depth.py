@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from trainers.commands.data_arguments import add_data_arguments, data_spec
 from trainers.encoder_depth.selection import METHODS
 
 _LIST = "\n".join(f"  {name:<{max(map(len, METHODS))}}  {method.prunes}" for name, method in METHODS.items())
@@ -28,10 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="MODEL", help="a SLAM-ASR or Whisper model: folder, Hub name or embedded/encoder"
     )
-    parser.add_argument("--dataset", required=True, help="Hub name, folder, manifest, or 'embedded'")
-    parser.add_argument("--config", help="configuration of a Hub data set, for instance its language")
-    parser.add_argument("--split", default="validation", help="split to read (default: validation)")
-    parser.add_argument("--language", help="language of all recordings")
+    add_data_arguments(parser, split="validation")
     parser.add_argument(
         "--limit", type=int, default=64, metavar="N", help="recordings to use, a seeded choice (default: 64)"
     )
@@ -51,7 +49,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Profile, write, print."""
     from trainers.data.prepare import prepare
-    from trainers.data.spec import DataSpec
     from trainers.encoder_depth.loading import load_encoder
     from trainers.encoder_depth.profile import describe, plot_profile, profile_encoder
     from trainers.errors import UserError
@@ -63,9 +60,7 @@ def run(args: argparse.Namespace) -> int:
     for count in counts:
         if not 0 < count < blocks:
             raise UserError(f"--prune {count}: the encoder has {blocks} blocks; give numbers from 1 to {blocks - 1}.")
-    spec = DataSpec(
-        dataset=args.dataset, config=args.config, split=args.split, language=args.language, max_samples=args.limit
-    )
+    spec = data_spec(args, max_samples=args.limit)
     rows, report = prepare([spec], "depth", seed=args.seed)
     print(report.describe())
     with_loss = not args.no_loss

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from trainers.commands.data_arguments import add_data_arguments, data_spec
 from trainers.commands.score import LEADERBOARD, add_protocol_argument, describe_counts, describe_leaderboard
 
 HELP = """\
@@ -32,12 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="MODEL", help="a model folder or Hub name")
     data = parser.add_argument_group("data")
-    data.add_argument("--dataset", required=True, help="Hub name, folder, manifest, or 'embedded'")
-    data.add_argument("--config", help="configuration of a Hub data set, for instance its language")
-    data.add_argument("--split", default="test", help="split to read (default: test)")
-    data.add_argument("--audio-column", help="column with the recordings (default: found by its usual names)")
-    data.add_argument("--text-column", help="column with the transcripts (default: found by its usual names)")
-    data.add_argument("--language", help="language of all recordings, such as nl (default: each row's own)")
+    add_data_arguments(data, split="test")
     data.add_argument("--limit", type=int, metavar="N", help="score only N recordings, a seeded choice")
     data.add_argument(
         "--max-bad-fraction", type=float, default=0.01, metavar="F", help="stop if more files are damaged"
@@ -91,10 +87,9 @@ def place_for(folder: Path, ids: Sequence[str]) -> Path:
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print the figures."""
     from trainers.data.prepare import prepare
-    from trainers.data.spec import DataSpec
     from trainers.errors import UserError
     from trainers.evaluation import get_normalizer
-    from trainers.evaluation.format import percent, percent_range
+    from trainers.evaluation.format import number, percent, percent_range
     from trainers.evaluation.reports import write_index
     from trainers.inference.evaluate import evaluate
     from trainers.results import EVALUATIONS, read_evaluations
@@ -114,10 +109,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--protocol {LEADERBOARD} decodes greedily: leave --num-beams {args.num_beams} out.")
     pipe = load_pipeline(args.model, engine=args.engine, device=args.device, dtype=args.dtype, revision=args.revision)
     local = Path(args.model).is_dir()
-    spec = DataSpec(
-        dataset=args.dataset, config=args.config, split=args.split, language=args.language,
-        audio_column=args.audio_column, text_column=args.text_column, lowercase=False, remove_punctuation=False,
-        min_duration=0.0, max_duration=float("inf"), min_characters=0, max_samples=args.limit,
+    spec = data_spec(
+        args, lowercase=False, remove_punctuation=False, min_duration=0.0, max_duration=float("inf"), min_characters=0,
+        max_samples=args.limit,
     )  # fmt: skip
     root = Path(args.model) / EVALUATIONS if local else Path("runs/evaluate")
     folder = args.output_dir or root / data_name(spec.published_name())
@@ -136,7 +130,8 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"WER {percent(metrics['wer'])}{interval}, CER {percent(metrics['cer'])}: {describe_counts(metrics)} "
         f"of {metrics['reference_words']:,} reference words; {metrics['eval_rtfx']:.1f} x real time\n"
-        f"{folder / 'report.md'}\n{folder / 'report.html'}"
+        f"{folder / 'report.md'}\n{folder / 'report.html'}\n"
+        f"{folder / 'metrics.json'} (rates as fractions: WER {number(metrics['wer'], 4)}, CER {number(metrics['cer'], 4)})"
     )
     if leaderboard:
         print(describe_leaderboard(metrics["leaderboard"]))

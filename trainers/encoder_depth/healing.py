@@ -45,7 +45,9 @@ class HealSpec:
     How a pruned encoder is healed.
 
     Attributes:
-        speech: sound files, or folders with sound files at any depth, without transcripts; the training speech if empty.
+        speech: sound files, folders with sound files at any depth, or manifests; transcripts are not needed. The training
+            speech if empty.
+        audio_root, segments: of the manifests, as in [`DataSpec`].
         blocks: how many of the last kept blocks are trained; all when None.
         steps, batch_seconds: length of the training, in batches of so many seconds of sound.
         learning_rate: peak, after a warm-up of 5 %, then down to 10 % of it along a cosine.
@@ -55,6 +57,8 @@ class HealSpec:
     """
 
     speech: list[str] = field(default_factory=list)
+    audio_root: str | None = None
+    segments: Literal["auto", "ignore"] = "auto"
     blocks: int | None = None
     steps: int = 1000
     batch_seconds: float = 60.0
@@ -74,8 +78,16 @@ class HealSpec:
             raise UserError(f"heal.blocks={self.blocks}: give at least 1, or null for all.")
 
 
-def untranscribed(speech: Sequence[str], quiet: bool = False) -> Dataset:
+def untranscribed(
+    speech: Sequence[str],
+    quiet: bool = False,
+    audio_root: str | None = None,
+    segments: Literal["auto", "ignore"] = "auto",
+) -> Dataset:
     """Rows of sound files, folders and manifests, with `seconds`; what is left out is counted in a warning.
+
+    Args:
+        audio_root, segments: of the manifests, as in [`DataSpec`].
 
     Raises:
         UserError: a path does not exist, or there is no sound that can be read.
@@ -86,7 +98,7 @@ def untranscribed(speech: Sequence[str], quiet: bool = False) -> Dataset:
         if not path.exists():
             raise UserError(f"heal.speech names {name!r}, which does not exist.")
         if path.is_file() and table_suffix(path) is not None:
-            found += load_manifest(DataSpec(dataset=name), untranscribed=True)
+            found += load_manifest(DataSpec(name, audio_root=audio_root, segments=segments), untranscribed=True)
             continue
         files = (
             [path]

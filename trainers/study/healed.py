@@ -25,12 +25,15 @@ def healed_model(
     method: Literal["encoder", "lora"] = "lora" if run.point["healing"] == "lora" else "encoder"
     below, whole = data.healing_depths(run, kept)
     if spec.speech:
-        rows, full = untranscribed(spec.speech, data.quiet), data.encoder(run.recipe).encoder
+        rows = untranscribed(spec.speech, data.quiet, spec.audio_root, spec.segments)
+        full = data.encoder(run.recipe).encoder
         cache = data.build_cache(rows, full, recipe, [below, whole])
     else:
         cache = data.features(run.recipe, "train", [below, whole])
     # By content, and apart from the other depths of the cache: a grid that grows keeps its healed encoders.
-    mark = json.dumps([cache.key_of([below, whole]), list(kept), method, asdict(spec)], sort_keys=True)
+    # How the rows were found shows in their content.
+    settings = {key: value for key, value in asdict(spec).items() if key not in ("audio_root", "segments")}
+    mark = json.dumps([cache.key_of([below, whole]), list(kept), method, settings], sort_keys=True)
     folder = study.folder / "healed" / hashlib.sha256(mark.encode()).hexdigest()[:16]
     model = build_model(recipe)
     folder.mkdir(parents=True, exist_ok=True)

@@ -99,6 +99,18 @@ def test_untranscribed_speech(tmp_path: Path, tiny_audio_dir: Path) -> None:
         untranscribed([str(tmp_path)], quiet=True)
 
 
+def test_untranscribed_speech_of_a_manifest(tmp_path: Path, tiny_audio_dir: Path) -> None:
+    file = next((tiny_audio_dir / "test").glob("*.wav"))
+    manifest = tmp_path / "speech.jsonl"
+    manifest.write_text(json.dumps({"audio": file.name, "start": 0.1, "end": 0.3}) + "\n")
+    root = str(file.parent)
+    (part,) = untranscribed([str(manifest)], quiet=True, audio_root=root)["seconds"]
+    (whole,) = untranscribed([str(manifest)], quiet=True, audio_root=root, segments="ignore")["seconds"]
+    assert part == pytest.approx(0.2) and whole > 0.3
+    with pytest.raises(UserError, match="holds no sound"):
+        untranscribed([str(manifest)], quiet=True)
+
+
 def test_study_with_healing_and_elastic_depth(make_study: Any, tmp_path: Path) -> None:  # noqa: F811
     path = make_study(
         grid={"prune_encoder_layers": [0, 1], "lora": [True], "healing": ["none", "encoder", "elastic"]},

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import soundfile
 
+from trainers.cli import run_command
 from trainers.data.prepare import prepare
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
@@ -47,3 +48,33 @@ def test_a_recording_that_has_gone_is_one_damaged_row(
         clip.unlink()
     with pytest.raises(UserError, match="None of the 4 recordings can be read"):
         evaluate(model, dataset, tmp_path / "none", pipe=pipe, generate_kwargs=short, resamples=0, quiet=True)
+
+
+def test_parts_and_folders_as_in_a_recipe(
+    tiny_model: Any, tiny_processor: Any, tiny_audio_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`evaluate` and `depth` take `audio_root` and `segments` too."""
+    tiny_model.save_pretrained(tmp_path / "model")
+    tiny_processor.save_pretrained(tmp_path / "model")
+    clip = next(tiny_audio_dir.rglob("*.wav"))
+    (tmp_path / "test.jsonl").write_text(
+        json.dumps({"audio": clip.name, "text": "ja tak", "start": 0.1, "end": 0.7}) + "\n"
+    )
+
+    def run(command: str, *options: str) -> int:
+        places = ["--dataset", str(tmp_path / "test.jsonl"), "--output-dir", str(tmp_path / command)]
+        return run_command(command, [str(tmp_path / "model"), *places, *options])
+
+    def seconds() -> float:
+        return json.loads((tmp_path / "evaluate" / "metrics.json").read_text())["audio_seconds"]
+
+    short, here = ["--max-new-tokens", "4", "--resamples", "0"], ["--audio-root", str(clip.parent)]
+    assert run("evaluate", *here, *short) == 0
+    assert seconds() == pytest.approx(0.6, abs=1e-3)
+    assert "metrics.json (rates as fractions: WER " in capsys.readouterr().out
+    assert run("evaluate", *here, *short, "--segments", "ignore") == 0
+    assert seconds() == pytest.approx(soundfile.info(clip).duration, abs=1e-3)
+    assert run("depth", *here, "--no-loss") == 0
+    for command in ("evaluate", "depth"):
+        assert run(command) == 2
+        assert clip.name in capsys.readouterr().err
