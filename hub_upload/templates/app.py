@@ -59,12 +59,19 @@ class StopWhenAsked(StoppingCriteria):
         return torch.zeros(1, dtype=torch.bool)
 
 
+class Draft(str):
+    """A first guess at a window's text, by the CTC head of models that have one: shown until the LLM writes."""
+
+
 class QueueStreamer(TextStreamer):
-    """Puts pieces of text into a queue as they are generated, window after window."""
+    """Puts pieces of text into a queue as they are generated, window after window, each with its draft before it."""
 
     def __init__(self, pieces: "queue.Queue[Any]") -> None:
         super().__init__(transcribe.tokenizer, skip_prompt=True, skip_special_tokens=True)
         self.pieces = pieces
+
+    def put_draft(self, tokens: list[int]) -> None:
+        self.pieces.put(Draft(self.tokenizer.decode(tokens, skip_special_tokens=True)))
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         self.pieces.put(text + " " if stream_end else text)
@@ -119,7 +126,7 @@ def run(recording: str | None, language: str, times: str) -> Iterator[tuple[str,
     if (transcribe.model.generation_config.num_beams or 1) == 1:  # beams are not known until the end
         request["streamer"] = QueueStreamer(pieces)
     threading.Thread(target=work, args=(recording, request, pieces, asked), daemon=True).start()
-    text = ""
+    text = draft = ""
     try:
         while True:
             try:
@@ -131,8 +138,11 @@ def run(recording: str | None, language: str, times: str) -> Iterator[tuple[str,
             if isinstance(piece, dict):
                 yield piece["text"], [row(chunk) for chunk in piece.get("chunks", [])], notes(piece)
                 return
-            text += piece
-            yield text, [], ""
+            if isinstance(piece, Draft):
+                draft = piece
+            elif piece:
+                text, draft = text + piece, ""
+            yield text + draft, [], ""
     finally:
         asked.set()  # the answer is there, or the visitor has left
 

@@ -111,3 +111,12 @@ def test_twenty_visitors_are_served_one_after_the_other(app: Any, recording: str
             assert list(pool.map(visit, range(VISITORS))) == [expected] * VISITORS
     finally:
         app.demo.close()
+
+
+def test_the_draft_of_a_model_with_a_ctc_head_is_shown_until_the_llm_writes(app: Any) -> None:
+    pieces: queue.Queue[Any] = queue.Queue()
+    streamer = app.QueueStreamer(pieces)
+    tokens = streamer.tokenizer("een twee", add_special_tokens=False).input_ids
+    streamer.put_draft(tokens)
+    draft = pieces.get_nowait()
+    assert isinstance(draft, app.Draft) and draft == streamer.tokenizer.decode(tokens)
