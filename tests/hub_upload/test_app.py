@@ -16,7 +16,9 @@ from hub_upload.published import read_json
 from trainers.files import write_json
 from trainers.sound import silence, voice_like, write_wav
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="not installed: gradio")
+from ..browser import needs
+
+pytestmark = needs("gradio", browser=False)
 VISITORS = 20
 
 

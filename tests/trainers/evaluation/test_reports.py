@@ -1,9 +1,7 @@
 """The four files of a report, and the HTML page in a browser."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,8 +15,9 @@ from trainers.evaluation import SpeedMeter, evaluate_rows, read_predictions
 from trainers.evaluation.format import markdown_table, percent_with_interval
 from trainers.evaluation.html_report import audio_link
 
+from ...browser import CHROMIUM, needs
+
 FIXED = Path(__file__).parent / "data" / "mixed.jsonl"
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -31,10 +30,6 @@ FLAGS = [
     "--dump-dom",
 ]
 ATTACK = '"><img src=x onerror="document.title=\'owned\'"><script>document.title="owned"</script>{{ 7*7 }}&amp;'
-
-needs_browser = pytest.mark.skipif(
-    BROWSER is None and os.environ.get("SLAM_ASR_BROWSER_TESTS") != "required", reason="chromium is not installed"
-)
 
 
 @pytest.fixture
@@ -172,14 +167,14 @@ def open_in_browser(page: Path, script: str) -> str:
     """The page's DOM after `script` ran in it, from headless Chromium."""
     copy = page.with_name("in_browser.html")
     copy.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
-    assert BROWSER is not None
-    command = [BROWSER, *FLAGS, f"--user-data-dir={page.parent / 'profile'}", copy.as_uri()]
+    assert CHROMIUM is not None
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={page.parent / 'profile'}", copy.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-@needs_browser
+@needs()
 def test_the_page_in_a_browser(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     evaluate_rows(rows, tmp_path / "out", bootstrap=50)
     dom = open_in_browser(
