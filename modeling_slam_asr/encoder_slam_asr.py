@@ -15,7 +15,9 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .projector_slam_asr import ENCODER_FRAMES_PER_SECOND, CtcScores
 
-__all__ = ["MergedInputs", "SlamAsrAudioOutput", "SlamAsrEncoder", "SlamAsrEncoderOutput", "sinusoids"]
+__all__ = ["UNEQUAL", "MergedInputs", "SlamAsrAudioOutput", "SlamAsrEncoder", "SlamAsrEncoderOutput", "sinusoids"]
+
+UNEQUAL = "Processor and model must have the same projector settings, and a padded batch its input_features_mask."
 
 
 @dataclass
@@ -49,6 +51,18 @@ class SlamAsrAudioOutput(BaseModelOutputWithPooling):
         """The audio embeddings of each recording, `(audio_tokens, hidden)`."""
         assert self.pooler_output is not None and self.attention_mask is not None
         return self.pooler_output.split(self.attention_mask.sum(-1).tolist())
+
+    def check_placeholders(self, places: torch.Tensor) -> None:
+        """
+        Raises:
+            ValueError: when a row of `places` `(batch, length)`, bool, has not as many as its recording has embeddings.
+        """
+        assert self.attention_mask is not None
+        wanted, given = places.sum(-1), self.attention_mask.sum(-1).to(places.device)
+        if not torch.equal(wanted, given):
+            raise ValueError(
+                f"input_ids has {wanted.tolist()} audio placeholders a row, but the audio gives {given.tolist()} embeddings. {UNEQUAL}"
+            )
 
 
 @dataclass

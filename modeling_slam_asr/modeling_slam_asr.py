@@ -13,7 +13,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import can_return_tuple
 
 from .configuration_slam_asr import SlamAsrConfig, kept_layers
-from .encoder_slam_asr import MergedInputs, SlamAsrAudioOutput, SlamAsrEncoder
+from .encoder_slam_asr import UNEQUAL, MergedInputs, SlamAsrAudioOutput, SlamAsrEncoder
 from .generation_slam_asr import (
     CACHE,
     NO_DRAFT,
@@ -236,27 +236,22 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
             attention_mask=mask,
         )
 
-    def get_placeholder_mask(self, input_ids: torch.Tensor, audio: SlamAsrAudioOutput | None = None) -> torch.Tensor:
+    def get_placeholder_mask(
+        self, input_ids: torch.Tensor, inputs_embeds: torch.Tensor, audio_features: torch.Tensor | None
+    ) -> torch.Tensor:
         """
-        Which places of `input_ids` `(batch, length)` stand for audio embeddings, bool.
+        Where audio embeddings go, as a mask `(batch, length, hidden)` for `inputs_embeds`; `audio_features` `(audio_tokens, hidden)`.
 
-        Args:
-            audio: the embeddings that are to stand there.
         Raises:
-            ValueError: when a row has not as many places as its recording has embeddings.
+            ValueError: when `input_ids` has not as many placeholders as there are embeddings.
         """
-        placeholders = input_ids == self.config.audio_token_id
-        if audio is None or audio.attention_mask is None:
-            if placeholders.any():
-                raise ValueError("input_ids holds audio placeholders but there is no audio. Pass input_features too.")
-            return placeholders
-        wanted, given = placeholders.sum(-1), audio.attention_mask.sum(-1).to(placeholders.device)
-        if not torch.equal(wanted, given):
-            raise ValueError(
-                f"input_ids has {wanted.tolist()} audio placeholders a row, but the audio gives {given.tolist()} embeddings. "
-                "Processor and model must have the same projector settings, and a padded batch its input_features_mask."
-            )
-        return placeholders
+        places = input_ids == self.config.audio_token_id
+        wanted, given = int(places.sum()), 0 if audio_features is None else len(audio_features)
+        if wanted and audio_features is None:
+            raise ValueError("input_ids holds audio placeholders but there is no audio. Pass input_features too.")
+        if wanted != given:
+            raise ValueError(f"input_ids has {wanted} audio placeholders for {given} audio embeddings. {UNEQUAL}")
+        return places.to(inputs_embeds.device)[..., None].expand_as(inputs_embeds)
 
     def merge_inputs(
         self,
@@ -280,8 +275,12 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         found = None
         if audio.get("input_features") is not None or audio.get("encoder_hidden_states") is not None:
             found = self.get_audio_features(**audio, return_dict=True)
-        places = self.get_placeholder_mask(input_ids, found)
-        embeddings = self.get_input_embeddings()(input_ids.masked_fill(places, 0))
+        embeddings = self.get_input_embeddings()(input_ids.masked_fill(input_ids == self.config.audio_token_id, 0))
+        if found is not None:
+            found.check_placeholders(input_ids == self.config.audio_token_id)
+        places = self.get_placeholder_mask(input_ids, embeddings, None if found is None else found.pooler_output)[
+            ..., 0
+        ]
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         attention_mask = attention_mask.to(embeddings.device)
         if found is None:

@@ -1,11 +1,12 @@
 """From recordings (and transcripts) to a model's inputs, and from its tokens to text."""
 
 from collections.abc import Sequence, Sized
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from transformers import AutoTokenizer, BatchFeature, ProcessorMixin, WhisperFeatureExtractor
+from transformers.processing_utils import ProcessingKwargs
 
 from .audio_slam_asr import load_audio, rate_pair
 from .configuration_slam_asr import AUDIO_TOKEN_ID, AUTO_MAP, DEFAULT_PROMPT, SlamAsrConfig
@@ -22,6 +23,21 @@ LANGUAGE_NAMES = {
     "zh": "Chinese",
 }  # fmt: skip
 _AUDIO_MARK = "<|slam_asr_audio|>"
+
+
+class SlamAsrProcessorKwargs(ProcessingKwargs, total=False):
+    """
+    The library's settings of a call, by themselves or in `text_kwargs`, `audio_kwargs` and `common_kwargs`.
+
+    sampling_rate: rate in Hz of recordings given as bare arrays; the model's own when None.
+    padding_side: where shorter rows of `input_ids` are padded; "left" when not given. The results do not depend on it.
+    padding, return_tensors: `True` or "longest", and "pt": there is no other way here.
+    """
+
+    sampling_rate: int | None
+    padding_side: str
+    padding: bool | str
+    return_tensors: str
 
 
 class SlamAsrProcessor(ProcessorMixin):
@@ -43,6 +59,8 @@ class SlamAsrProcessor(ProcessorMixin):
         use_chat_template, projector_type, projector_downsample_rate, projector_num_queries, pad_to_30s, audio_token_id: as
             in [`SlamAsrConfig`]; they must be the model's.
     """
+
+    valid_processor_kwargs = SlamAsrProcessorKwargs
 
     def __init__(
         self,
@@ -139,9 +157,7 @@ class SlamAsrProcessor(ProcessorMixin):
         keywords: Sequence[str] | Sequence[Sequence[str] | None] | None = None,
         output_labels: bool | None = None,
         tokenize: bool = True,
-        sampling_rate: int | None = None,
-        padding_side: str = "left",
-        return_tensors: str = "pt",
+        **kwargs: Unpack[SlamAsrProcessorKwargs],
     ) -> Any:
         """
         The inputs of `generate`, or with `text` those of `forward`.
@@ -155,20 +171,14 @@ class SlamAsrProcessor(ProcessorMixin):
             keywords: hotwords, put there too: a list for all, or one for each recording.
             output_labels: whether `labels` are returned; None: where there is a `text`.
             tokenize: False gives the requests as texts, a list, with `<|slam_asr_audio|>` where the audio goes.
-            sampling_rate: rate in Hz of recordings given as bare arrays; the model's own when None.
-            padding_side: where shorter rows of `input_ids` are padded. The results do not depend on it.
+            kwargs: `sampling_rate` and `padding_side`; see [`SlamAsrProcessorKwargs`].
         Returns:
             `input_features` `(batch, mel_bins, mel_frames)`, `input_features_mask` `(batch, mel_frames)`, `input_ids` and
             `attention_mask` `(batch, length)` and, with `text`, `labels` `(batch, length)`, -100 where there is no loss.
         Raises:
             ValueError: for a recording that cannot be read or is too long, or lists of different lengths.
         """
-        if return_tensors != "pt":
-            raise ValueError(
-                f"return_tensors={return_tensors!r} is not possible: this processor makes torch tensors ('pt')."
-            )
-        if padding_side not in ("left", "right"):
-            raise ValueError(f"padding_side must be 'left' or 'right', got {padding_side!r}.")
+        sampling_rate, padding_side = self._settings(kwargs)
         recordings = list(audio) if _is_batch(audio) else [audio]
         if not recordings:
             raise ValueError("There is no recording to transcribe: `audio` is an empty list.")
@@ -202,6 +212,28 @@ class SlamAsrProcessor(ProcessorMixin):
     def __call__(self, audio: Any, text: Any = None, **kwargs: Any) -> BatchFeature:
         """[`apply_transcription_request`] with the transcripts as second argument."""
         return self.apply_transcription_request(audio, text=text, **kwargs)
+
+    @staticmethod
+    def _settings(kwargs: SlamAsrProcessorKwargs) -> tuple[int | None, str]:
+        """The rate of the recordings and the side of the padding, wherever they were given; there is nothing else to set."""
+        given: dict[str, Any] = {"sampling_rate": None, "padding_side": "left", "padding": True, "return_tensors": "pt"}
+        settings: dict[str, Any] = dict(kwargs)
+        for group in ("common_kwargs", "text_kwargs", "audio_kwargs"):
+            settings = settings.pop(group, {}) | settings
+        if unknown := settings.keys() - given.keys():
+            raise TypeError(f"SlamAsrProcessor cannot set {sorted(unknown)}. What can be set: {sorted(given)}.")
+        given |= settings
+        if given["return_tensors"] != "pt":
+            raise ValueError(
+                f"return_tensors={given['return_tensors']!r} is not possible: this processor makes torch tensors ('pt')."
+            )
+        if given["padding"] not in (True, "longest"):
+            raise ValueError(
+                f"padding={given['padding']!r} is not possible: a batch is padded to its longest row ('longest')."
+            )
+        if given["padding_side"] not in ("left", "right"):
+            raise ValueError(f"padding_side must be 'left' or 'right', got {given['padding_side']!r}.")
+        return given["sampling_rate"], given["padding_side"]
 
     def extract_features(self, audio: Any, sampling_rate: int | None = None) -> np.ndarray:
         """The log-mel spectrogram `(mel_bins, mel_frames)` of one recording, float32, with an even number of frames."""

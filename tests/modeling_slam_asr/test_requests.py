@@ -49,3 +49,42 @@ def test_labels_on_request(tiny_processor: Any, make_tiny_model: Callable[..., A
     )
     with pytest.raises(ValueError, match="needs the transcripts"):
         ask(WAVES, output_labels=True)
+
+
+def test_settings_by_themselves_and_in_groups(tiny_processor: Any) -> None:
+    """As of other processors in transformers: flat or by modality."""
+    ask = tiny_processor.apply_transcription_request
+    wave = noise(0.4, 1)
+    flat = ask([wave, WAVES[1]], padding_side="right", sampling_rate=8000)
+    grouped = ask(
+        [wave, WAVES[1]],
+        text_kwargs={"padding_side": "right", "padding": True},
+        audio_kwargs={"sampling_rate": 8000},
+        common_kwargs={"return_tensors": "pt"},
+    )
+    assert flat.keys() == grouped.keys() and all(torch.equal(flat[name], grouped[name]) for name in flat)
+    assert flat["input_ids"].shape != ask([wave, WAVES[1]])["input_ids"].shape, "the rate must count"
+    for given, error, said in (
+        ({"max_length": 5}, TypeError, r"cannot set \['max_length'\].*'padding_side'"),
+        ({"text_kwargs": {"truncation": True}}, TypeError, r"cannot set \['truncation'\]"),
+        ({"images_kwargs": {}}, TypeError, "images_kwargs"),
+        ({"return_tensors": "np"}, ValueError, "makes torch tensors"),
+        ({"padding": "max_length"}, ValueError, "longest row"),
+        ({"text_kwargs": {"padding_side": "top"}}, ValueError, "'left' or 'right', got 'top'"),
+    ):
+        with pytest.raises(error, match=said):
+            ask(wave, **given)
+
+
+def test_the_placeholder_mask_is_that_of_other_audio_models(tiny_processor: Any, tiny_model: Any) -> None:
+    inputs = tiny_processor(WAVES)
+    features = tiny_model.get_audio_features(inputs["input_features"], inputs["input_features_mask"]).pooler_output
+    ids = inputs["input_ids"]
+    embeddings = torch.zeros(*ids.shape, features.shape[-1])
+    mask = tiny_model.get_placeholder_mask(ids, inputs_embeds=embeddings, audio_features=features)
+    assert mask.shape == embeddings.shape and mask.dtype == torch.bool
+    assert torch.equal(embeddings.masked_scatter(mask, features)[mask], features.flatten())
+    with pytest.raises(ValueError, match=rf"has {len(features)} audio placeholders for {len(features) - 1} audio"):
+        tiny_model.get_placeholder_mask(ids, embeddings, features[:-1])
+    with pytest.raises(ValueError, match="there is no audio"):
+        tiny_model.get_placeholder_mask(ids, embeddings, None)

@@ -73,7 +73,7 @@ class TrainingLoop:
                 self.seconds = before + now - started
                 due = self.save_steps is not None and self.step % self.save_steps == 0
                 if due or now - saved > self.save_seconds or self.step == self.steps:
-                    self._save()
+                    self._save_state()
                     saved = now
 
     def _take(self, loss: torch.Tensor) -> float:
@@ -94,7 +94,7 @@ class TrainingLoop:
         self.step += 1
         return value
 
-    def _save(self) -> None:
+    def _save_state(self) -> None:
         state = {
             "weights": {name: parameter.detach() for name, parameter in self.parameters.items()},
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
