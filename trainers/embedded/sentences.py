@@ -6,20 +6,16 @@ sentence of the quickstart's training, validation or test set can be among the s
 
 import hashlib
 import random
-from collections.abc import Callable
 
 from trainers.embedded import sentences_da, sentences_en, sentences_nl
+from trainers.embedded.grammar import Words, sentence
 from trainers.errors import UserError
 
 LANGUAGES = ("da", "nl", "en")
 # Shares of the hash space, in thousandths.
 SPLIT_SHARES = {"pretrain": 800, "train": 100, "validation": 30, "test": 70}
 
-_GENERATORS: dict[str, Callable[[random.Random], str]] = {
-    "da": sentences_da.sentence,
-    "nl": sentences_nl.sentence,
-    "en": sentences_en.sentence,
-}
+_LANGUAGES: dict[str, Words] = {"da": vars(sentences_da), "nl": vars(sentences_nl), "en": vars(sentences_en)}
 _MAX_TRIES_PER_SENTENCE = 1000
 
 
@@ -39,12 +35,12 @@ def generate_sentences(language: str, split: str, count: int, seed: int = 0) -> 
     The same arguments give the same list on every machine, and a shorter list is the start of a longer one.
     Raises UserError for an unknown language or split, or when `count` exceeds what the grammar can say.
     """
-    if language not in _GENERATORS:
+    if language not in _LANGUAGES:
         raise UserError(f"language must be one of {', '.join(LANGUAGES)}, not {language!r}.")
     if split not in SPLIT_SHARES:
         raise UserError(f"split must be one of {', '.join(SPLIT_SHARES)}, not {split!r}.")
     rng = random.Random(f"sentences/{language}/{split}/{seed}")
-    generate = _GENERATORS[language]
+    words = _LANGUAGES[language]
     found: dict[str, None] = {}
     tries = 0
     while len(found) < count:
@@ -53,7 +49,7 @@ def generate_sentences(language: str, split: str, count: int, seed: int = 0) -> 
             raise UserError(
                 f"the {language} grammar gave only {len(found)} of {count} {split} sentences: ask for fewer."
             )
-        text = generate(rng)
+        text = sentence(words, rng)
         if text not in found and split_of(text) == split:
             found[text] = None
     return list(found)

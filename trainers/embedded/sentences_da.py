@@ -4,9 +4,10 @@
 # ruff: noqa: SIM905
 
 import random
-from collections.abc import Callable
 
 from num2words import num2words
+
+from trainers.embedded.grammar import fill, pattern
 
 NAMES = (
     "anna peter mette lars sofie jens karen niels freja emil ida mads signe rasmus laura søren clara jakob astrid "
@@ -110,6 +111,8 @@ ORDINALS = (
     "første anden tredje fjerde femte sjette syvende ottende niende tiende ellevte tolvte trettende fjortende femtende"
 ).split()
 
+COUNTED = ANIMALS + THINGS
+
 
 def number(value: int) -> str:
     """`value` (2 to 99) in words."""
@@ -139,9 +142,9 @@ def noun_phrase(rng: random.Random, nouns: list[tuple[str, str, str, str]]) -> s
     return f"{number(rng.randint(2, 99))} {plural}"
 
 
-def definite_phrase(rng: random.Random, nouns: list[tuple[str, str, str, str]]) -> str:
+def definite_phrase(rng: random.Random) -> str:
     """A definite noun with an adjective: "den røde cykel"."""
-    noun, article, _, _ = rng.choice(nouns)
+    noun, article, _, _ = rng.choice(THINGS)
     return f"{'det' if article == 'et' else 'den'} {adjective(rng)[2]} {noun}"
 
 
@@ -150,14 +153,8 @@ def genitive(name: str) -> str:
     return f"{name}'" if name.endswith("s") else f"{name}s"
 
 
-def subject(rng: random.Random) -> str:
-    """A third person singular subject."""
-    kind = rng.random()
-    if kind < 0.5:
-        return rng.choice(NAMES)
-    if kind < 0.75:
-        return rng.choice(PEOPLE)[2]
-    return f"{rng.choice(POSSESSIVES)[0]} {rng.choice(RELATIVES)}"
+def owner(rng: random.Random) -> str:
+    return genitive(rng.choice(NAMES))
 
 
 def action(rng: random.Random) -> tuple[tuple[str, str, str, str], str]:
@@ -168,162 +165,84 @@ def action(rng: random.Random) -> tuple[tuple[str, str, str, str], str]:
     if kind < 0.8:
         return rng.choice(READING_VERBS), noun_phrase(rng, READINGS)
     noun, article, _, _ = rng.choice(PEOPLE)
-    return rng.choice(
-        PERSON_VERBS
-    ), f"{'det' if article == 'et' else 'den'} {rng.choice(('gamle', 'unge', 'nye', 'trætte', 'venlige'))} {noun}"
+    verb, quality = rng.choice(PERSON_VERBS), rng.choice(("gamle", "unge", "nye", "trætte", "venlige"))
+    return verb, f"{'det' if article == 'et' else 'den'} {quality} {noun}"
 
 
-def clock(rng: random.Random) -> str:
-    hour = "et" if (value := rng.randint(1, 12)) == 1 else number(value)
-    minutes = rng.choice(("fem", "ti", "tyve"))
-    return "klokken " + rng.choice(
-        (
-            hour,
-            f"halv {hour}",
-            f"kvart over {hour}",
-            f"kvart i {hour}",
-            f"{minutes} minutter over {hour}",
-            f"{minutes} minutter i {hour}",
-        )
-    )
-
-
-def place(rng: random.Random) -> str:
-    return rng.choice(ROOMS) if rng.random() < 0.6 else f"i {rng.choice(CITIES)}"
-
-
-def past_event(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    if rng.random() < 0.5:
-        return f"{rng.choice(PAST_TIMES)} {verb[2]} {subject(rng)} {thing} {place(rng)}"
-    return f"{subject(rng)} {verb[2]} {thing} {place(rng)}"
-
-
-def perfect(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    return f"{subject(rng)} har {rng.choice(('allerede', 'lige', 'aldrig', 'endelig', 'ikke'))} {verb[3]} {thing}"
-
-
-def habit(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    if rng.random() < 0.5:
-        return f"{rng.choice(('om sommeren', 'om natten', 'hver dag', 'nogle gange'))} {verb[1]} {subject(rng)} {thing} {place(rng)}"
-    return f"{subject(rng)} {verb[1]} {rng.choice(('ofte', 'altid', 'sjældent', 'aldrig'))} {thing} {place(rng)}"
-
-
-def future(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    modal = rng.choice(("vil", "skal", "kan", "må"))
-    if rng.random() < 0.5:
-        return f"{rng.choice(FUTURE_TIMES)} {modal} {subject(rng)} {verb[0]} {thing}"
-    return f"{subject(rng)} {modal} {verb[0]} {thing} på {rng.choice(DAYS)} {clock(rng)}"
-
-
-def belief(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    opening = rng.choice(("jeg tror at", "alle ved at", "vi håber at", "det er synd at", "de siger at"))
-    return f"{opening} {subject(rng)} {rng.choice(('ikke', 'snart', 'aldrig', 'måske'))} {verb[1]} {thing}"
-
-
-def question(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    opening = rng.choice(("hvorfor", "hvornår", "hvordan", ""))
-    return f"{opening} {verb[2]} {subject(rng)} {thing} {place(rng)}".strip()
-
-
-def train(rng: random.Random) -> str:
-    start, end = rng.sample(CITIES, 2)
-    vehicle = rng.choice(("toget", "bussen", "flyet", "færgen"))
-    return f"{vehicle} fra {start} til {end} {rng.choice(('kører', 'ankommer', 'er forsinket og kommer'))} {clock(rng)}"
-
-
-def counting(rng: random.Random) -> str:
-    things = f"{number(rng.randint(2, 99))} {rng.choice(ANIMALS + THINGS)[3]}"
-    if rng.random() < 0.5:
-        return f"der {rng.choice(('er', 'var'))} {things} {rng.choice(ROOMS)}"
-    return f"{rng.choice(ROOMS)} {rng.choice(('står', 'stod', 'er', 'var'))} der {things}"
-
-
-def age(rng: random.Random) -> str:
-    verb = rng.choice(("bor i", "arbejder i", "er født i", "kommer fra"))
-    return f"{subject(rng)} er {number(rng.randint(2, 99))} år gammel og {verb} {rng.choice(CITIES)}"
-
-
-def weather(rng: random.Random) -> str:
-    first, second = rng.sample(WEATHER, 2)
-    where = rng.choice((f"i {rng.choice(CITIES)}", "mod nord", "mod syd", "ved kysten", "i bjergene"))
-    return f"{rng.choice(DAYS)} bliver det {first} og {second} {where} med {number(rng.randint(2, 35))} grader"
-
-
-def condition(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    start = rng.choice(("det regner", "solen skinner", "det sner", "vi har tid", "butikken er lukket"))
-    return f"hvis {start} på {rng.choice(DAYS)} {rng.choice(('vil', 'skal'))} {subject(rng)} {verb[0]} {thing}"
-
-
-def price(rng: random.Random) -> str:
-    cost = f"{number(rng.randint(2, 99))} {rng.choice(('kroner', 'euro', 'dollars'))}"
-    return f"{definite_phrase(rng, THINGS)} {rng.choice(('koster', 'kostede', 'koster kun'))} {cost} {place(rng)}"
-
-
-def shopping(rng: random.Random) -> str:
-    food = f"{number(rng.randint(2, 20))} {rng.choice(('kilo', 'poser', 'kasser', 'gram'))} {rng.choice(FOODS)}"
-    drink = f"{rng.choice(('en flaske', 'et glas', 'noget', 'en kop'))} {rng.choice(DRINKS)}"
-    return f"{rng.choice(('vi mangler', 'tag venligst', 'jeg vil gerne have', 'de bestilte'))} {food} og {drink}"
+def hour(rng: random.Random) -> str:
+    return "et" if (value := rng.randint(1, 12)) == 1 else number(value)
 
 
 def comparison(rng: random.Random) -> str:
-    second = rng.choice(THINGS)
-    return f"{definite_phrase(rng, THINGS)} er {rng.choice(COMPARATIVES)} end {rng.choice(POSSESSIVES)[second[1] == 'et']} {second[0]}"
+    noun, article, _, _ = rng.choice(THINGS)
+    whose = "{POSSESSIVES.1}" if article == "et" else "{POSSESSIVES.0}"
+    return fill(f"{{definite_phrase}} er {{COMPARATIVES}} end {whose} {noun}", globals(), rng)
 
 
-def date(rng: random.Random) -> str:
-    verb, noun = rng.choice(
-        (
-            ("åbner", "museet"),
-            ("lukker", "skolen"),
-            ("begynder", "koncerten"),
-            ("starter", "ferien"),
-            ("slutter", "festen"),
-        )
-    )
-    return f"den {rng.choice(ORDINALS)} {rng.choice(MONTHS)} {verb} {noun} {clock(rng)}"
-
-
-def telephone(rng: random.Random) -> str:
-    whose = rng.choice((genitive(rng.choice(NAMES)), "lægens", "hotellets", "min onkels"))
-    return f"{whose} {rng.choice(('nummer', 'kode', 'telefonnummer'))} er {' '.join(rng.choices(DIGITS, k=rng.randint(3, 5)))}"
-
-
-def request(rng: random.Random) -> str:
-    opening = rng.choice(("stil venligst", "vil du stille", "glem ikke", "hun efterlod"))
-    return f"{opening} {definite_phrase(rng, THINGS)} {place(rng)} inden {rng.choice(DAYS)}"
-
-
-def together(rng: random.Random) -> str:
-    first, second = rng.sample(NAMES, 2)
-    verb = rng.choice(("gik", "svømmede", "ventede", "talte", "sang", "dansede", "arbejdede", "sov"))
-    return f"{first} og {second} {verb} {rng.choice(ROOMS)} indtil {rng.choice(DAYS)} {rng.choice(('morgen', 'aften'))}"
-
-
-def description(rng: random.Random) -> str:
-    animal = rng.choice(ANIMALS)[0]
-    verb = rng.choice(("sover", "gemmer sig", "venter", "spiser", "løber", "leger"))
-    return f"{genitive(rng.choice(NAMES))} {adjective(rng)[2]} {animal} {verb} {rng.choice(ROOMS)} {rng.choice(HABITS)}"
-
-
-def meal(rng: random.Random) -> str:
-    first, second = rng.sample(FOODS, 2)
-    verb = rng.choice(("spiser", "laver", "køber", "deler"))
-    return f"{subject(rng)} {verb} {first} med {second} og drikker {rng.choice(DRINKS)} {rng.choice(HABITS)}"
-
-
-PATTERNS: tuple[Callable[[random.Random], str], ...] = (
-    past_event, past_event, past_event, perfect, habit, future, future, belief, question, train, counting, age, weather,
-    condition, price, shopping, comparison, date, telephone, request, together, description, meal,
-)  # fmt: skip
-
-
-def sentence(rng: random.Random) -> str:
-    """One sentence, lower case, no punctuation but apostrophes."""
-    return rng.choice(PATTERNS)(rng)
+subject = pattern("{NAMES}", "{PEOPLE.2}", "{POSSESSIVES.0} {RELATIVES}", odds=(0.5, 0.75))
+place = pattern("{ROOMS}", "i {CITIES}", odds=(0.6,))
+clock = pattern(
+    "klokken {{at}|halv {at}|kvart over {at}|kvart i {at}|{past} minutter over {at}|{past} minutter i {at}}",
+    at="{hour}",
+    past="{fem|ti|tyve}",
+)
+past_event = pattern("{PAST_TIMES} {verb.2} {subject} {thing} {place}", "{subject} {verb.2} {thing} {place}")
+future = pattern(
+    "{FUTURE_TIMES} {modal} {subject} {verb.0} {thing}",
+    "{subject} {modal} {verb.0} {thing} på {DAYS} {clock}",
+    modal="{vil|skal|kan|må}",
+)
+PATTERNS = (
+    *[past_event] * 3,
+    pattern("{subject} har {allerede|lige|aldrig|endelig|ikke} {verb.3} {thing}"),
+    pattern(
+        "{om sommeren|om natten|hver dag|nogle gange} {verb.1} {subject} {thing} {place}",
+        "{subject} {verb.1} {ofte|altid|sjældent|aldrig} {thing} {place}",
+    ),
+    *[future] * 2,
+    pattern(
+        "{jeg tror at|alle ved at|vi håber at|det er synd at|de siger at} {subject} {ikke|snart|aldrig|måske} {verb.1} {thing}"
+    ),
+    pattern("{hvorfor|hvornår|hvordan|} {verb.2} {subject} {thing} {place}"),
+    pattern(
+        "{toget|bussen|flyet|færgen} fra {first} til {second} {kører|ankommer|er forsinket og kommer} {clock}",
+        two="CITIES",
+    ),
+    pattern("der {er|var} {things} {ROOMS}", "{ROOMS} {står|stod|er|var} der {things}", things="{2-99} {COUNTED.3}"),
+    pattern("{subject} er {2-99} år gammel og {does} {CITIES}", does="{bor i|arbejder i|er født i|kommer fra}"),
+    pattern(
+        "{DAYS} bliver det {first} og {second} {where} med {2-35} grader",
+        two="WEATHER",
+        where="{i {CITIES}|mod nord|mod syd|ved kysten|i bjergene}",
+    ),
+    pattern(
+        "hvis {det regner|solen skinner|det sner|vi har tid|butikken er lukket} på {DAYS} {vil|skal} {subject} {verb.0} {thing}"
+    ),
+    pattern("{definite_phrase} {koster|kostede|koster kun} {cost} {place}", cost="{2-99} {kroner|euro|dollars}"),
+    pattern(
+        "{vi mangler|tag venligst|jeg vil gerne have|de bestilte} {food} og {drink}",
+        food="{2-20} {kilo|poser|kasser|gram} {FOODS}",
+        drink="{en flaske|et glas|noget|en kop} {DRINKS}",
+    ),
+    comparison,
+    pattern(
+        "den {ORDINALS} {MONTHS} {event} {clock}",
+        event="{åbner museet|lukker skolen|begynder koncerten|starter ferien|slutter festen}",
+    ),
+    pattern("{{owner}|lægens|hotellets|min onkels} {nummer|kode|telefonnummer} er {digits}"),
+    pattern("{stil venligst|vil du stille|glem ikke|hun efterlod} {definite_phrase} {place} inden {DAYS}"),
+    pattern(
+        "{first} og {second} {gik|svømmede|ventede|talte|sang|dansede|arbejdede|sov} {ROOMS} indtil {DAYS} {morgen|aften}",
+        two="NAMES",
+    ),
+    pattern(
+        "{owner} {adjective.2} {animal} {does} {ROOMS} {HABITS}",
+        animal="{ANIMALS.0}",
+        does="{sover|gemmer sig|venter|spiser|løber|leger}",
+    ),
+    pattern(
+        "{subject} {does} {first} med {second} og drikker {DRINKS} {HABITS}",
+        two="FOODS",
+        does="{spiser|laver|køber|deler}",
+    ),
+)

@@ -4,9 +4,10 @@
 # ruff: noqa: SIM905
 
 import random
-from collections.abc import Callable
 
 from num2words import num2words
+
+from trainers.embedded.grammar import fill, pattern
 
 NAMES = (
     "anna peter oliver emma jack sophie thomas lucy henry grace daniel alice martin julia samuel ruby arthur hannah "
@@ -89,6 +90,8 @@ ORDINALS = (
 ).split()
 UNITS = "kilos of|bags of|boxes of|pounds of".split("|")
 
+COUNTED = ANIMALS + THINGS
+
 
 def number(value: int) -> str:
     """`value` (0 to 99) in words without a hyphen."""
@@ -121,16 +124,6 @@ def noun_phrase(rng: random.Random, nouns: list[tuple[str, str]]) -> str:
     return f"{number(rng.randint(2, 99))} {plural}"
 
 
-def subject(rng: random.Random) -> str:
-    """A third person singular subject."""
-    kind = rng.random()
-    if kind < 0.5:
-        return rng.choice(NAMES)
-    if kind < 0.75:
-        return f"the {rng.choice(PEOPLE)[0]}"
-    return f"{rng.choice(POSSESSIVES)} {rng.choice(RELATIVES)}"
-
-
 def action(rng: random.Random) -> tuple[tuple[str, str, str, str], str]:
     """A verb and an object that suits it."""
     kind = rng.random()
@@ -142,142 +135,80 @@ def action(rng: random.Random) -> tuple[tuple[str, str, str, str], str]:
     return rng.choice(PERSON_VERBS), f"the {rng.choice(('old', 'young', 'new', 'tired', 'friendly'))} {singular}"
 
 
-def clock(rng: random.Random) -> str:
-    hour = number(rng.randint(1, 12))
-    return rng.choice(
-        (
-            f"at {hour} o'clock", f"at half past {hour}", f"at a quarter to {hour}", f"at a quarter past {hour}",
-            f"at {rng.choice(('five', 'ten', 'twenty'))} past {hour}", f"at {rng.choice(('five', 'ten', 'twenty'))} to {hour}",
-        )
-    )  # fmt: skip
-
-
-def place(rng: random.Random) -> str:
-    return rng.choice(ROOMS) if rng.random() < 0.6 else f"in {rng.choice(CITIES)}"
-
-
-def past_event(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    core = f"{subject(rng)} {verb[2]} {thing} {place(rng)}"
-    return f"{rng.choice(PAST_TIMES)} {core}" if rng.random() < 0.5 else core
-
-
-def perfect(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    return f"{subject(rng)} has {rng.choice(('already', 'just', 'never', 'finally', 'not'))} {verb[3]} {thing}"
-
-
-def habit(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    return f"{subject(rng)} {rng.choice(('often', 'always', 'sometimes', 'never'))} {verb[1]} {thing} {place(rng)}"
-
-
-def future(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    core = f"{subject(rng)} {rng.choice(('will', 'must', 'can', 'wants to', 'is going to'))} {verb[0]} {thing}"
-    return f"{core} {rng.choice(FUTURE_TIMES)}" if rng.random() < 0.5 else f"{core} on {rng.choice(DAYS)} {clock(rng)}"
-
-
-def belief(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    opening = rng.choice(("i think that", "everybody knows that", "we hope that", "it is a pity that", "they say that"))
-    return f"{opening} {subject(rng)} {rng.choice(('will', 'cannot', 'must', 'will not'))} {verb[0]} {thing}"
-
-
 def question(rng: random.Random) -> str:
     verb, thing = action(rng)
     opening = rng.choice(("why did", "when did", "did", "where did", "how did"))
-    return (
-        f"{opening} {subject(rng)} {verb[0]} {thing} {place(rng) if opening != 'where did' else rng.choice(PAST_TIMES)}"
-    )
+    end = "{PAST_TIMES}" if opening == "where did" else "{place}"
+    return fill(f"{opening} {{subject}} {verb[0]} {thing} {end}", globals(), rng)
 
 
-def train(rng: random.Random) -> str:
-    start, end = rng.sample(CITIES, 2)
-    vehicle = rng.choice(("train", "bus", "plane", "ferry"))
-    return f"the {vehicle} from {start} to {end} {rng.choice(('leaves', 'arrives', 'is late today and leaves'))} {clock(rng)}"
-
-
-def counting(rng: random.Random) -> str:
-    return f"there {rng.choice(('are', 'were'))} {number(rng.randint(2, 99))} {rng.choice(ANIMALS + THINGS)[1]} {rng.choice(ROOMS)}"
-
-
-def age(rng: random.Random) -> str:
-    verb = rng.choice(("lives in", "works in", "was born in", "comes from"))
-    return f"{subject(rng)} is {number(rng.randint(2, 99))} years old and {verb} {rng.choice(CITIES)}"
-
-
-def weather(rng: random.Random) -> str:
-    first, second = rng.sample(WEATHER, 2)
-    where = rng.choice((f"in {rng.choice(CITIES)}", "in the north", "in the south", "by the coast", "in the mountains"))
-    return f"{rng.choice(DAYS)} will be {first} and {second} {where} with {number(rng.randint(2, 35))} degrees"
-
-
-def condition(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    start = rng.choice(("it rains", "the sun shines", "it snows", "we have time", "the shop is closed"))
-    return f"if {start} on {rng.choice(DAYS)} {subject(rng)} will {verb[0]} {thing}"
-
-
-def price(rng: random.Random) -> str:
-    cost = f"{number(rng.randint(2, 99))} {rng.choice(('pounds', 'dollars', 'euros'))}"
-    return f"the {adjective(rng)} {rng.choice(THINGS)[0]} {rng.choice(('costs', 'costs only', 'will cost'))} {cost} {place(rng)}"
-
-
-def shopping(rng: random.Random) -> str:
-    food = f"{number(rng.randint(2, 20))} {rng.choice(UNITS)} {rng.choice(FOODS)}"
-    drink = f"{rng.choice(('a bottle of', 'a glass of', 'some', 'a cup of'))} {rng.choice(DRINKS)}"
-    return f"{rng.choice(('we need', 'please bring', 'i would like', 'they ordered'))} {food} and {drink}"
-
-
-def comparison(rng: random.Random) -> str:
-    first, second = rng.sample(THINGS, 2)
-    return f"the {adjective(rng)} {first[0]} is {rng.choice(COMPARATIVES)} than {rng.choice(POSSESSIVES)} {second[0]}"
-
-
-def date(rng: random.Random) -> str:
-    event = rng.choice(
-        ("the museum opens", "the school closes", "the concert begins", "the holiday starts", "the exam ends")
-    )
-    return f"on the {rng.choice(ORDINALS)} of {rng.choice(MONTHS)} {event} {clock(rng)}"
-
-
-def telephone(rng: random.Random) -> str:
-    whose = rng.choice((f"{rng.choice(NAMES)}'s", "the doctor's", "the hotel's", "my uncle's"))
-    return f"{whose} {rng.choice(('number', 'code', 'room number'))} is {' '.join(rng.choices(DIGITS, k=rng.randint(3, 5)))}"
-
-
-def request(rng: random.Random) -> str:
-    thing = f"the {adjective(rng)} {rng.choice(THINGS)[0]}"
-    return f"{rng.choice(('please put', 'could you put', 'do not leave', 'she left'))} {thing} {place(rng)} before {rng.choice(DAYS)}"
-
-
-def together(rng: random.Random) -> str:
-    first, second = rng.sample(NAMES, 2)
-    verb = rng.choice(("walked", "swam", "waited", "talked", "sang", "danced", "worked", "slept"))
-    return (
-        f"{first} and {second} {verb} {rng.choice(ROOMS)} until {rng.choice(DAYS)} {rng.choice(('morning', 'evening'))}"
-    )
-
-
-def description(rng: random.Random) -> str:
-    animal = rng.choice(ANIMALS)[0]
-    verb = rng.choice(("sleeps", "hides", "waits", "eats", "runs", "plays"))
-    return f"{rng.choice(NAMES)}'s {adjective(rng)} {animal} {verb} {rng.choice(ROOMS)} {rng.choice(HABITS)}"
-
-
-def meal(rng: random.Random) -> str:
-    first, second = rng.sample(FOODS, 2)
-    verb = rng.choice(("eats", "cooks", "buys", "likes", "shares"))
-    return f"{subject(rng)} {verb} {first} with {second} and drinks {rng.choice(DRINKS)} {rng.choice(HABITS)}"
-
-
-PATTERNS: tuple[Callable[[random.Random], str], ...] = (
-    past_event, past_event, past_event, perfect, habit, future, future, belief, question, train, counting, age, weather,
-    condition, price, shopping, comparison, date, telephone, request, together, description, meal,
-)  # fmt: skip
-
-
-def sentence(rng: random.Random) -> str:
-    """One sentence, lower case, no punctuation but apostrophes."""
-    return rng.choice(PATTERNS)(rng)
+subject = pattern("{NAMES}", "the {PEOPLE.0}", "{POSSESSIVES} {RELATIVES}", odds=(0.5, 0.75))
+place = pattern("{ROOMS}", "in {CITIES}", odds=(0.6,))
+clock = pattern(
+    "at {{hour} o'clock|half past {hour}|a quarter to {hour}|a quarter past {hour}"
+    "|{five|ten|twenty} past {hour}|{five|ten|twenty} to {hour}}",
+    hour="{1-12}",
+)
+past_event = pattern("{PAST_TIMES} {event}", "{event}", event="{subject} {verb.2} {thing} {place}")
+future = pattern(
+    "{event} {FUTURE_TIMES}",
+    "{event} on {DAYS} {clock}",
+    event="{subject} {will|must|can|wants to|is going to} {verb.0} {thing}",
+)
+PATTERNS = (
+    *[past_event] * 3,
+    pattern("{subject} has {already|just|never|finally|not} {verb.3} {thing}"),
+    pattern("{subject} {often|always|sometimes|never} {verb.1} {thing} {place}"),
+    *[future] * 2,
+    pattern(
+        "{i think that|everybody knows that|we hope that|it is a pity that|they say that} {subject} "
+        "{will|cannot|must|will not} {verb.0} {thing}"
+    ),
+    question,
+    pattern(
+        "the {train|bus|plane|ferry} from {first} to {second} {leaves|arrives|is late today and leaves} {clock}",
+        two="CITIES",
+    ),
+    pattern("there {are|were} {2-99} {COUNTED.1} {ROOMS}"),
+    pattern("{subject} is {2-99} years old and {does} {CITIES}", does="{lives in|works in|was born in|comes from}"),
+    pattern(
+        "{DAYS} will be {first} and {second} {where} with {2-35} degrees",
+        two="WEATHER",
+        where="{in {CITIES}|in the north|in the south|by the coast|in the mountains}",
+    ),
+    pattern(
+        "if {it rains|the sun shines|it snows|we have time|the shop is closed} on {DAYS} {subject} will {verb.0} {thing}"
+    ),
+    pattern(
+        "the {adjective} {THINGS.0} {costs|costs only|will cost} {cost} {place}", cost="{2-99} {pounds|dollars|euros}"
+    ),
+    pattern(
+        "{we need|please bring|i would like|they ordered} {food} and {drink}",
+        food="{2-20} {UNITS} {FOODS}",
+        drink="{a bottle of|a glass of|some|a cup of} {DRINKS}",
+    ),
+    pattern("the {adjective} {first.0} is {COMPARATIVES} than {POSSESSIVES} {second.0}", two="THINGS"),
+    pattern(
+        "on the {ORDINALS} of {MONTHS} {event} {clock}",
+        event="{the museum opens|the school closes|the concert begins|the holiday starts|the exam ends}",
+    ),
+    pattern("{{NAMES}'s|the doctor's|the hotel's|my uncle's} {number|code|room number} is {digits}"),
+    pattern(
+        "{please put|could you put|do not leave|she left} {object} {place} before {DAYS}",
+        object="the {adjective} {THINGS.0}",
+    ),
+    pattern(
+        "{first} and {second} {walked|swam|waited|talked|sang|danced|worked|slept} {ROOMS} until {DAYS} {morning|evening}",
+        two="NAMES",
+    ),
+    pattern(
+        "{NAMES}'s {adjective} {animal} {does} {ROOMS} {HABITS}",
+        animal="{ANIMALS.0}",
+        does="{sleeps|hides|waits|eats|runs|plays}",
+    ),
+    pattern(
+        "{subject} {does} {first} with {second} and drinks {DRINKS} {HABITS}",
+        two="FOODS",
+        does="{eats|cooks|buys|likes|shares}",
+    ),
+)

@@ -4,9 +4,10 @@
 # ruff: noqa: SIM905
 
 import random
-from collections.abc import Callable
 
 from num2words import num2words
+
+from trainers.embedded.grammar import pattern
 
 NAMES = (
     "anna pieter sanne daan femke bram lotte sem eva thijs fleur joris noor ruben roos maarten iris willem marijke kees "
@@ -104,6 +105,8 @@ ORDINALS = (
     "eerste tweede derde vierde vijfde zesde zevende achtste negende tiende elfde twaalfde dertiende veertiende vijftiende"
 ).split()
 
+COUNTED = ANIMALS + THINGS
+
 
 def number(value: int) -> str:
     """`value` (2 to 99) in words."""
@@ -132,9 +135,9 @@ def noun_phrase(rng: random.Random, nouns: list[tuple[str, str, str]]) -> str:
     return f"{number(rng.randint(2, 99))} {plural}"
 
 
-def definite_phrase(rng: random.Random, nouns: list[tuple[str, str, str]]) -> str:
+def definite_phrase(rng: random.Random) -> str:
     """A definite noun with an adjective: "het oude boek"."""
-    noun, article, _ = rng.choice(nouns)
+    noun, article, _ = rng.choice(THINGS)
     return f"{article} {adjective(rng)[1]} {noun}"
 
 
@@ -145,15 +148,13 @@ def genitive(name: str) -> str:
     return f"{name}'s" if name[-1] in "aiou" else f"{name}s"
 
 
-def subject(rng: random.Random) -> str:
-    """A third person singular subject."""
-    kind = rng.random()
-    if kind < 0.5:
-        return rng.choice(NAMES)
-    if kind < 0.75:
-        noun, article, _ = rng.choice(PEOPLE)
-        return f"{article} {noun}"
-    return f"{rng.choice(POSSESSIVES)} {rng.choice(RELATIVES)}"
+def owner(rng: random.Random) -> str:
+    return genitive(rng.choice(NAMES))
+
+
+def person(rng: random.Random) -> str:
+    noun, article, _ = rng.choice(PEOPLE)
+    return f"{article} {noun}"
 
 
 def action(rng: random.Random) -> tuple[tuple[str, str, str, str], str]:
@@ -164,178 +165,104 @@ def action(rng: random.Random) -> tuple[tuple[str, str, str, str], str]:
     if kind < 0.8:
         return rng.choice(READING_VERBS), noun_phrase(rng, READINGS)
     noun, article, _ = rng.choice(PEOPLE)
-    return rng.choice(
-        PERSON_VERBS
-    ), f"{article} {rng.choice(('oude', 'jonge', 'nieuwe', 'vermoeide', 'vriendelijke'))} {noun}"
+    verb, quality = rng.choice(PERSON_VERBS), rng.choice(("oude", "jonge", "nieuwe", "vermoeide", "vriendelijke"))
+    return verb, f"{article} {quality} {noun}"
 
 
-def clock(rng: random.Random) -> str:
-    value = rng.randint(1, 12)
-    hour = "een" if value == 1 else number(value)
-    minutes = rng.choice(("vijf", "tien"))
-    return "om " + rng.choice(
-        (
-            f"{hour} uur", f"half {hour}", f"kwart over {hour}", f"kwart voor {hour}", f"{minutes} over {hour}",
-            f"{minutes} voor {hour}", f"{minutes} voor half {hour}", f"{minutes} over half {hour}",
-        )
-    )  # fmt: skip
-
-
-def place(rng: random.Random) -> str:
-    return rng.choice(ROOMS) if rng.random() < 0.6 else f"in {rng.choice(CITIES)}"
-
-
-def past_event(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    if rng.random() < 0.5:
-        return f"{rng.choice(PAST_TIMES)} {verb[2]} {subject(rng)} {thing} {place(rng)}"
-    return f"{subject(rng)} {verb[2]} {thing} {place(rng)}"
-
-
-def perfect(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    if rng.random() < 0.5:
-        return f"{rng.choice(PAST_TIMES)} heeft {subject(rng)} {thing} {verb[3]}"
-    return f"{subject(rng)} heeft {thing} {rng.choice(('al', 'net', 'nooit', 'eindelijk', 'niet'))} {verb[3]}"
-
-
-def habit(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    if rng.random() < 0.5:
-        return f"{rng.choice(('in de zomer', 'af en toe', 'elke dag', 'soms'))} {verb[1]} {subject(rng)} {thing} {place(rng)}"
-    return f"{subject(rng)} {verb[1]} {rng.choice(('vaak', 'altijd', 'zelden', 'nooit'))} {thing} {place(rng)}"
-
-
-def future(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    modal = rng.choice(("zal", "moet", "kan", "wil", "gaat"))
-    if rng.random() < 0.5:
-        return f"{rng.choice(FUTURE_TIMES)} {modal} {subject(rng)} {thing} {verb[0]}"
-    return f"{subject(rng)} {modal} op {rng.choice(DAYS)} {clock(rng)} {thing} {verb[0]}"
-
-
-def belief(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    opening = rng.choice(("ik denk dat", "iedereen weet dat", "we hopen dat", "het is jammer dat", "ze zeggen dat"))
-    return f"{opening} {subject(rng)} {thing} {rng.choice((verb[2], verb[1], 'zal ' + verb[0], 'moet ' + verb[0], verb[3] + ' heeft'))}"
-
-
-def question(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    opening = rng.choice(("waarom", "wanneer", "hoe", ""))
-    return f"{opening} {rng.choice((verb[1], verb[2]))} {subject(rng)} {thing} {place(rng)}".strip()
-
-
-def train(rng: random.Random) -> str:
-    start, end = rng.sample(CITIES, 2)
-    vehicle = rng.choice(("de trein", "de bus", "het vliegtuig", "de boot"))
-    return f"{vehicle} van {start} naar {end} {rng.choice(('vertrekt', 'is te laat en vertrekt', 'vertrok gisteren'))} {clock(rng)}"
-
-
-def counting(rng: random.Random) -> str:
-    things = f"{number(rng.randint(2, 99))} {rng.choice(ANIMALS + THINGS)[2]}"
-    if rng.random() < 0.5:
-        return f"er {rng.choice(('zijn', 'waren', 'staan', 'stonden'))} {things} {rng.choice(ROOMS)}"
-    return f"{rng.choice(ROOMS)} {rng.choice(('zijn', 'waren', 'staan', 'stonden'))} {things}"
-
-
-def age(rng: random.Random) -> str:
-    verb = rng.choice(("woont in", "werkt in", "is geboren in", "komt uit"))
-    return f"{subject(rng)} is {number(rng.randint(2, 99))} jaar oud en {verb} {rng.choice(CITIES)}"
-
-
-def weather(rng: random.Random) -> str:
-    first, second = rng.sample(WEATHER, 2)
-    where = rng.choice((f"in {rng.choice(CITIES)}", "in het noorden", "in het zuiden", "aan de kust", "in de bergen"))
-    return f"{rng.choice(DAYS)} wordt het {first} en {second} {where} bij {number(rng.randint(2, 35))} graden"
-
-
-def condition(rng: random.Random) -> str:
-    verb, thing = action(rng)
-    day = rng.choice(DAYS)
-    start = rng.choice(
-        (
-            f"het {day} regent",
-            f"de zon {day} schijnt",
-            f"het {day} sneeuwt",
-            f"we {day} tijd hebben",
-            f"de winkel {day} dicht is",
-        )
-    )
-    return f"als {start} {rng.choice(('zal', 'moet', 'wil'))} {subject(rng)} {thing} {verb[0]}"
-
-
-def price(rng: random.Random) -> str:
-    cost = f"{number(rng.randint(2, 99))} {rng.choice(('euro', 'cent', 'dollar'))}"
-    return f"{definite_phrase(rng, THINGS)} {rng.choice(('kost', 'kostte', 'kost maar'))} {cost} {place(rng)}"
-
-
-def shopping(rng: random.Random) -> str:
-    food = f"{number(rng.randint(2, 20))} {rng.choice(('kilo', 'zakken', 'dozen', 'gram'))} {rng.choice(FOODS)}"
-    drink = f"{rng.choice(('een fles', 'een glas', 'wat', 'een kopje'))} {rng.choice(DRINKS)}"
-    return f"{rng.choice(('we kopen', 'breng alsjeblieft', 'ik wil graag', 'ze bestelden'))} {food} en {drink}"
-
-
-def comparison(rng: random.Random) -> str:
-    second = rng.choice(THINGS)[0]
-    return f"{definite_phrase(rng, THINGS)} is {rng.choice(COMPARATIVES)} dan {rng.choice(POSSESSIVES)} {second}"
-
-
-def date(rng: random.Random) -> str:
-    event = rng.choice(
-        ("opent het museum", "sluit de school", "begint het concert", "begint de vakantie", "eindigt het feest")
-    )
-    return f"op de {rng.choice(ORDINALS)} {rng.choice(MONTHS)} {event} {clock(rng)}"
-
-
-def telephone(rng: random.Random) -> str:
-    whose = rng.choice(
-        (
-            f"het nummer van {rng.choice(NAMES)}",
-            "de code van de dokter",
-            "het nummer van het hotel",
-            f"de code van {rng.choice(NAMES)}",
-        )
-    )
-    return f"{whose} is {' '.join(rng.choices(DIGITS, k=rng.randint(3, 5)))}"
+def hour(rng: random.Random) -> str:
+    return "een" if (value := rng.randint(1, 12)) == 1 else number(value)
 
 
 def request(rng: random.Random) -> str:
-    opening = rng.choice(("zet alsjeblieft", "wil je", "vergeet", "ze liet"))
-    phrase = f"{definite_phrase(rng, THINGS)} voor {rng.choice(DAYS)}"
-    ending = {
-        "zet alsjeblieft": f"{place(rng)} neer",
-        "wil je": f"{place(rng)} zetten",
-        "vergeet": "niet",
-        "ze liet": f"{place(rng)} achter",
-    }
-    return f"{opening} {phrase} {ending[opening]}"
+    form = rng.choice(
+        (
+            "zet alsjeblieft {object} {first} neer",
+            "wil je {object} {second} zetten",
+            "vergeet {object} niet",
+            "ze liet {object} {third} achter",
+        )
+    )
+    made = pattern(form, object="{definite_phrase} voor {DAYS}", first="{place}", second="{place}", third="{place}")
+    return made.say(globals(), rng)
 
 
-def together(rng: random.Random) -> str:
-    first, second = rng.sample(NAMES, 2)
-    verb = rng.choice(("wandelden", "zwommen", "wachtten", "praatten", "zongen", "dansten", "werkten", "sliepen"))
-    return f"{first} en {second} {verb} {rng.choice(ROOMS)} tot {rng.choice(DAYS)}{rng.choice(('ochtend', 'avond'))}"
-
-
-def description(rng: random.Random) -> str:
-    animal = rng.choice(ANIMALS)[0]
-    verb = rng.choice(("slaapt", "verstopt zich", "wacht", "eet", "rent", "speelt"))
-    return f"{genitive(rng.choice(NAMES))} {adjective(rng)[1]} {animal} {verb} {rng.choice(ROOMS)} {rng.choice(HABITS)}"
-
-
-def meal(rng: random.Random) -> str:
-    first, second = rng.sample(FOODS, 2)
-    verb = rng.choice(("eet", "kookt", "koopt", "deelt"))
-    return f"{subject(rng)} {verb} {first} met {second} en drinkt {rng.choice(HABITS)} {rng.choice(DRINKS)}"
-
-
-PATTERNS: tuple[Callable[[random.Random], str], ...] = (
-    past_event, past_event, past_event, perfect, habit, future, future, belief, question, train, counting, age, weather,
-    condition, price, shopping, comparison, date, telephone, request, together, description, meal,
-)  # fmt: skip
-
-
-def sentence(rng: random.Random) -> str:
-    """One sentence, lower case, no punctuation but apostrophes."""
-    return rng.choice(PATTERNS)(rng)
+subject = pattern("{NAMES}", "{person}", "{POSSESSIVES} {RELATIVES}", odds=(0.5, 0.75))
+place = pattern("{ROOMS}", "in {CITIES}", odds=(0.6,))
+clock = pattern(
+    "om {{at} uur|half {at}|kwart over {at}|kwart voor {at}|{past} over {at}|{past} voor {at}|{past} voor half {at}"
+    "|{past} over half {at}}",
+    at="{hour}",
+    past="{vijf|tien}",
+)
+past_event = pattern("{PAST_TIMES} {verb.2} {subject} {thing} {place}", "{subject} {verb.2} {thing} {place}")
+future = pattern(
+    "{FUTURE_TIMES} {modal} {subject} {thing} {verb.0}",
+    "{subject} {modal} op {DAYS} {clock} {thing} {verb.0}",
+    modal="{zal|moet|kan|wil|gaat}",
+)
+PATTERNS = (
+    *[past_event] * 3,
+    pattern(
+        "{PAST_TIMES} heeft {subject} {thing} {verb.3}",
+        "{subject} heeft {thing} {al|net|nooit|eindelijk|niet} {verb.3}",
+    ),
+    pattern(
+        "{in de zomer|af en toe|elke dag|soms} {verb.1} {subject} {thing} {place}",
+        "{subject} {verb.1} {vaak|altijd|zelden|nooit} {thing} {place}",
+    ),
+    *[future] * 2,
+    pattern(
+        "{ik denk dat|iedereen weet dat|we hopen dat|het is jammer dat|ze zeggen dat} {subject} {thing} "
+        "{{verb.2}|{verb.1}|zal {verb.0}|moet {verb.0}|{verb.3} heeft}"
+    ),
+    pattern("{waarom|wanneer|hoe|} {{verb.1}|{verb.2}} {subject} {thing} {place}"),
+    pattern(
+        "{de trein|de bus|het vliegtuig|de boot} van {first} naar {second} "
+        "{vertrekt|is te laat en vertrekt|vertrok gisteren} {clock}",
+        two="CITIES",
+    ),
+    pattern(
+        "er {zijn|waren|staan|stonden} {things} {ROOMS}",
+        "{ROOMS} {zijn|waren|staan|stonden} {things}",
+        things="{2-99} {COUNTED.2}",
+    ),
+    pattern("{subject} is {2-99} jaar oud en {does} {CITIES}", does="{woont in|werkt in|is geboren in|komt uit}"),
+    pattern(
+        "{DAYS} wordt het {first} en {second} {where} bij {2-35} graden",
+        two="WEATHER",
+        where="{in {CITIES}|in het noorden|in het zuiden|aan de kust|in de bergen}",
+    ),
+    pattern(
+        "als {het {day} regent|de zon {day} schijnt|het {day} sneeuwt|we {day} tijd hebben|de winkel {day} dicht is} "
+        "{zal|moet|wil} {subject} {thing} {verb.0}",
+        day="{DAYS}",
+    ),
+    pattern("{definite_phrase} {kost|kostte|kost maar} {cost} {place}", cost="{2-99} {euro|cent|dollar}"),
+    pattern(
+        "{we kopen|breng alsjeblieft|ik wil graag|ze bestelden} {food} en {drink}",
+        food="{2-20} {kilo|zakken|dozen|gram} {FOODS}",
+        drink="{een fles|een glas|wat|een kopje} {DRINKS}",
+    ),
+    pattern("{definite_phrase} is {COMPARATIVES} dan {POSSESSIVES} {other}", other="{THINGS.0}"),
+    pattern(
+        "op de {ORDINALS} {MONTHS} {event} {clock}",
+        event="{opent het museum|sluit de school|begint het concert|begint de vakantie|eindigt het feest}",
+    ),
+    pattern("{het nummer van {NAMES}|de code van de dokter|het nummer van het hotel|de code van {NAMES}} is {digits}"),
+    request,
+    pattern(
+        "{first} en {second} {wandelden|zwommen|wachtten|praatten|zongen|dansten|werkten|sliepen} {ROOMS} "
+        "tot {DAYS}{ochtend|avond}",
+        two="NAMES",
+    ),
+    pattern(
+        "{owner} {adjective.1} {animal} {does} {ROOMS} {HABITS}",
+        animal="{ANIMALS.0}",
+        does="{slaapt|verstopt zich|wacht|eet|rent|speelt}",
+    ),
+    pattern(
+        "{subject} {does} {first} met {second} en drinkt {HABITS} {DRINKS}",
+        two="FOODS",
+        does="{eet|kookt|koopt|deelt}",
+    ),
+)

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.embedded_bases.pretrain_encoder import CHARACTERS
 from trainers.embedded import sentences_da, sentences_en, sentences_nl
+from trainers.embedded.grammar import sentence
 from trainers.embedded.sentences import LANGUAGES, SPLIT_SHARES, generate_sentences, split_of
 from trainers.errors import UserError
 
@@ -15,7 +16,7 @@ MODULES = {"da": sentences_da, "nl": sentences_nl, "en": sentences_en}
 
 def sample(language: str, count: int = 3000) -> list[str]:
     rng = random.Random(7)
-    return [MODULES[language].sentence(rng) for _ in range(count)]
+    return [sentence(vars(MODULES[language]), rng) for _ in range(count)]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
