@@ -106,11 +106,12 @@ def drafts(pipe: Any, sounds: Sequence[np.ndarray], language: str | None) -> tup
             passes[draft] += counted.count
         same += found[True] == found[False]
         transcripts.append(found[False])
-    return {
+    figures = {
         "utterances": len(sounds), "identical": same,
         "passes": passes[False], "passes_with_draft": passes[True], "fewer": round(passes[False] / passes[True], 2),
         "seconds": round(seconds[False], 2), "seconds_with_draft": round(seconds[True], 2),
     }  # fmt: skip
+    return figures, transcripts
 
 
 def positions(pipe: Any, sounds: Sequence[np.ndarray]) -> dict[str, Any]:
