@@ -12,6 +12,7 @@ import yaml
 from trainers.errors import UserError
 from trainers.files import write_json, write_jsonl, write_text
 from trainers.provenance import file_sha256, model_fingerprint, read_stamped
+from trainers.results import evaluation_files
 
 from . import card, published, user_text
 from .client import PublishError
@@ -29,7 +30,7 @@ from .foreign import foreign_metadata
 from .limits import measure_limits
 from .model_index import EVAL_RESULTS, eval_results
 from .plots import plot_depth
-from .published import CONVERTED, SETTINGS, evaluation_files, hide_paths, loaded_files, read_json, read_recipe
+from .published import CONVERTED, SETTINGS, hide_paths, loaded_files, read_json, read_recipe
 
 FORMS = ("adapter", "standalone")
 # Paths here are refused, not hidden: others could not load the model.

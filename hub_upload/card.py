@@ -1,5 +1,6 @@
 """A model's card: metadata and text from the facts in its folder, through the template in `model_cards/`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,12 @@ from huggingface_hub import ModelCard, ModelCardData
 
 import model_cards
 from modeling_slam_asr.processing_slam_asr import LANGUAGE_NAMES
+from trainers.evaluation.format import percent, percent_with_interval
+from trainers.results import Evaluation
 
 from . import user_text
 from .card_lines import decoding_lines, limit_lines, speed_lines, summary_of, training_lines
-from .facts import DEPTH_PLOT, Evaluation, ModelFacts, baseline_rows
+from .facts import DEPTH_PLOT, ModelFacts, baseline_rows
 from .foreign import OWN_METADATA
 from .markdown import code, plain
 from .model_index import figures_by_language, model_index
@@ -114,9 +117,9 @@ def result_rows(facts: ModelFacts) -> list[dict[str, Any]]:
                     "language": plain(LANGUAGE_NAMES.get(language, language)) or "not said",
                     "utterances": f"{figures.get('utterances', 0):,}",
                     "words": f"{figures['reference_words']:,}",
-                    "wer": rate_with_interval(figures),
+                    "wer": word_error_rate(figures),
                     "cer": percent(figures.get("cer")),
-                    "baseline": rate_with_interval(baseline) if baseline else "",
+                    "baseline": word_error_rate(baseline) if baseline else "",
                     "change": _relative(figures.get("wer"), baseline.get("wer")) if baseline else "",
                     "normalizer": plain(evaluation.metrics.get("normalizer", "")),
                     "path": plain(evaluation.path),
@@ -131,7 +134,7 @@ def _dataset_title(evaluation: Evaluation) -> str:
     return " ".join(str(data[key]) for key in ("name", "config", "split") if data.get(key))
 
 
-def _baseline_of(facts: ModelFacts, language: str, figures: dict[str, Any]) -> dict[str, Any]:
+def _baseline_of(facts: ModelFacts, language: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     """The unpruned, projector-only row on the same test words; empty when this is it, or there is none."""
     if not facts.config.get("prune_encoder_layers") and not facts.config.get("lora"):
         return {}
@@ -157,7 +160,7 @@ def study_rows(rows: list[dict[str, Any]], links: dict[str, str]) -> list[dict[s
             "language": plain(LANGUAGE_NAMES.get(row.get("language", ""), row.get("language", ""))),
             "blocks": plain(row.get("encoder_layers", "")),
             "lora": "yes" if row.get("lora") else "no",
-            "wer": rate_with_interval(row),
+            "wer": word_error_rate(row),
             "parameters": f"{row['total_params']:,}" if row.get("total_params") else "",
             **{name: row[name] for name in ("substitutions", "deletions", "insertions")},
         }
@@ -243,20 +246,13 @@ def licence_text(facts: ModelFacts) -> str:
     return f"{name}: {plain(licence.reason)}.{advice}"
 
 
-def percent(rate: float | None) -> str:
-    """A fraction in per cent with two digits."""
-    return "not defined" if rate is None else f"{100 * rate:.2f} %"
-
-
-def rate_with_interval(figures: dict[str, Any]) -> str:
-    """`12.34 % [11.02, 13.71]`"""
-    interval = figures.get("wer_ci")
-    text = percent(figures.get("wer"))
-    return f"{text} [{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]" if interval else text
+def word_error_rate(figures: Mapping[str, Any]) -> str:
+    """`12.3 % [11.0, 13.7]`"""
+    return percent_with_interval(figures.get("wer"), figures.get("wer_ci"))
 
 
 def _relative(rate: float | None, baseline: float | None) -> str:
-    return f"{100 * (rate / baseline - 1):+.1f} %" if rate is not None and baseline else "not defined"
+    return f"{100 * (rate / baseline - 1):+.1f} %" if rate is not None and baseline else "–"
 
 
 def local_texts(folder: Path) -> dict[str, UserText]:

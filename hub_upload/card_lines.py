@@ -49,7 +49,7 @@ def training_facts(facts: ModelFacts) -> tuple[dict[str, Any], str]:
         return facts.training, "training.json"
     for evaluation in facts.evaluations:
         if "train_seconds" in evaluation.metrics:
-            return evaluation.metrics, evaluation.path
+            return dict(evaluation.metrics), evaluation.path
     return {}, ""
 
 

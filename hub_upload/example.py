@@ -13,10 +13,11 @@ from typing import Any
 
 import model_cards
 from trainers.files import write_json
+from trainers.results import Evaluation
 
 from .build import BuildOptions, CardOptions, build_folder, complete_with_card
 from .card import make_card
-from .facts import DEPTH_PLOT, Evaluation, ModelFacts
+from .facts import DEPTH_PLOT, ModelFacts
 from .licences import Licence, Part
 
 FOLDER = Path(model_cards.__file__).with_name("example")

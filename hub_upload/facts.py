@@ -9,39 +9,14 @@ from typing import Any
 from trainers.errors import UserError
 from trainers.provenance import file_sha256, inconsistency, model_fingerprint, read_stamped
 from trainers.recipe import LoraSpec
+from trainers.results import Evaluation, evaluation_files
 
 from . import published
 from .checks import is_hub_id
 from .licences import Licence, Part, derive_licence, known_licence
-from .published import CODE, evaluation_files, loaded_files, public_name, read_json, read_recipe
+from .published import CODE, loaded_files, public_name, read_json, read_recipe
 
 DEPTH_PLOT = "wer_vs_depth.png"
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One stamped `metrics.json`: `path` is its place in the published folder."""
-
-    path: str
-    metrics: dict[str, Any]
-
-    @property
-    def dataset(self) -> dict[str, Any]:
-        """`name`, and where known `config`, `split`, `revision` of the test data."""
-        value = self.metrics.get("dataset")
-        if isinstance(value, dict):
-            return {"name": value.get("name") or value.get("dataset"), **value}
-        keys = {"config": "dataset_config", "split": "split", "revision": "dataset_revision"}
-        known = {key: self.metrics.get(name) for key, name in keys.items()}
-        folder = Path(self.path).parent.name
-        return {"name": value or (folder if folder not in ("", "evaluation") else "test set"), **known}
-
-    @property
-    def languages(self) -> list[str]:
-        """Languages of the test data."""
-        groups = sorted(self.metrics.get("by_language") or {})
-        single = self.metrics.get("language")
-        return [single] if single else [name for name in groups if name != "unknown"]
 
 
 @dataclass(frozen=True)
@@ -155,7 +130,7 @@ def read_facts(folder: Path, licences: dict[str, str] | None = None) -> ModelFac
         config=config,
         fingerprint=fingerprint,
         parameters=count_parameters(config),
-        evaluations=read_evaluations(folder, evaluated_fingerprint(folder, fingerprint)),
+        evaluations=stamped_evaluations(folder, evaluated_fingerprint(folder, fingerprint)),
         depth_rows=read_depth_rows(folder / depth_path) if depth_path else [],
         depth_path=depth_path,
         training=read_training(folder),
@@ -168,8 +143,8 @@ def read_facts(folder: Path, licences: dict[str, str] | None = None) -> ModelFac
     )
 
 
-def read_evaluations(folder: Path, fingerprint: str) -> list[Evaluation]:
-    """The stamped results in a folder and its sub-folders, checked against the model's fingerprint."""
+def stamped_evaluations(folder: Path, fingerprint: str) -> list[Evaluation]:
+    """The results in a folder and its sub-folders, each checked against the model's fingerprint."""
     return [
         Evaluation(path.relative_to(folder).as_posix(), read_stamped(path, fingerprint))
         for path in evaluation_files(folder)

@@ -4,13 +4,15 @@ from typing import Any
 
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
+from trainers.results import Evaluation, ScoreTable
+
 from .checks import is_hub_id
-from .facts import Evaluation, ModelFacts
+from .facts import ModelFacts
 
 EVAL_RESULTS = ".eval_results/slam-asr.yaml"
 
 
-def figures_by_language(evaluation: Evaluation) -> list[tuple[str, dict[str, Any]]]:
+def figures_by_language(evaluation: Evaluation) -> list[tuple[str, ScoreTable]]:
     """The figures of each language of a test set, then of all; of the whole set alone when there is one language."""
     groups = evaluation.metrics.get("by_language") or {}
     if len(groups) > 1:
@@ -26,8 +28,12 @@ def model_index(facts: ModelFacts) -> list[EvalResult]:
         for language, figures in figures_by_language(evaluation):
             if language == "all":
                 continue
-            for metric, label in (("wer", "Word error rate"), ("cer", "Character error rate")):
-                if figures.get(metric) is not None:
+            rates = (
+                ("wer", "Word error rate", figures.get("wer")),
+                ("cer", "Character error rate", figures.get("cer")),
+            )
+            for metric, label, rate in rates:
+                if rate is not None:
                     results.append(
                         EvalResult(
                             task_type="automatic-speech-recognition",
@@ -39,7 +45,7 @@ def model_index(facts: ModelFacts) -> list[EvalResult]:
                             dataset_revision=data.get("revision"),
                             metric_type=metric,
                             metric_name=label,
-                            metric_value=per_cent(figures[metric]),
+                            metric_value=per_cent(rate),
                         )
                     )
     return results

@@ -26,8 +26,6 @@ SETTINGS = (
 VOCABULARY = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model")
 LOADED = (*WEIGHTS, *CODE, *SETTINGS, *VOCABULARY, "chat_template.jinja")
 CONVERTED = (*WEIGHTS, *CODE, "*_lora/adapter_config.json")  # written anew when the form of a checkpoint is changed
-# Folders of a run whose metrics.json is of no finished model.
-UNFINISHED = ("checkpoint-*", "best", "runs", ".*")
 
 FIGURES = (
     "wer", "wer_ci", "cer", "cer_ci", "sentence_error_rate", "sentence_error_rate_ci", "substitutions", "deletions", "insertions",
@@ -49,13 +47,6 @@ PREDICTION = ("id", "audio", "reference", "prediction", "language", "duration")
 def loaded_files(folder: Path, patterns: tuple[str, ...] = LOADED) -> list[Path]:
     """The files of `folder` that a model is loaded from."""
     return sorted({path for pattern in patterns for path in folder.glob(pattern) if not path.name.startswith(".")})
-
-
-def evaluation_files(folder: Path) -> list[Path]:
-    """Every `metrics.json` of an evaluation in `folder`, or of its training run at the root."""
-    found = sorted({*folder.glob("metrics.json"), *folder.glob("*/metrics.json"), *folder.glob("*/*/metrics.json")})
-    parts = {path: path.relative_to(folder).parts[:-1] for path in found}
-    return [path for path in found if not any(Path(part).match(name) for part in parts[path] for name in UNFINISHED)]
 
 
 def metrics(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from modeling_slam_asr.processing_slam_asr import LANGUAGE_NAMES
 from trainers.errors import UserError
 
 from .build import BuildOptions
-from .card import rate_with_interval
+from .card import word_error_rate
 from .client import DEFAULT_TIMEOUT, PublishError, TransientError, call, connect
 from .facts import read_depth_rows
 from .push import PushOptions, PushResult, push_model
@@ -154,7 +154,7 @@ def note_of(name: str, rows: Sequence[dict[str, Any]]) -> str:
     """The figures of a run, for its entry in the collection."""
     own = [row for row in rows if row["name"] == name]
     rates = "; ".join(
-        f"{LANGUAGE_NAMES.get(row.get('language') or '', row.get('language') or 'all')} {rate_with_interval(row)}"
+        f"{LANGUAGE_NAMES.get(row.get('language') or '', row.get('language') or 'all')} {word_error_rate(row)}"
         for row in own
     )
     first = own[0]

@@ -9,10 +9,10 @@ import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from trainers.errors import UserError
-from trainers.results import COUNTS, errors_of
+from trainers.results import COUNTS, Metrics, errors_of
 
 PRODUCED_BY = "slam-asr evaluate"
 # What a published model tells of its training run. The run's own error rates are not among it: `evaluate` gives those.
@@ -89,7 +89,7 @@ def stamp(metrics: Mapping[str, Any], folder: str | Path, predictions: str | Pat
     return {**metrics, **marks}
 
 
-def read_stamped(path: str | Path, fingerprint: str) -> dict[str, Any]:
+def read_stamped(path: str | Path, fingerprint: str) -> Metrics:
     """
     The content of a `metrics.json`, checked.
 
@@ -116,7 +116,7 @@ def read_stamped(path: str | Path, fingerprint: str) -> dict[str, Any]:
     wanted = metrics.get("predictions_sha256")
     if wanted and predictions.is_file() and file_sha256(predictions) != wanted:
         raise UserError(f"{predictions} is not the file that {path.name} was made from. {REMEDY}")
-    return metrics
+    return cast(Metrics, metrics)
 
 
 def inconsistency(metrics: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""What results consist of: the figures of a score, and the rows of predictions, runs and studies. Every name stands here once."""
+"""What results consist of: the figures of a score and the rows of predictions, and the evaluations that a model's folder holds."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -46,6 +46,75 @@ class ScoreTable(Figures):
     bootstrap: dict[str, Any] | None
 
 
+class RateBin(TypedDict):
+    """The errors of the words, or of the utterances, of one kind."""
+
+    bin: str
+    items: int
+    """words or utterances"""
+    words: int
+    errors: int
+    rate: float | None
+    ci: list[float] | None
+
+
+class ChangeBin(TypedDict):
+    """The errors of two systems in the reference words of one kind; `change` is of the rate, B minus A."""
+
+    bin: str
+    words: int
+    a: int
+    b: int
+    change: float
+    change_ci: list[float] | None
+
+
+class Confusion(TypedDict):
+    """A word pair that stands `count` times; None on the side where there is no word."""
+
+    reference: str | None
+    prediction: str | None
+    count: int
+
+
+class ErrorShare(TypedDict):
+    """The word errors in some of the outputs."""
+
+    errors: int
+    share_of_errors: float
+
+
+class OutputErrors(ErrorShare):
+    utterances: int
+
+
+class SpacingErrors(ErrorShare):
+    regions: int
+    examples: list[Confusion]
+
+
+class WordTables(TypedDict):
+    """Rates by kind of word."""
+
+    by_frequency: list[RateBin]
+    by_length: list[RateBin]
+    by_position: list[RateBin]
+    by_class: list[RateBin]
+    frequency_source: str
+    names_known: bool
+
+
+class ErrorAnalysis(TypedDict):
+    """What `trainers.evaluation.error_analysis.analyze` finds."""
+
+    confusions: dict[str, list[Confusion]]
+    spacing_errors: SpacingErrors
+    insertion_kinds: dict[str, int]
+    outputs: dict[str, OutputErrors]
+    words: WordTables
+    utterances: dict[str, list[RateBin]]
+
+
 class Metrics(ScoreTable):
     """The content of `metrics.json`; what only `slam-asr evaluate` knows is not required."""
 
@@ -60,15 +129,22 @@ class Metrics(ScoreTable):
     by_language: NotRequired[dict[str, ScoreTable]]
     by_source: NotRequired[dict[str, ScoreTable]]
     by_speaker: NotRequired[dict[str, ScoreTable]]
-    error_analysis: NotRequired[dict[str, Any]]
+    error_analysis: NotRequired[ErrorAnalysis]
     speed: NotRequired[dict[str, Any] | None]
     leaderboard: NotRequired[dict[str, Any]]
-    dataset: NotRequired[dict[str, str]]
+    dataset: NotRequired[dict[str, str] | str]
+    dataset_config: NotRequired[str]
+    dataset_revision: NotRequired[str]
+    split: NotRequired[str]
     decoding: NotRequired[dict[str, Any]]
     total_params: NotRequired[int]
     encoder_params: NotRequired[int]
     trainable_params: NotRequired[int]
     eval_rtfx: NotRequired[float]
+    rtfx: NotRequired[float]
+    """as older versions named it"""
+    peak_memory_bytes: NotRequired[int]
+    train_seconds: NotRequired[float]
     audio_seconds: NotRequired[float]
     damaged_recordings: NotRequired[int]
     """left out, because they could not be read any more"""
@@ -94,41 +170,6 @@ class PredictionRow(TypedDict):
     """of decoding"""
     confidence: NotRequired[float]
     truncated: NotRequired[bool]
-
-
-class ResultRow(Figures):
-    """One line of a study's `results.jsonl` or of the quickstart's `results.json`: a run, and a language of its test set."""
-
-    name: str
-    audio_model: str
-    text_model: str
-    language: str
-    """`all`: every language of the test set together"""
-    prune_encoder_layers: int | list[int]
-    encoder_layers: int
-    lora: bool
-    seed: int
-    total_params: int
-    trainable_params: int
-    encoder_params: int
-    train_seconds: float
-    eval_rtfx: float
-    run: NotRequired[str]
-    """the evaluation's folder, relative to the study's"""
-    key: NotRequired[str]
-    kept_encoder_layers: NotRequired[list[int]]
-    selection: NotRequired[str]
-    healing: NotRequired[str | None]
-    split: NotRequired[str]
-    steps: NotRequired[int]
-    best_validation_wer: NotRequired[float | None]
-    saving: NotRequired[float]
-    saving_paper: NotRequired[float]
-    memory_gib: NotRequired[float]
-    memory_kind: NotRequired[str]
-    hardware: NotRequired[dict[str, Any]]
-    by_source: NotRequired[dict[str, Figures]]
-    same_as: NotRequired[str]
 
 
 def prediction_row(row: Mapping[str, Any], prediction: str) -> PredictionRow:
@@ -176,13 +217,58 @@ EVALUATIONS = "evaluation"
 """The folder of a model in which `slam-asr evaluate` keeps its results, one folder a data set."""
 
 
+# Folders of a run whose metrics.json is of no finished model.
+_UNFINISHED = ("checkpoint-*", "best", "runs", ".*")
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """The results of one data set: `folder` holds `metrics.json`, `predictions.jsonl` and the reports."""
+    """The results of one data set: `metrics` is the content of `path`, a place in the model's folder."""
 
-    folder: Path
-    name: str
+    path: str
     metrics: Metrics
+
+    @property
+    def name(self) -> str:
+        """The name of its folder, below the model's; that of the data set where it has no folder of its own."""
+        parent = Path(self.path).parent.name
+        return parent if parent not in ("", EVALUATIONS) else str(self._named() or "test set")
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """`name`, and where known `config`, `split`, `revision` of the test data."""
+        value = self.metrics.get("dataset")
+        if isinstance(value, dict):
+            return {"name": self._named(), **value}
+        metrics = self.metrics
+        known = {"config": metrics.get("dataset_config"), "revision": metrics.get("dataset_revision")}
+        return {"name": value or self.name, "split": metrics.get("split"), **known}
+
+    @property
+    def languages(self) -> list[str]:
+        """Languages of the test data."""
+        single = self.metrics.get("language")
+        return (
+            [single]
+            if single
+            else [name for name in sorted(self.metrics.get("by_language") or {}) if name != "unknown"]
+        )
+
+    def _named(self) -> str | None:
+        value = self.metrics.get("dataset")
+        return value.get("name") or value.get("dataset") if isinstance(value, dict) else value
+
+
+def evaluation_files(folder: Path) -> list[Path]:
+    """Every `metrics.json` of an evaluation in the folder of a model, or of its training run at the root."""
+    found = sorted({*folder.glob("metrics.json"), *folder.glob("*/metrics.json"), *folder.glob("*/*/metrics.json")})
+    parts = {path: path.relative_to(folder).parts[:-1] for path in found}
+    return [
+        path
+        for path in found
+        if parts[path][:1] == (EVALUATIONS,)
+        or not any(Path(part).match(name) for part in parts[path] for name in _UNFINISHED)
+    ]
 
 
 def read_evaluations(folder: str | Path) -> list[Evaluation]:
@@ -192,16 +278,13 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
     A `metrics.json` that cannot be read, or that holds no figures of `slam-asr evaluate`, is none. Whether the figures are
     of the model's present weights is for `trainers.provenance.read_stamped` to say.
     """
-    root = Path(folder) / EVALUATIONS
     found = []
-    for path in (root / "metrics.json", *sorted(root.glob("*/metrics.json"))):
+    for path in evaluation_files(Path(folder)):
+        place = path.relative_to(folder)
         try:
-            metrics = json.loads(path.read_text(encoding="utf-8"))
+            metrics = json.loads(path.read_text(encoding="utf-8")) if place.parts[0] == EVALUATIONS else None
         except (OSError, ValueError, RecursionError):
             continue
         if isinstance(metrics, dict) and set(FIGURES) <= metrics.keys() and "model_fingerprint" in metrics:
-            data = metrics.get("dataset")
-            plain = data.get("name") if isinstance(data, dict) else None
-            name = path.parent.name if path.parent != root else str(plain or "test set")
-            found.append(Evaluation(path.parent, name, cast(Metrics, metrics)))
+            found.append(Evaluation(place.as_posix(), cast(Metrics, metrics)))
     return found

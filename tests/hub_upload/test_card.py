@@ -67,8 +67,8 @@ def test_every_result_is_that_of_the_file(card: ModelCard, model_folder: Path) -
     assert results[0]["dataset"] == {"id": "fsicoli/common_voice_22_0", "task_id": "default"}
     assert results[0]["value"] == round(100 * metrics["wer"], 2)
     for figures in (metrics, *metrics["by_language"].values()):
-        low, high = (f"{100 * bound:.2f}" for bound in figures["wer_ci"])
-        assert f"{100 * figures['wer']:.2f} % [{low}, {high}]" in card.text
+        low, high = (f"{100 * bound:.1f}" for bound in figures["wer_ci"])
+        assert f"{100 * figures['wer']:.1f} % [{low}, {high}]" in card.text
         counts = " | ".join(str(figures[name]) for name in ("substitutions", "deletions", "insertions"))
         assert f"| {counts} |" in card.text
     assert "evaluation/metrics.json" in card.text

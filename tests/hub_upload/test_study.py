@@ -81,7 +81,7 @@ def test_publishing_a_study(hub: Server, run_python: Run, study_folder: Path) ->
     collection = hub.store.load("collection", slugs[0])
     assert collection is not None and collection["title"] == "Depth" and collection["private"] is False
     assert [item["id"] for item in collection["items"]] == ["acme/depth-1-pruned-LoRA"]
-    assert collection["items"][0]["note"]["text"].startswith("1 encoder blocks, projector and LoRA. WER: all 20.00 %")
+    assert collection["items"][0]["note"]["text"].startswith("1 encoder blocks, projector and LoRA. WER: all 20.0 %")
     card = hub.store.read("acme/depth-1-pruned-LoRA", "README.md").decode()
     assert "[1 pruned + LoRA](https://huggingface.co/acme/depth-1-pruned-LoRA)" in card
     assert "evaluation/metrics.json" in hub.store.files("acme/depth-1-pruned-LoRA")

@@ -117,7 +117,7 @@ def _evaluated(path: Path) -> dict[str, Path]:
     """The prediction files that a system's path can mean, by the name of the data."""
     if not path.is_dir():
         return {path.name: path}
-    below = {one.folder.name: one.folder for one in read_evaluations(path)}
+    below = {(path / one.path).parent.name: (path / one.path).parent for one in read_evaluations(path)}
     folders = below or {path.name: path, "evaluation": path / EVALUATIONS}
     found = {name: folder / PREDICTIONS for name, folder in folders.items() if (folder / PREDICTIONS).is_file()}
     if not found:

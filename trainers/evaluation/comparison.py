@@ -14,7 +14,7 @@ from trainers.evaluation.normalizers import Normalizer
 from trainers.evaluation.predictions import column, pair_predictions, texts
 from trainers.evaluation.scoring import ScoredUtterances, normalize_and_align, row_languages, summarize
 from trainers.evaluation.significance import holm, matched_pairs, paired_bootstrap
-from trainers.evaluation.tables import Bins, change_table
+from trainers.evaluation.tables import change_table
 from trainers.evaluation.transitions import (
     changed_examples,
     error_type_changes,
@@ -22,7 +22,7 @@ from trainers.evaluation.transitions import (
     word_transitions,
 )
 from trainers.evaluation.word_tokens import Labels, WordTokens, names_in, wrong_words
-from trainers.results import PredictionRow
+from trainers.results import ChangeBin, PredictionRow
 
 
 def compare(
@@ -138,7 +138,7 @@ def _word_changes(
     b: ScoredUtterances,
     blocks: Blocks,
     settings: BootstrapSettings,
-) -> dict[str, Bins]:
+) -> dict[str, list[ChangeBin]]:
     wrong_a, wrong_b = wrong_words(a.alignments), wrong_words(b.alignments)
     return {
         name: change_table(values, wrong_a, wrong_b, tokens.utterance, blocks, settings, order)

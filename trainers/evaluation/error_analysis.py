@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -10,9 +10,9 @@ from trainers.evaluation.alignment import DELETE, EQUAL, INSERT, SUBSTITUTE, Ali
 from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, make_blocks
 from trainers.evaluation.insertions import KINDS, insertion_kinds, output_table
 from trainers.evaluation.scoring import ScoredUtterances
-from trainers.evaluation.tables import Bins, bin_labels, rate_table
+from trainers.evaluation.tables import bin_labels, rate_table
 from trainers.evaluation.word_tokens import WordTokens, names_in, wrong_words
-from trainers.results import ERROR_TYPES
+from trainers.results import ERROR_TYPES, Confusion, ErrorAnalysis, RateBin, SpacingErrors, WordTables
 
 TOP = 30
 UTTERANCE_LENGTH_EDGES = (1, 4, 8, 13, 21)
@@ -31,7 +31,7 @@ def analyze(
     truncated: Sequence[Any] | None = None,
     word_counts: Mapping[str, int] | None = None,
     settings: BootstrapSettings | None = None,
-) -> dict[str, Any]:
+) -> ErrorAnalysis:
     """The error analysis of one system.
 
     raw_references: for finding names by their capitals. durations: seconds. word_counts: how often each normalised word
@@ -52,16 +52,19 @@ def analyze(
         "spacing_errors": spacing_errors(scored.alignments),
         "insertion_kinds": {kind: sum(row[kind] for row in kinds) for kind in KINDS},
         "outputs": output_table(scored.alignments, truncated),
-        "words": {
-            **words,
-            "frequency_source": "training texts" if word_counts is not None else "the references themselves",
-            "names_known": names is not None,
-        },
+        "words": cast(
+            WordTables,
+            {
+                **words,
+                "frequency_source": "training texts" if word_counts is not None else "the references themselves",
+                "names_known": names is not None,
+            },
+        ),
         "utterances": utterance_tables(scored, durations, blocks, settings),
     }
 
 
-def confusions(alignments: Sequence[Alignment], top: int = TOP) -> dict[str, list[dict[str, Any]]]:
+def confusions(alignments: Sequence[Alignment], top: int = TOP) -> dict[str, list[Confusion]]:
     """The most frequent substituted pairs, deleted words and inserted words."""
     counters: dict[str, Counter[tuple[str | None, str | None]]] = {
         kind: Counter() for kind in (SUBSTITUTE, DELETE, INSERT)
@@ -82,7 +85,7 @@ def confusions(alignments: Sequence[Alignment], top: int = TOP) -> dict[str, lis
     }
 
 
-def spacing_errors(alignments: Sequence[Alignment]) -> dict[str, Any]:
+def spacing_errors(alignments: Sequence[Alignment]) -> SpacingErrors:
     """Errors that are only spaces: "brand weer" for "brandweer". Their number, the word errors they make, and examples."""
     found: Counter[tuple[str, str]] = Counter()
     errors = 0
@@ -125,12 +128,12 @@ def utterance_tables(
     durations: Sequence[float | None] | None,
     blocks: Blocks,
     settings: BootstrapSettings | None,
-) -> dict[str, Bins]:
+) -> dict[str, list[RateBin]]:
     """WER by length of the utterance in words, and by seconds and words a second where durations are known."""
     lengths = scored.reference_words
     everyone = np.arange(len(lengths))
 
-    def table(rows: np.ndarray, values: Sequence[float], edges: Sequence[float], unit: str = "") -> Bins:
+    def table(rows: np.ndarray, values: Sequence[float], edges: Sequence[float], unit: str = "") -> list[RateBin]:
         labels, names = bin_labels(values, edges, unit)
         return rate_table(labels, scored.errors[rows], lengths[rows], rows, blocks, settings, names)
 

@@ -1,9 +1,10 @@
 """What inserted words are: loops, invented continuations, or others; and empty and runaway outputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from trainers.evaluation.alignment import INSERT, Alignment
+from trainers.results import OutputErrors
 
 LONGEST_LOOP = 20
 MINIMUM_CONTINUATION = 2
@@ -62,9 +63,7 @@ def is_runaway(alignment: Alignment) -> bool:
     return written > RUNAWAY_FACTOR * spoken and written > spoken + RUNAWAY_MARGIN
 
 
-def output_table(
-    alignments: Sequence[Alignment], truncated: Sequence[Any] | None = None
-) -> dict[str, Mapping[str, Any]]:
+def output_table(alignments: Sequence[Alignment], truncated: Sequence[Any] | None = None) -> dict[str, OutputErrors]:
     """Empty, runaway and truncated outputs: how many, and the share of all word errors in them."""
     total = sum(a.errors for a in alignments)
     flags = {
@@ -73,7 +72,7 @@ def output_table(
     }
     if truncated is not None:
         flags["truncated"] = [bool(value) for value in truncated]
-    table: dict[str, Mapping[str, Any]] = {}
+    table: dict[str, OutputErrors] = {}
     for name, flag in flags.items():
         errors = sum(a.errors for a, chosen in zip(alignments, flag, strict=True) if chosen)
         table[name] = {"utterances": sum(flag), "errors": errors, "share_of_errors": errors / total if total else 0.0}

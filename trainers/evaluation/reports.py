@@ -16,7 +16,7 @@ from trainers.evaluation.scoring import ScoredUtterances, normalize_and_align, r
 from trainers.evaluation.sections import markdown_section, score_sections
 from trainers.evaluation.speed import SpeedReport
 from trainers.files import write_json, write_text
-from trainers.results import ERROR_TYPES, Evaluation, Metrics, PredictionRow
+from trainers.results import ERROR_TYPES, EVALUATIONS, Evaluation, Metrics, PredictionRow
 
 _LETTERS = {EQUAL: "=", SUBSTITUTE: "S", DELETE: "D", INSERT: "I"}
 
@@ -94,7 +94,7 @@ def render_markdown(title: str, metrics: Mapping[str, Any]) -> str:
 
 
 def write_index(folder: str | os.PathLike[str], evaluations: Sequence[Evaluation]) -> Path:
-    """Write `index.md`: the evaluations of one model side by side, with links to their reports."""
+    """Write `index.md` into a model's folder of evaluations: the evaluations of one model side by side, with links to their reports."""
     folder = Path(folder)
     rows = [
         [
@@ -109,7 +109,10 @@ def write_index(folder: str | os.PathLike[str], evaluations: Sequence[Evaluation
         for one in evaluations
     ]
     header = ["Data", "Language", "WER", "CER", "Utterances", "Words", "Normalizer"]
-    links = [f"- [{one.name}]({(one.folder / 'report.md').relative_to(folder).as_posix()})" for one in evaluations]
+    links = [
+        f"- [{one.name}]({Path(one.path).relative_to(EVALUATIONS).with_name('report.md').as_posix()})"
+        for one in evaluations
+    ]
     text = "\n".join(["# Evaluations\n", markdown_table(header, rows, numeric_from=2), "Reports:\n", *links, ""])
     return write_text(folder / "index.md", text)
 

@@ -1,7 +1,7 @@
 """The tables of a score report, once for Markdown and HTML: `(title, header, rows, note)`."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from trainers.evaluation.format import (
     percent,
     percent_with_interval,
 )
-from trainers.results import ERROR_TYPES, METADATA_COLUMNS
+from trainers.results import ERROR_TYPES, METADATA_COLUMNS, ErrorAnalysis, RateBin
 
 MOST_GROUPS = 40
 GROUP_TITLES = {
@@ -151,7 +151,7 @@ def _speed(speed: Mapping[str, Any]) -> Section:
     return Section("Speed and size", ["Figure", "Value"], rows, numeric_from=2)
 
 
-def _outputs(analysis: Mapping[str, Any]) -> Section:
+def _outputs(analysis: ErrorAnalysis) -> Section:
     rows = [
         [name, number(row["utterances"]), number(row["errors"]), percent(row["share_of_errors"])]
         for name, row in analysis["outputs"].items()
@@ -169,7 +169,7 @@ def _outputs(analysis: Mapping[str, Any]) -> Section:
     return Section("Broken outputs", ["Kind", "Utterances", "Word errors", "Share of all errors"], rows, note)
 
 
-def _insertions(analysis: Mapping[str, Any], total: int) -> Section:
+def _insertions(analysis: ErrorAnalysis, total: int) -> Section:
     rows = [
         [INSERTION_NAMES[kind], number(count), percent(count / total if total else None)]
         for kind, count in analysis["insertion_kinds"].items()
@@ -177,7 +177,7 @@ def _insertions(analysis: Mapping[str, Any], total: int) -> Section:
     return Section("Inserted words", ["Kind", "Words", "Share"], rows)
 
 
-def _bins(title: str, part: str, bins: list[dict[str, Any]], analysis: Mapping[str, Any]) -> Section:
+def _bins(title: str, part: str, bins: Sequence[RateBin], analysis: ErrorAnalysis) -> Section:
     rows = [
         [row["bin"], number(row["items"]), number(row["errors"]), percent_with_interval(row["rate"], row["ci"])]
         for row in bins
@@ -192,13 +192,13 @@ def _bins(title: str, part: str, bins: list[dict[str, Any]], analysis: Mapping[s
     return Section(title, ["Bin", "Utterances", "Word errors", "WER"], rows)
 
 
-def _confusions(analysis: Mapping[str, Any]) -> Iterator[Section]:
+def _confusions(analysis: ErrorAnalysis) -> Iterator[Section]:
     confusions = analysis["confusions"]
-    pairs = [[c["reference"], c["prediction"], number(c["count"])] for c in confusions["substitutions"]]
+    pairs = [[c["reference"] or "", c["prediction"] or "", number(c["count"])] for c in confusions["substitutions"]]
     if pairs:
         yield Section("Most frequent substitutions", ["Reference", "Prediction", "Times"], pairs, numeric_from=2)
-    for kind, field in (("deletions", "reference"), ("insertions", "prediction")):
-        words = [[c[field], number(c["count"])] for c in confusions[kind]]
+    for kind in ("deletions", "insertions"):
+        words = [[c["reference"] or c["prediction"] or "", number(c["count"])] for c in confusions[kind]]
         if words:
             yield Section(f"Most frequent {kind}", ["Word", "Times"], words)
 

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,8 +14,7 @@ from trainers.evaluation.bootstrap import (
     ratio_intervals,
     resample_ratios,
 )
-
-Bins = list[dict[str, Any]]
+from trainers.results import ChangeBin, RateBin
 
 
 def rate_table(
@@ -27,7 +25,7 @@ def rate_table(
     blocks: Blocks,
     settings: BootstrapSettings | None,
     order: Sequence[str] | None = None,
-) -> Bins:
+) -> list[RateBin]:
     """One row per label: items, reference words, errors, rate and interval.
 
     labels, errors, words, utterance: one entry per item, which is a word or an utterance; `utterance` is its number.
@@ -68,7 +66,7 @@ def change_table(
     blocks: Blocks,
     settings: BootstrapSettings,
     order: Sequence[str] | None = None,
-) -> Bins:
+) -> list[ChangeBin]:
     """One row per label of the words of two systems: errors of both and the change of the rate, B minus A, with interval.
 
     labels, errors_a, errors_b, utterance: one entry per reference word.
@@ -91,7 +89,7 @@ def change_table(
             "words": a["words"],
             "a": a["errors"],
             "b": b["errors"],
-            "change": b["rate"] - a["rate"],
+            "change": (b["rate"] or 0.0) - (a["rate"] or 0.0),
             "change_ci": interval(ratios[:, i], blocks.count, settings) if known[i] else None,
         }
         for i, (a, b) in enumerate(zip(before, after, strict=True))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from trainers.data.rows import read_audio
 from trainers.errors import DiskFullError, UserError, is_disk_full
 from trainers.feature_cache.depths import Depth, check_depths, states_at
 from trainers.feature_cache.keys import FORMAT, audio_fingerprints, cache_key, encoder_fingerprint, mel_settings
-from trainers.feature_cache.store import META, FeatureCache, Shard, shards_of
+from trainers.feature_cache.store import META, CacheDescription, FeatureCache, Shard, shards_of
 from trainers.files import lock_file, write_json
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def build_cache(
     folder = Path(directory) / key[:24]
     seconds = durations(rows)
     sizes = [_row_bytes(each, len(named), encoder, processor, dtype) for each in seconds]
-    meta = {
+    meta: CacheDescription = {
         "format": FORMAT, "key": key, "encoder": fingerprint, "mel": mel, "depths": list(named), "dtype": dtype,
         "rows": len(rows), "width": encoder.config.d_model, "shard_ends": _shard_ends(sizes, shard_bytes),
     }  # fmt: skip
@@ -260,18 +260,18 @@ def _shard_ends(sizes: Sequence[int], most: int) -> list[int]:
     return [*ends, len(sizes)]
 
 
-def _agree_on(folder: Path, meta: dict[str, Any]) -> dict[str, Any]:
+def _agree_on(folder: Path, meta: CacheDescription) -> CacheDescription:
     """The description that is in the folder already, if it is of this very cache; else `meta`, written."""
     with lock_file(folder / "cache.lock", wait=True):
         try:
             present = json.loads((folder / META).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             present = None
-        fields = [name for name in meta if name != "shard_ends"]
-        if isinstance(present, dict) and all(present.get(name) == meta[name] for name in fields):
+        fixed = {name: value for name, value in meta.items() if name != "shard_ends"}
+        if isinstance(present, dict) and fixed.items() <= present.items():
             ends = present.get("shard_ends")
             if isinstance(ends, list) and ends == sorted(set(ends)) and ends and ends[-1] == meta["rows"]:
-                return present
+                return cast(CacheDescription, present)
         for pattern in ("states-*.json", "states-*.safetensors"):  # of a foreign or damaged cache
             for file in folder.glob(pattern):
                 file.unlink()

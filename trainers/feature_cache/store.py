@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from safetensors.torch import save
@@ -18,6 +18,33 @@ from trainers.feature_cache.mapped import MappedRows
 from trainers.files import lock_file, write_bytes, write_json
 
 META = "cache.json"
+
+
+class CacheDescription(TypedDict):
+    """The content of `cache.json`."""
+
+    format: int
+    key: str
+    """see [`cache_key`]"""
+    encoder: str
+    """its fingerprint"""
+    mel: dict[str, Any]
+    depths: list[str]
+    dtype: str
+    rows: int
+    width: int
+    """of a state"""
+    shard_ends: list[int]
+    """of each piece, the row after its last"""
+
+
+class ShardRecord(TypedDict):
+    """What is stored beside a piece, once that is whole."""
+
+    bytes: int
+    crc32: int
+    frames: list[int]
+    """of each row"""
 
 
 @dataclass(frozen=True)
@@ -44,7 +71,7 @@ class Shard:
         try:
             write_bytes(self.data, content)
             lengths = [len(part) for part in first]
-            write_json(self.record, {"bytes": len(content), "crc32": zlib.crc32(content), "frames": lengths})
+            write_json(self.record, ShardRecord(bytes=len(content), crc32=zlib.crc32(content), frames=lengths))
         except OSError as error:
             raise (DiskFullError if is_disk_full(error) else UserError)(
                 f"The feature cache cannot be written to {str(self.folder)!r}: {error.strerror or error}. What is "
@@ -54,7 +81,7 @@ class Shard:
     def frames(self, check: bool = True) -> list[int] | None:
         """Frames of each row; None when the shard is missing, incomplete, or (if `check`) its bytes have changed."""
         try:
-            record = json.loads(self.record.read_text(encoding="utf-8"))
+            record: ShardRecord = json.loads(self.record.read_text(encoding="utf-8"))
             frames, size, checksum = record["frames"], record["bytes"], record["crc32"]
             if len(frames) != self.end - self.start or self.data.stat().st_size != size:
                 return None
@@ -84,14 +111,12 @@ class FeatureCache:
     def __init__(
         self, folder: Path, rows: Sequence[Mapping[str, Any]] | None, lengths: Sequence[int], audio: str
     ) -> None:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
-        self._content = {"encoder": meta["encoder"], "mel": meta["mel"], "dtype": meta["dtype"], "audio": audio}
+        meta: CacheDescription = json.loads((folder / META).read_text(encoding="utf-8"))
+        self._audio, self._meta = audio, meta
         self.folder = folder
         self.rows = rows
         self.lengths = list(lengths)
-        self.depths: list[str] = meta["depths"]
-        self.width: int = meta["width"]
-        self.dtype: str = meta["dtype"]
+        self.depths, self.width, self.dtype = meta["depths"], meta["width"], meta["dtype"]
         self.shards = shards_of(folder, meta)
         self._places: list[tuple[int, int]] = []
         for shard in self.shards:
@@ -114,7 +139,8 @@ class FeatureCache:
 
     def key_of(self, depths: Iterable[Depth]) -> str:
         """What [`cache_key`] gives for these depths alone: the same, whatever else the cache holds."""
-        return cache_key(depths={depth_name(depth) for depth in depths}, **self._content)
+        names = {depth_name(depth) for depth in depths}
+        return cache_key(self._meta["encoder"], names, self._meta["mel"], self.dtype, self._audio)
 
     def states(self, index: int, depth: Depth) -> torch.Tensor:
         """States before the final LayerNorm of one row: `(frames, d_model)` in the cache's dtype.
@@ -173,7 +199,7 @@ class FeatureRows(torch.utils.data.Dataset[dict[str, Any]]):
         return list(names if names is not None else self.rows[0])
 
 
-def shards_of(folder: Path, meta: Mapping[str, Any]) -> list[Shard]:
+def shards_of(folder: Path, meta: CacheDescription) -> list[Shard]:
     """The pieces that a cache's description lists."""
     ends = meta["shard_ends"]
     return [

@@ -18,14 +18,13 @@ from trainers.files import write_json
 from trainers.inference.evaluate import evaluate
 from trainers.provenance import TRAINING_RECORD
 from trainers.recipe import load_recipe
-from trainers.results import ResultRow
 from trainers.study.data import StudyData
 from trainers.study.execute import datasets_for, finish
 from trainers.study.plan import PlannedRun, plan_runs
 from trainers.study.proof import prove
 from trainers.study.quickstart_report import write_report
 from trainers.study.recipe import CacheSpec, GridSpec, StudyRecipe
-from trainers.study.rows import BOOTSTRAP_SEED
+from trainers.study.rows import BOOTSTRAP_SEED, ResultRow
 from trainers.study.state import claim, read_result
 
 PRUNED_LAYERS = 2

@@ -7,9 +7,10 @@ from typing import Any
 from trainers.evaluation.format import percent, percent_range
 from trainers.figures import draw_bars, draw_legend, new_figure, rate_of, write_figure
 from trainers.files import write_text
-from trainers.results import ERROR_TYPES, ResultRow, language_name
+from trainers.results import ERROR_TYPES, language_name
 from trainers.study.claims import read_claims
 from trainers.study.pairs import paired_intervals
+from trainers.study.rows import ResultRow
 
 
 def readings(folder: Path, rows: Sequence[ResultRow]) -> str:
