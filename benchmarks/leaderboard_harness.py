@@ -18,7 +18,7 @@ from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor, BatchFeature
 
 from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.audio_slam_asr import load_audio
-from modeling_slam_asr.pipeline_slam_asr import default_window
+from modeling_slam_asr.recordings_slam_asr import default_window
 from modeling_slam_asr.windows_slam_asr import cut_windows
 
 USAGE = "usage: python -m benchmarks.leaderboard_harness RUN_EVAL.py [its arguments]"

@@ -13,7 +13,6 @@ from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import numpy as np
-import torch
 from transformers.utils import logging
 
 from .windows_slam_asr import WHOLE, Part, check_end, decode_wav, joined_files, missing_end, read_in_part, with_sizes
@@ -31,7 +30,7 @@ try:
 except ImportError:
     httpx = None  # type: ignore[assignment]
 
-__all__ = ["BLOCK_SECONDS", "DOWNLOAD_BYTES", "DOWNLOAD_SECONDS", "PRIVATE_HOSTS", "SAMPLING_RATE", "AudioSource", "describe",
+__all__ = ["BLOCK_SECONDS", "DOWNLOAD_BYTES", "DOWNLOAD_SECONDS", "PRIVATE_HOSTS", "SAMPLING_RATE", "describe",
            "is_address", "load_audio", "rate_pair", "read_blocks"]  # fmt: skip
 
 SAMPLING_RATE = 16_000  # Hz: what Whisper reads
@@ -53,7 +52,6 @@ _LOUDEST = 8.0  # of floats from -1 to 1: filters and codecs go beyond 1, and no
 _HEAD_BYTES = 1 << 20  # of a long file, where an MP3 file says how long it is
 
 logger = logging.get_logger(__name__)
-AudioSource = str | os.PathLike[str] | bytes | np.ndarray | torch.Tensor | Mapping[str, Any]
 
 
 def load_audio(
@@ -94,7 +92,7 @@ def _load(
     source: Any, source_rate: int | None, sampling_rate: int, name: str, whole: bool = False, part: Part = WHOLE
 ) -> np.ndarray:
     """What [`load_audio`] does, once mappings, decoders and open files are unwrapped."""
-    if isinstance(source, torch.Tensor):
+    if hasattr(source, "is_floating_point"):  # a tensor of torch, which need not be there
         source = source.detach().cpu()
         source = (source.float() if source.is_floating_point() else source).numpy()
     if isinstance(source, list | tuple):
@@ -158,7 +156,9 @@ def rate_pair(source: Any) -> Any:
     if not isinstance(source, tuple | list) or len(source) != 2:
         return source
     for rate, samples in (source, source[::-1]):
-        if isinstance(rate, int | float | np.number) and isinstance(samples, np.ndarray | torch.Tensor | list):
+        if isinstance(rate, int | float | np.number) and (
+            isinstance(samples, np.ndarray | list) or hasattr(samples, "is_floating_point")
+        ):
             return {"array": samples, "sampling_rate": rate}
     return source
 
@@ -175,7 +175,7 @@ def describe(source: Any) -> str:
         return describe(source["bytes"])
     if isinstance(source, bytes):
         return f"The recording ({len(source)} bytes)"
-    if isinstance(source, np.ndarray | torch.Tensor):
+    if isinstance(source, np.ndarray) or hasattr(source, "is_floating_point"):
         return f"The recording (an array of shape {tuple(source.shape)})"
     return f"The recording (a {type(source).__name__})"
 

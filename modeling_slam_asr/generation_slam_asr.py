@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,17 +20,21 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import logging
 
 from .checkpoint_slam_asr import repository_file
+from .transcripts_slam_asr import (
+    CHECK_EVERY,
+    LOOP_PERIOD,
+    LOOP_REPEATS,
+    LOOP_SPAN,
+    Transcript,
+    read_transcript,
+    token_limit,
+)
 
 __all__ = [
     "CACHE",
-    "LOOP_PERIOD",
-    "LOOP_REPEATS",
-    "LOOP_SPAN",
     "NO_DRAFT",
-    "SPARE_TOKENS",
     "DraftTextStreamer",
     "EndSilence",
-    "Transcript",
     "TranscriptLimit",
     "TranscriptRequest",
     "can_draft",
@@ -40,7 +44,6 @@ __all__ = [
     "new_token_limits",
     "pad_left",
     "quieten",
-    "read_transcript",
     "repeats_itself",
     "requested_generation",
     "stored_generation_config",
@@ -51,14 +54,6 @@ __all__ = [
 
 # What transformers calls the LLM's cache: `past_key_values` until 5.23, `cache` since.
 CACHE = next(name for name in ("cache", "past_key_values") if name in CausalLMOutputWithPast.__dataclass_fields__)
-SPARE_TOKENS = 10  # for the end token and for very short recordings
-
-# A loop is 6 or more copies of a piece that together hold 40 tokens or more. Speech has repetitions of its own
-# ("ja ja ja ja", a refrain): none that long within one window is known, and a loop costs only these tokens.
-LOOP_REPEATS = 6
-LOOP_SPAN = 40
-LOOP_PERIOD = 48
-_CHECK_EVERY = 8
 
 logger = logging.get_logger(__name__)
 
@@ -80,7 +75,7 @@ class TranscriptLimit(StoppingCriteria):
         """Which rows `(rows,)` of new tokens `(rows, new_tokens)` are done."""
         rows, new_tokens = input_ids.shape
         done = self.limits.to(input_ids.device).repeat_interleave(rows // len(self.limits)) <= new_tokens
-        return done | repeats_itself(input_ids) if new_tokens % _CHECK_EVERY == 0 else done
+        return done | repeats_itself(input_ids) if new_tokens % CHECK_EVERY == 0 else done
 
 
 def repeats_itself(tokens: torch.Tensor) -> torch.Tensor:
@@ -94,52 +89,10 @@ def repeats_itself(tokens: torch.Tensor) -> torch.Tensor:
     return found
 
 
-@dataclass
-class Transcript:
-    """
-    One generated transcript.
-
-    tokens: without the end token and what follows it; of a loop only the first copy when it was trimmed.
-    end: the end token with which the model ended it; None when a limit did.
-    loop: whether it ran into a loop.
-    stopped: whether one of the call's `stop_strings` ended it.
-    """
-
-    tokens: list[int]
-    end: int | None
-    loop: bool
-    stopped: bool = False
-
-
-def read_transcript(
-    row: Sequence[int], ends: Collection[int], pad: int | None, limit: int, trim_loop: bool = True
-) -> Transcript:
-    """
-    What one row of generated tokens says.
-
-    Args:
-        row: new tokens, filled up with `pad`, which may itself be an end token.
-        ends: end tokens.
-        limit: most tokens that this row could have.
-        trim_loop: keep a loop's first copy only.
-    """
-    stops = [index for index, token in enumerate(row) if token in ends or token == pad]
-    length = stops[0] if stops else len(row)
-    tokens = list(row[:length])
-    period = _loop_period(tokens)
-    if period is None:
-        ended = bool(stops) and row[length] in ends and length < limit
-        return Transcript(tokens, row[length] if ended else None, False)
-    first = length - period
-    while first > 0 and tokens[first - 1] == tokens[first - 1 + period]:
-        first -= 1
-    return Transcript(tokens[: first + period] if trim_loop else tokens, None, True)
-
-
 def token_limits(seconds: torch.Tensor, tokens_per_second: float) -> torch.Tensor:
     """The most new tokens of utterances of `seconds` `(batch,)`: int64 `(batch,)`."""
-    # Seconds are sums of tenths: without rounding, 4.2 s and 42 times 0.1 s could have different limits.
-    return (seconds.double() * tokens_per_second).round(decimals=3).ceil().long() + SPARE_TOKENS
+    limits = [token_limit(each, tokens_per_second) for each in seconds.double().flatten().tolist()]
+    return torch.tensor(limits, dtype=torch.long, device=seconds.device).reshape(seconds.shape)
 
 
 def requested_generation(
@@ -272,15 +225,6 @@ def multiply_once(language_model: Any) -> None:
 
 def _contiguous(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(value.contiguous() if isinstance(value, torch.Tensor) else value for value in inputs)
-
-
-def _loop_period(tokens: Sequence[int]) -> int | None:
-    """The length of the piece that `tokens` end with copies of, or None when they do not end in a loop."""
-    for period in range(1, LOOP_PERIOD + 1):
-        held = period * max(LOOP_REPEATS, -(-LOOP_SPAN // period))
-        if len(tokens) >= held and all(tokens[-i] == tokens[-i - period] for i in range(1, held - period + 1)):
-            return period
-    return None
 
 
 def stored_generation_config(path: Any, hub: dict[str, Any]) -> GenerationConfig | None:

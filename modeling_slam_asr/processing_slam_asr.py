@@ -11,18 +11,9 @@ from transformers.processing_utils import ProcessingKwargs
 from .audio_slam_asr import load_audio, rate_pair
 from .configuration_slam_asr import AUDIO_TOKEN_ID, AUTO_MAP, DEFAULT_PROMPT, SlamAsrConfig
 from .projector_slam_asr import AudioGeometry, audio_geometry
+from .prompts_slam_asr import AUDIO_MARK, PromptMixin
 
-__all__ = ["LANGUAGE_NAMES", "SlamAsrProcessor", "pad_features", "pad_rows"]
-
-LANGUAGE_NAMES = {
-    "ar": "Arabic", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek", "en": "English", "es": "Spanish",
-    "et": "Estonian", "fi": "Finnish", "fo": "Faroese", "fr": "French", "hi": "Hindi", "hu": "Hungarian",
-    "is": "Icelandic", "it": "Italian", "ja": "Japanese", "ko": "Korean", "lt": "Lithuanian", "lv": "Latvian",
-    "nb": "Norwegian", "nl": "Dutch", "nn": "Norwegian", "no": "Norwegian", "pl": "Polish", "pt": "Portuguese",
-    "ro": "Romanian", "ru": "Russian", "sv": "Swedish", "tr": "Turkish", "uk": "Ukrainian", "vi": "Vietnamese",
-    "zh": "Chinese",
-}  # fmt: skip
-_AUDIO_MARK = "<|slam_asr_audio|>"
+__all__ = ["SlamAsrProcessor", "pad_features", "pad_rows"]
 
 
 class SlamAsrProcessorKwargs(ProcessingKwargs, total=False):
@@ -40,7 +31,7 @@ class SlamAsrProcessorKwargs(ProcessingKwargs, total=False):
     return_tensors: str
 
 
-class SlamAsrProcessor(ProcessorMixin):
+class SlamAsrProcessor(PromptMixin, ProcessorMixin):
     r"""
     A Whisper feature extractor and the LLM's tokenizer.
 
@@ -189,7 +180,7 @@ class SlamAsrProcessor(ProcessorMixin):
         if output_labels and transcripts is None:
             raise ValueError("output_labels=True needs the transcripts: pass `text` too.")
         if not tokenize:
-            return [_AUDIO_MARK.join(self._around_audio(self.prompt_text(*one))) for one in asked]
+            return [AUDIO_MARK.join(self._around_audio(self.prompt_text(*one))) for one in asked]
         features = [self.extract_features(item, sampling_rate) for item in recordings]
         rows, labels = [], []
         for index, own in enumerate(asked):
@@ -255,17 +246,8 @@ class SlamAsrProcessor(ProcessorMixin):
         self, mel_frames: int, prompt: str | None = None, language: str | None = None, context: str | None = None
     ) -> list[int]:
         """Token ids up to where the transcript begins: placeholders for `mel_frames` frames of audio, then the prompt."""
-        before, after = self._around_audio(self.prompt_text(prompt, language, context))
-        placeholders = [self.audio_token_id] * self.audio_geometry.token_count(mel_frames)
-        return self._encode_start(before) + placeholders + self._encode(after)
-
-    def prompt_text(self, prompt: str | None = None, language: str | None = None, context: str | None = None) -> str:
-        """The text after the audio, before a chat template is put around it."""
-        if prompt is None:
-            prompt = self.prompt
-            if language is not None and self.language_prompt is not None:
-                prompt = self.language_prompt.format(language=LANGUAGE_NAMES.get(language.lower(), language))
-        return self.context_prompt.format(context=context) + prompt if context else prompt
+        before, after = self.around_audio(prompt, language, context)
+        return before + [self.audio_token_id] * self.audio_geometry.token_count(mel_frames) + after
 
     def transcript_ids(self, text: str) -> list[int]:
         """Token ids of a transcript and the end token."""
@@ -292,35 +274,6 @@ class SlamAsrProcessor(ProcessorMixin):
         return [
             self._without_audio(token) for token in tokens if isinstance(token, Sized) or token != self.audio_token_id
         ]
-
-    def _around_audio(self, prompt: str) -> tuple[str, str]:
-        """The texts before and after the audio."""
-        if not self.use_chat_template:
-            return "", prompt
-        template = self.chat_template or self.tokenizer.chat_template
-        if template is None:
-            raise ValueError(
-                "use_chat_template=True, but the tokenizer has no chat template. Use the bare prompt or set one."
-            )
-        message = [{"role": "user", "content": _AUDIO_MARK + prompt}]
-        rendered = self.tokenizer.apply_chat_template(
-            message, chat_template=template, tokenize=False, add_generation_prompt=True
-        )
-        before, _, after = rendered.partition(_AUDIO_MARK)
-        return before, after
-
-    def _encode_start(self, before: str) -> list[int]:
-        """What stands before the audio; a bare prompt has nothing there but the token that the tokenizer itself begins with."""
-        if self.use_chat_template:
-            return self._encode(before)
-        return list(self.tokenizer("").input_ids[:1]) if self._writes_bos() else []
-
-    def _writes_bos(self) -> bool:
-        start = self.tokenizer("").input_ids
-        return bool(start) and start[0] == self.tokenizer.bos_token_id and start[0] is not None
-
-    def _encode(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
 
 def pad_features(features: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

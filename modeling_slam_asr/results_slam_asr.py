@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .timestamps_slam_asr import Word, estimate_words, join_texts, join_words, merge_overlap
 from .windows_slam_asr import FRAME_SECONDS
+from .words_slam_asr import Word, estimate_words, join_texts, join_words, merge_overlap
 
 __all__ = ["TIMESTAMPS", "Piece", "assemble", "confidence", "settled_text"]
 

@@ -1,5 +1,6 @@
 """Long recordings in pieces that the encoder takes, and whether there is speech in them at all."""
 
+import importlib.util
 import io
 import os
 import re
@@ -9,17 +10,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from transformers.utils import logging
 
 try:
     import webrtcvad
 except ImportError:
     webrtcvad = None
-try:
-    import silero_vad
-except ImportError:
-    silero_vad = None
 
 __all__ = [
     "FLOOR_DB",
@@ -213,8 +209,11 @@ def check_vad(vad: str | None) -> None:
         return
     if vad not in VADS:
         raise ValueError(f"vad={vad!r} is unknown. Choose 'silero' or 'webrtc', or None for the level gate alone.")
-    package, module = {"silero": ("silero-vad", silero_vad), "webrtc": ("webrtcvad-wheels", webrtcvad)}[vad]
-    if module is None:
+    package, missing = {  # silero-vad is imported when it is used: it brings torch
+        "silero": ("silero-vad", importlib.util.find_spec("silero_vad") is None),
+        "webrtc": ("webrtcvad-wheels", webrtcvad is None),
+    }[vad]
+    if missing:
         raise ValueError(f"vad={vad!r} needs a package that is not installed: `pip install {package}`.")
 
 
@@ -229,7 +228,10 @@ class VoiceDetector:
     def __init__(self, vad: str) -> None:
         check_vad(vad)
         self.vad = vad
-        self.network: Any = silero_vad.load_silero_vad() if vad == "silero" else None
+        self.network: Any = None
+        if vad == "silero":
+            self.silero: Any = importlib.import_module("silero_vad")
+            self.network = self.silero.load_silero_vad()
 
     def speech_range(self, samples: np.ndarray, sampling_rate: int) -> tuple[int, int] | None:
         """First and one past last sample of the speech in `(samples,)` at 16 kHz, with a margin of 0.2 s; None without any."""
@@ -240,8 +242,8 @@ class VoiceDetector:
         return max(marks[0] - margin, 0), min(marks[1] + margin, len(samples))
 
     def _silero(self, samples: np.ndarray, sampling_rate: int) -> tuple[int, int] | None:
-        found = silero_vad.get_speech_timestamps(
-            torch.from_numpy(np.ascontiguousarray(samples)), self.network, sampling_rate=sampling_rate
+        found = self.silero.get_speech_timestamps(
+            np.ascontiguousarray(samples), self.network, sampling_rate=sampling_rate
         )
         return (found[0]["start"], found[-1]["end"]) if found else None
 

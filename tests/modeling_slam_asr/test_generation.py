@@ -11,14 +11,13 @@ from transformers import GenerationConfig, TextIteratorStreamer, TextStreamer
 from transformers.utils import logging as transformers_logging
 
 from modeling_slam_asr.generation_slam_asr import (
-    SPARE_TOKENS,
     TranscriptLimit,
-    read_transcript,
     repeats_itself,
     requested_generation,
     token_limits,
     transcript_request,
 )
+from modeling_slam_asr.transcripts_slam_asr import SPARE_TOKENS, read_transcript
 from tests.modeling_slam_asr.conftest import talk
 
 EOS = 2

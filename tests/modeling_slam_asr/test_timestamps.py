@@ -12,16 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeling_slam_asr.results_slam_asr import confidence
-from modeling_slam_asr.timestamps_slam_asr import (
+from modeling_slam_asr.timestamps_slam_asr import alignment_matrix, eager_twin, look_again
+from modeling_slam_asr.words_slam_asr import (
     Word,
     active_frames,
-    alignment_matrix,
     attention_words,
-    eager_twin,
     estimate_words,
     join_texts,
     join_words,
-    look_again,
     merge_overlap,
     split_words,
     token_pieces,

@@ -28,7 +28,7 @@ and evaluation/index.md shows them together."""
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    from trainers.serving.engines import add_engine_argument
+    from trainers.serving.engines import add_engine_arguments
 
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="MODEL", help="a model folder or Hub name")
@@ -44,10 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     decoding.add_argument(
         "--batch-size", type=int, default=8, help="recordings at a time; the result does not depend on it"
     )
-    add_engine_argument(decoding)
-    decoding.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU when there is one)")
-    decoding.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: as saved")
-    decoding.add_argument("--revision", help="branch, tag or commit of a Hub model")
+    add_engine_arguments(decoding)
     scoring = parser.add_argument_group("scoring")
     scoring.add_argument("--normalizer", help="a language, or basic, paper or none (default: the language's own)")
     scoring.add_argument(

@@ -42,7 +42,7 @@ language model's attention to the audio (one more pass of the model)."""
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     from trainers.inference import subtitles
-    from trainers.serving.engines import add_engine_argument
+    from trainers.serving.engines import add_engine_arguments
 
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="MODEL", help="a model folder or Hub name")
@@ -80,10 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--vad", choices=("silero", "webrtc"), help="transcribe only where this detector hears speech"
     )
     decoding.add_argument("--drop-no-speech", action="store_true", help="leave steady noise untranscribed too")
-    add_engine_argument(decoding)
-    decoding.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU when there is one)")
-    decoding.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: as saved")
-    decoding.add_argument("--revision", help="branch, tag or commit of a Hub model")
+    add_engine_arguments(decoding)
     decoding.add_argument("--quiet", action="store_true", help="nothing on the standard error but errors")
 
 

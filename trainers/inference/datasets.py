@@ -9,11 +9,11 @@ import numpy as np
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from modeling_slam_asr import SlamAsrPipeline
 from trainers.data.rows import read_audio
 from trainers.errors import UserError
 from trainers.evaluation import SpeedMeter, SpeedReport
 from trainers.results import PredictionRow, prediction_row
+from trainers.serving.engines import AsrPipeline
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Decoded:
 
 
 def transcribe_dataset(
-    pipe: SlamAsrPipeline, dataset: Dataset, *, batch_size: int = 8, quiet: bool = False, **request: Any
+    pipe: AsrPipeline, dataset: Dataset, *, batch_size: int = 8, quiet: bool = False, **request: Any
 ) -> Decoded:
     """
     Transcribe every row of a prepared data set (see `trainers.data.prepare`).

@@ -17,6 +17,7 @@ from trainers.files import write_json
 from trainers.inference.datasets import transcribe_dataset
 from trainers.provenance import stamp
 from trainers.results import Metrics
+from trainers.serving.engines import AsrPipeline
 
 
 def load_pipeline(
@@ -75,7 +76,7 @@ def evaluate(
     dataset: Dataset,
     output_dir: str | os.PathLike[str],
     *,
-    pipe: SlamAsrPipeline | None = None,
+    pipe: AsrPipeline | None = None,
     language: str | None = None,
     normalizer: str | None = None,
     batch_size: int = 8,
@@ -153,7 +154,7 @@ def evaluate(
     return metrics
 
 
-def system_figures(pipe: SlamAsrPipeline, generate_kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def system_figures(pipe: AsrPipeline, generate_kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Size and decoding settings of the evaluated system; `generate_kwargs` go before the model's own."""
     report = pipe.model.parameter_report()
     special = ("transformers_version", "bos_token_id", "eos_token_id", "pad_token_id")

@@ -5,9 +5,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from modeling_slam_asr import SlamAsrPipeline, SlamAsrProcessor
-from modeling_slam_asr.processing_slam_asr import LANGUAGE_NAMES
+from modeling_slam_asr import SlamAsrProcessor
+from modeling_slam_asr.prompts_slam_asr import LANGUAGE_NAMES
 from trainers.evaluation.normalizers import language_code
+from trainers.serving.engines import AsrPipeline
 from trainers.training.models import base_model
 
 LOW_CONFIDENCE = 0.6
@@ -15,9 +16,9 @@ LOW_CONFIDENCE = 0.6
 LOW_CONFIDENCE_OF_MINIATURE = 0.8
 
 
-def request_notices(pipe: SlamAsrPipeline, language: str | None, context: str | None) -> list[str]:
+def request_notices(pipe: AsrPipeline, language: str | None, context: str | None) -> list[str]:
     """What is asked for and changes nothing, or what the model cannot know."""
-    processor: SlamAsrProcessor = pipe.processor
+    processor = pipe.processor
     notices = []
     if language is not None:
         if language_code(language) not in LANGUAGE_NAMES:
@@ -64,7 +65,7 @@ def is_unsure(answer: Mapping[str, Any], synthetic: bool) -> bool:
     return bool(answer["text"]) and confidence is not None and confidence < limit
 
 
-def knows_synthetic_speech_only(pipe: SlamAsrPipeline) -> bool:
+def knows_synthetic_speech_only(pipe: AsrPipeline) -> bool:
     """Whether the model's encoder has the embedded miniature's width: that has heard a speech synthesiser only."""
     with open(f"{base_model('embedded/encoder')}/config.json", encoding="utf-8") as file:
         return bool(pipe.model.config.audio_config.d_model == json.load(file)["d_model"])

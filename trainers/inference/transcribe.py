@@ -5,17 +5,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modeling_slam_asr import SlamAsrPipeline
 from trainers.errors import UserError
 from trainers.files import write_text
 from trainers.inference import subtitles
 from trainers.inference.recordings import Recording, output_names
+from trainers.serving.engines import AsrPipeline
 
 FORMATS = ("txt", "json", *subtitles.FORMATS)
 
 
 def transcribe_files(
-    pipe: SlamAsrPipeline, recordings: Sequence[Recording], *, batch_size: int = 8, **request: Any
+    pipe: AsrPipeline, recordings: Sequence[Recording], *, batch_size: int = 8, **request: Any
 ) -> Iterator[dict[str, Any]]:
     """
     The answers in the order of the recordings, as they are done; windows of several recordings share batches.

@@ -6,19 +6,49 @@ Windows, gates, merged overlaps, timestamps and marks are the pipeline's own wha
 
 import importlib
 import os
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 from trainers.errors import UserError
 
 if TYPE_CHECKING:
     import argparse
 
-    from modeling_slam_asr import SlamAsrPipeline
+__all__ = ["ENGINES", "AsrPipeline", "add_engine_arguments", "load_pipeline"]
 
-__all__ = ["ENGINES", "add_engine_argument", "load_pipeline"]
 
-# Each module has `load_pipeline(model, *, device, dtype, revision)`.
-ENGINES = {"torch": "trainers.inference.evaluate"}
+@dataclass(frozen=True)
+class Engine:
+    """
+    An engine before it is imported.
+
+    module: has `load_pipeline(model, *, device, dtype, revision)`. about: what it is, for help texts. dtypes: what it takes as such.
+    """
+
+    module: str
+    about: str
+    dtypes: tuple[str, ...]
+
+
+_FLOATS = ("float32", "bfloat16", "float16")
+_LLAMA_CPP = Engine("trainers.serving.llama_cpp_engine", "an export with --gguf, on a CPU", ("q8_0", "f16", "q4_k_m"))
+ENGINES = {
+    "torch": Engine("trainers.inference.evaluate", "the model itself", _FLOATS),
+    "llama_cpp": _LLAMA_CPP,
+    "vllm": Engine("trainers.serving.vllm_engine", "an export, on a GPU", _FLOATS),
+}
+
+
+class AsrPipeline(Protocol):
+    """The transcription pipeline of any engine, with the arguments of `SlamAsrPipeline`."""
+
+    model: Any
+    processor: Any
+    tokenizer: Any
+    device: Any
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        """The answer for a recording; of a list a list, of a generator an iterable."""
 
 
 def load_pipeline(
@@ -28,24 +58,37 @@ def load_pipeline(
     device: str | None = None,
     dtype: str | None = None,
     revision: str | None = None,
-) -> "SlamAsrPipeline":
+) -> AsrPipeline:
     """
     The transcription pipeline of a model, computed by an engine.
 
     Args:
-        model: a model folder or Hub name.
+        model: a model folder or Hub name; of other engines than torch a folder made by `slam-asr export`.
         engine: one of `ENGINES`.
-        device, dtype, revision: as of `trainers.inference.evaluate.load_pipeline`.
+        device, dtype, revision: as of the engine's own `load_pipeline`.
     Raises:
-        UserError: for an engine that is unknown or not installed, or a model that it cannot read.
+        UserError: for an engine that is unknown or not installed, a precision that it does not have, or a model that it cannot read.
     """
     if engine not in ENGINES:
         raise UserError(f"engine={engine!r} is unknown. Choose one of {', '.join(ENGINES)}.")
-    module = importlib.import_module(ENGINES[engine])
-    pipeline: SlamAsrPipeline = module.load_pipeline(model, device=device, dtype=dtype, revision=revision)
+    chosen = ENGINES[engine]
+    if dtype is not None and dtype not in chosen.dtypes:
+        raise UserError(f"--dtype {dtype}: the engine {engine} takes {', '.join(chosen.dtypes)}.")
+    pipeline: AsrPipeline = importlib.import_module(chosen.module).load_pipeline(
+        model, device=device, dtype=dtype, revision=revision
+    )
     return pipeline
 
 
-def add_engine_argument(parser: "argparse._ArgumentGroup") -> None:
-    """Add `--engine` to a command."""
-    parser.add_argument("--engine", choices=tuple(ENGINES), default="torch", help="what computes (default: torch)")
+def add_engine_arguments(group: "argparse._ArgumentGroup") -> None:
+    """Add the arguments of [`load_pipeline`] to a command."""
+    about = "; ".join(f"{name}: {engine.about}" for name, engine in ENGINES.items())
+    group.add_argument(
+        "--engine", choices=tuple(ENGINES), default="torch", help=f"what computes (default: torch). {about}"
+    )
+    group.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU when there is one)")
+    dtypes = tuple(dict.fromkeys(dtype for engine in ENGINES.values() for dtype in engine.dtypes))
+    group.add_argument(
+        "--dtype", choices=dtypes, help="default: as saved; of llama_cpp the first of the last three there is"
+    )
+    group.add_argument("--revision", help="branch, tag or commit of a Hub model")

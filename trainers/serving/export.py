@@ -15,12 +15,20 @@ import numpy as np
 import torch
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
-from modeling_slam_asr.generation_slam_asr import SPARE_TOKENS
-from modeling_slam_asr.pipeline_slam_asr import OVERLAP_SECONDS, default_window
-from modeling_slam_asr.processing_slam_asr import LANGUAGE_NAMES
+from modeling_slam_asr.prompts_slam_asr import LANGUAGE_NAMES
+from modeling_slam_asr.recordings_slam_asr import OVERLAP_SECONDS, default_window
+from modeling_slam_asr.transcripts_slam_asr import SPARE_TOKENS
 from trainers.errors import UserError
 from trainers.serving import gguf_file, manifest
-from trainers.serving.agreement import AUDIO_BOUNDS, LLM_BOUNDS, Probe, check, llm_agreement, make_probe
+from trainers.serving.agreement import (
+    AUDIO_BOUNDS,
+    LLAMA_CPP_BOUNDS,
+    LLM_BOUNDS,
+    Probe,
+    check,
+    llm_agreement,
+    make_probe,
+)
 from trainers.serving.language_model import load_llm, write_llm, write_tokenizer
 
 __all__ = ["Wanted", "check_wanted", "export_model"]
@@ -183,7 +191,22 @@ def _export_llm(
             tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
         llm.load_state_dict(tensors)
         figures = llm_agreement(expected, probe.log_probs(llm))
+        if importlib.util.find_spec("llama_cpp") is not None:
+            run = _by_llama_cpp(path, kind, probe, expected)
+            check(f"The {kind} GGUF file, run by llama.cpp,", run, LLAMA_CPP_BOUNDS[kind])
+            figures |= {f"llama_cpp_{name}": value for name, value in run.items()}
         parts[f"gguf-{kind}"] = _checked(f"The {kind} GGUF file", path.name, kind, figures, LLM_BOUNDS[kind], say)
+
+
+def _by_llama_cpp(path: Path, kind: str, probe: Probe, expected: torch.Tensor) -> dict[str, float]:
+    """How near llama.cpp itself is to the torch model, on the probe's transcript."""
+    from trainers.serving.exported import Request
+    from trainers.serving.llama_cpp_engine import LlamaCpp
+
+    before, after, transcript = probe.scored()
+    llm = LlamaCpp(path, kind, threads=torch.get_num_threads())
+    found = llm.score(Request(before, probe.audio.numpy(), after, 1), transcript)
+    return llm_agreement(expected[-len(found) :], torch.from_numpy(found))
 
 
 def _checked(
@@ -204,9 +227,11 @@ def _checked(
 
 
 def _settings_of(model: SlamAsrForConditionalGeneration, processor: SlamAsrProcessor) -> dict[str, Any]:
-    """The manifest's `audio`, `prompt` and `generation`."""
+    """The manifest's `audio`, `parameters`, `prompt` and `generation`."""
+    report = model.parameter_report()
     return {
         "audio": _audio_settings(model, processor),
+        "parameters": {name: report[name] for name in ("total", "encoder", "trainable")},
         "prompt": _prompt_settings(processor),
         "generation": _generation_settings(model, processor),
     }
@@ -228,15 +253,16 @@ def _audio_settings(model: SlamAsrForConditionalGeneration, processor: SlamAsrPr
         "ctc_whole_vocabulary": config.projector_ctc and config.projector_ctc_tokens is None,
         "compress": config.projector_compress,
         "compress_keep": config.projector_compress_keep,
+        "encoder_size": config.audio_config.d_model,
     }
 
 
 def _prompt_settings(processor: SlamAsrProcessor) -> manifest.PromptSettings:
-    before, after = _around_audio(processor)
+    before, after = processor.around_audio()
     languages = {}
     if processor.language_prompt is not None:
         for code in LANGUAGE_NAMES:
-            first, last = _around_audio(processor, code)
+            first, last = processor.around_audio(language=code)
             languages[code] = {"before": first, "after": last}
     return {
         "before": before,
@@ -247,14 +273,6 @@ def _prompt_settings(processor: SlamAsrProcessor) -> manifest.PromptSettings:
         "context_prompt": processor.context_prompt,
         "use_chat_template": processor.use_chat_template,
     }
-
-
-def _around_audio(processor: SlamAsrProcessor, language: str | None = None) -> tuple[list[int], list[int]]:
-    """The token ids before and after the audio's placeholders."""
-    frames = 100
-    row = processor.prompt_ids(frames, language=language)
-    start = row.index(processor.audio_token_id)
-    return row[:start], row[start + processor.audio_geometry.token_count(frames) :]
 
 
 def _generation_settings(

@@ -4,7 +4,7 @@ import json
 import os
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from trainers.errors import UserError
 from trainers.provenance import file_sha256
@@ -62,6 +62,7 @@ class AudioSettings(TypedDict):
     ctc_whole_vocabulary: bool  # class i + 1 is token i, and `ctc_tokens` is None
     compress: str | None
     compress_keep: float
+    encoder_size: NotRequired[int]  # width of the encoder
 
 
 class GenerationSettings(TypedDict):
@@ -84,6 +85,7 @@ class Manifest(TypedDict):
     produced_by: str
     package_version: str
     model: str
+    parameters: NotRequired[dict[str, int]]  # of the model: `total`, `encoder`, `trainable`
     parts: dict[str, Part]
     audio: AudioSettings
     prompt: PromptSettings

@@ -86,9 +86,12 @@ class OnnxAudio:
 
     def __call__(self, recordings: Sequence[NDArray[np.floating[Any]]]) -> list[Heard]:
         """What the LLM reads for each of several recordings of `(samples,)` at the model's sampling rate, in one pass."""
-        if not recordings:
+        return self.hear([self.features(samples) for samples in recordings])
+
+    def hear(self, features: Sequence[NDArray[np.float32]]) -> list[Heard]:
+        """The same for spectrograms `(mel_bins, mel_frames)`, as [`features`] makes them."""
+        if not features:
             return []
-        features = [self.features(samples) for samples in recordings]
         batch = np.zeros((len(features), features[0].shape[0], max(item.shape[1] for item in features)), np.float32)
         mask = np.zeros((len(features), batch.shape[2]), np.int64)
         for row, item in enumerate(features):

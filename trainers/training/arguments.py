@@ -12,8 +12,8 @@ from transformers import Seq2SeqTrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
 from modeling_slam_asr import SlamAsrProcessor
-from modeling_slam_asr.pipeline_slam_asr import WINDOW_SECONDS
 from modeling_slam_asr.projector_slam_asr import MAX_SECONDS
+from modeling_slam_asr.recordings_slam_asr import WINDOW_SECONDS
 from trainers.data.batching import EpochBatchSampler
 from trainers.errors import UserError
 from trainers.provenance import cpu_cores

@@ -1,0 +1,358 @@
+"""From recordings to answers, whatever computes the transcripts of their windows. Needs no torch."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from transformers.utils import logging
+
+from .audio_slam_asr import describe, rate_pair, read_blocks
+from .results_slam_asr import TIMESTAMPS, Piece, assemble, settled_text
+from .transcripts_slam_asr import Transcript
+from .windows_slam_asr import (
+    SILENCE_DB,
+    VoiceDetector,
+    Window,
+    check_vad,
+    cut_windows,
+    holds_no_word,
+    is_silent,
+    is_steady,
+)
+from .words_slam_asr import active_frames, attention_words, ctc_words, token_pieces
+
+__all__ = ["LONG_SECONDS", "OVERLAP_SECONDS", "WINDOW_SECONDS", "RecordingsMixin", "WindowTranscript", "default_window"]
+
+WINDOW_SECONDS = 25.0
+OVERLAP_SECONDS = 4.0
+LONG_SECONDS = 60.0  # from here on a progress bar is worth its line
+_AUDIO_KEYS = {"array", "raw", "sampling_rate", "path", "bytes", "audio"}
+
+
+@dataclass
+class WindowTranscript:
+    """
+    What an engine says of one window.
+
+    log_probs: natural logarithm of each token's probability, the end token's too where there is one; None if not asked for.
+    attention: which audio each of these tokens listens to, `(tokens, audio_positions)`; None if not asked for.
+    aligned: where the CTC head hears each token, see [`align_tokens`]; None if not asked for, or if they have no room there.
+    """
+
+    transcript: Transcript
+    log_probs: Sequence[float] | None = None
+    attention: np.ndarray | None = None
+    aligned: np.ndarray | None = None
+
+
+class RecordingsMixin:
+    """
+    Windows, gates, merged overlaps, timestamps and marks of a pipeline, which brings:
+
+    `_transcribe`, and `forward`, which calls `_forward`;
+    `processor` with `sampling_rate`, `max_seconds`, `tokenizer`, `extract_features`, `prompt_ids` and `decode`;
+    `feature_extractor` with `sampling_rate` and `n_samples`;
+    `model.config` with `window_seconds`, `projector_ctc`, `projector_compress` and `audio_geometry`.
+    """
+
+    model: Any
+    processor: Any
+    feature_extractor: Any
+    tokenizer: Any
+    forward: Any
+    # What can be iterated and is yet one input; so is an open file, whose lines are no recordings.
+    _no_stream: tuple[type, ...] = (str, bytes, bytearray, memoryview, os.PathLike, Mapping, np.ndarray)
+    _detectors: dict[tuple[str, int], VoiceDetector]
+
+    def _transcribe(
+        self, windows: list[dict[str, Any]], look: bool, words: bool, trim_loops: bool, options: dict[str, Any]
+    ) -> list[WindowTranscript]:
+        """
+        Of each window the transcript and what was asked for.
+
+        Args:
+            windows: each with `features`, as the processor extracted them, and `ids`, the request up to the transcript.
+            look: whether `log_probs` are wanted.
+            words: whether times of words are wanted: `aligned` where the model has a CTC head, else `attention`.
+            options: the call's other keyword arguments, those of `generate`.
+        """
+        raise NotImplementedError
+
+    def _recordings(self, inputs: Any) -> Any:
+        """What a call is given: several recordings as a list, a stream of them as a generator, one as it is."""
+        inputs = rate_pair(inputs)
+        if isinstance(inputs, list | tuple):
+            if len(inputs) and isinstance(inputs[0], int | float | np.number):  # one recording's samples
+                return {"array": list(inputs), "sampling_rate": self.processor.sampling_rate}
+            return list(inputs)
+        one = isinstance(inputs, self._no_stream) or hasattr(inputs, "read") or hasattr(inputs, "is_floating_point")
+        return (item for item in inputs) if isinstance(inputs, Iterable) and not one else inputs
+
+    def _sanitize_parameters(
+        self,
+        return_timestamps: bool | str | None = None,
+        return_confidence: bool | str | None = None,
+        chunk_length_s: float | None = None,
+        stride_length_s: float | Sequence[float] | None = None,
+        ignore_warning: bool | None = None,
+        return_language: bool | None = None,
+        trim_loops: bool | None = None,
+        on_window: Callable[[str], None] | None = None,
+        generate_kwargs: dict[str, Any] | None = None,
+        **other: Any,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        names = ("language", "prompt", "context", "window_seconds", "overlap_seconds", "silence_db", "drop_no_speech",
+                 "vad", "on_error", "progress")  # fmt: skip
+        first = {name: other.pop(name) for name in names if name in other}
+        options = {**(generate_kwargs or {}), **other}
+        if "language" in options:
+            first.setdefault("language", options.pop("language"))
+        task = options.pop("task", None)
+        if task not in (None, "transcribe"):
+            raise ValueError(f"task={task!r} is not possible: the model writes down what was said. Leave it out.")
+        if return_language:
+            raise ValueError("return_language=True is not possible: the model does not tell which language it heard.")
+        if chunk_length_s:
+            first.setdefault("window_seconds", chunk_length_s)
+        if stride_length_s is not None:
+            both = stride_length_s if isinstance(stride_length_s, list | tuple) else [stride_length_s]
+            first.setdefault("overlap_seconds", max(both))
+        longest = self.feature_extractor.n_samples / self.feature_extractor.sampling_rate
+        _window_sizes(first.get("window_seconds"), first.get("overlap_seconds"), longest)
+        check_vad(first.get("vad"))
+        if first.get("on_error", "raise") not in ("raise", "return"):
+            raise ValueError(f"on_error={first['on_error']!r} is unknown. Choose 'raise' or 'return'.")
+        if return_timestamps and return_timestamps not in TIMESTAMPS:
+            raise ValueError(
+                f"return_timestamps={return_timestamps!r} is unknown. Choose True, 'word' or 'estimate'; characters have no times."
+            )
+        if return_timestamps == "word" and not self.model.config.audio_geometry.in_time_order:
+            raise ValueError(
+                "return_timestamps='word' needs audio embeddings in order of time, which a Q-Former's are not. "
+                "Use 'estimate' or True."
+            )
+        asked = {
+            key: value
+            for key, value in (("return_timestamps", return_timestamps), ("return_confidence", return_confidence))
+            if value is not None
+        }
+        forward = {
+            **asked,
+            **({} if trim_loops is None else {"trim_loops": trim_loops}),
+            **options,
+        }
+        return first, forward, asked if on_window is None else {**asked, "on_window": on_window}
+
+    # ------------------------------------------------------------------ from a recording to windows
+
+    def preprocess(
+        self,
+        inputs: Any,
+        language: str | None = None,
+        prompt: str | None = None,
+        context: str | None = None,
+        window_seconds: float | None = None,
+        overlap_seconds: float | None = None,
+        silence_db: float = SILENCE_DB,
+        drop_no_speech: bool = False,
+        vad: str | None = None,
+        on_error: str = "raise",
+        progress: bool | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        inputs = rate_pair(inputs)
+        extra = {k: v for k, v in inputs.items() if k not in _AUDIO_KEYS} if isinstance(inputs, Mapping) else {}
+        try:
+            if "stride" in extra:
+                raise ValueError("`stride` is for CTC models. Give the recording whole: this pipeline cuts it itself.")
+            for window in self._windows(inputs, window_seconds, overlap_seconds, progress):
+                item = self._gate(window, silence_db, drop_no_speech, vad)
+                if "samples" in item:
+                    item["features"] = self.processor.extract_features(item.pop("samples"))
+                    item["ids"] = self.processor.prompt_ids(item["features"].shape[-1], prompt, language, context)
+                yield {**item, "extra": extra, "is_last": window.last}
+        except Exception as error:  # whatever a recording does: the others are to be transcribed
+            if on_error == "raise":
+                raise
+            yield {"error": _message(error), "extra": extra, "is_last": True}
+
+    def _windows(
+        self, inputs: Any, window_seconds: float | None, overlap_seconds: float | None, progress: bool | None
+    ) -> Iterator[Window]:
+        longest = self.processor.max_seconds
+        whole = None
+        if window_seconds is None:
+            window_seconds, whole = default_window(self.model.config, longest)
+        size, overlap = _window_sizes(window_seconds, overlap_seconds, longest)
+        rate = self.processor.sampling_rate
+        blocks, seconds = read_blocks(inputs, rate)
+        shown = progress if progress is not None else sys.stderr.isatty()
+        bar = logging.tqdm(
+            total=round(seconds), unit="s", disable=not (shown and seconds >= LONG_SECONDS), leave=False,
+            desc=describe(inputs).removeprefix("The recording ").strip("'"),
+        )  # fmt: skip
+        told = 0  # not `bar.n`: transformers' bar has none where progress bars are switched off
+        for window in cut_windows(blocks, rate, size, overlap, whole):
+            if window.last:
+                bar.close()  # nobody asks for more after the last
+            yield window
+            position = max(round(window.start + len(window.samples) / rate), told)
+            bar.update(position - told)
+            told = position
+
+    def _gate(self, window: Window, silence_db: float, drop_no_speech: bool, vad: str | None) -> dict[str, Any]:
+        """The window's frame for an answer and, where there may be speech, the samples to transcribe."""
+        rate, samples, start = self.processor.sampling_rate, window.samples, window.start
+        quiet = is_silent(samples, rate, silence_db) or holds_no_word(window, rate)
+        steady = not quiet and is_steady(samples, rate)
+        transcribed = not quiet and not (steady and drop_no_speech)
+        if transcribed and vad is not None:
+            mine = vad, threading.get_ident()  # a detector remembers what it heard last
+            if mine not in self._detectors:
+                self._detectors[mine] = VoiceDetector(vad)
+            found = self._detectors[mine].speech_range(samples, rate)
+            transcribed = found is not None
+            if found is not None:
+                samples, start = samples[found[0] : found[1]], start + found[0] / rate
+        piece = Piece(
+            start=start,
+            end=start + len(samples) / rate,
+            active=active_frames(samples, rate) if len(samples) else np.ones(1, dtype=bool),
+            overlap=(window.start, window.start + window.overlap) if window.overlap else None,
+            no_speech=steady or not transcribed,
+        )
+        return {"piece": piece, "samples": samples} if transcribed else {"piece": piece}
+
+    # ------------------------------------------------------------------ through the model
+
+    def _forward(
+        self,
+        model_inputs: dict[str, Any],
+        return_timestamps: bool | str | None = None,
+        return_confidence: bool | str = False,
+        trim_loops: bool = True,
+        **generate_kwargs: Any,
+    ) -> dict[str, Any]:
+        windows = model_inputs["windows"]
+        asked = [window for window in windows if "features" in window]
+        if asked:
+            words = return_timestamps == "word"
+            found = self._transcribe(asked, bool(return_confidence), words, trim_loops, generate_kwargs)
+            for window, answer in zip(asked, found, strict=True):
+                self._fill(window["piece"], answer)
+        return {"windows": [{k: v for k, v in window.items() if k not in ("features", "ids")} for window in windows]}
+
+    def _fill(self, piece: Piece, answer: WindowTranscript) -> None:
+        transcript, config = answer.transcript, self.model.config
+        piece.text = self.processor.decode(transcript.tokens, skip_special_tokens=True)
+        piece.truncated, piece.loop = transcript.end is None and not transcript.stopped, transcript.loop
+        # The LLM of a compressing model is shown speech only: where there was none, it writes nothing.
+        piece.no_speech |= config.projector_compress is not None and not transcript.tokens
+        ended = [] if transcript.end is None else [transcript.end]
+        if answer.log_probs is not None:
+            pieces = token_pieces(self.tokenizer, transcript.tokens + ended)
+            piece.tokens = list(zip(pieces, answer.log_probs, strict=True))
+        if answer.aligned is not None:
+            spoken = token_pieces(self.tokenizer, transcript.tokens)
+            length = config.audio_geometry.seconds_per_token()
+            piece.words = ctc_words(spoken, answer.aligned, length, piece.start, piece.sound_range())
+        elif answer.attention is not None:
+            pieces = token_pieces(self.tokenizer, transcript.tokens + ended)
+            length = config.audio_geometry.seconds_per_token()
+            piece.words = []
+            if transcript.tokens:
+                piece.words = attention_words(pieces, answer.attention, length, piece.start, piece.sound_range())
+
+    def postprocess(
+        self,
+        model_outputs: list[dict[str, Any]],
+        return_timestamps: bool | str | None = None,
+        return_confidence: bool | str = False,
+        on_window: Callable[[str], None] | None = None,
+    ) -> dict[str, Any]:
+        extra = {key: [value] for key, value in model_outputs[0]["extra"].items()}
+        errors = [output["error"] for output in model_outputs if "error" in output]
+        if errors:
+            answer: dict[str, Any] = {"text": "", "error": errors[0]}
+        else:
+            answer = assemble([output["piece"] for output in model_outputs], return_timestamps, return_confidence)
+        return answer | {key: value for key, value in extra.items() if key not in answer}
+
+    def get_iterator(
+        self,
+        inputs: Iterable[Any],
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+    ) -> "_Answers":
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be 1 or more, got {batch_size}.")
+
+        on_window = postprocess_params.get("on_window")
+
+        def answers() -> Iterator[dict[str, Any]]:
+            held: list[dict[str, Any]] = []
+            for batch in self._batches(inputs, preprocess_params, batch_size, num_workers):
+                try:
+                    done = self.forward({"windows": batch}, **forward_params)["windows"]
+                except Exception as error:
+                    if preprocess_params.get("on_error") != "return":
+                        raise
+                    done = [{"error": _message(error), **window} for window in batch]
+                for window in done:
+                    held.append(window)
+                    if on_window is not None and "piece" in window:
+                        on_window(settled_text([item["piece"] for item in held]))
+                    if window["is_last"]:
+                        yield self.postprocess(held, **postprocess_params)
+                        held = []
+
+        return _Answers(inputs, answers)
+
+    def _batches(
+        self, inputs: Iterable[Any], params: dict[str, Any], batch_size: int, num_workers: int
+    ) -> Iterable[list[dict[str, Any]]]:
+        """The windows of all recordings in a row, so many at a time."""
+        source = (window for item in inputs for window in self.preprocess(item, **params))
+        return iter(lambda: list(islice(source, batch_size)), [])
+
+
+def _message(error: Exception) -> str:
+    """What an answer says of an error: its text, after its kind where the text alone is not meant for users."""
+    return str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+
+
+class _Answers:
+    """The answers in the order of the inputs, made as they are asked for."""
+
+    def __init__(self, inputs: Any, answers: Callable[[], Iterator[dict[str, Any]]]) -> None:
+        self.inputs, self.answers = inputs, answers
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self.answers()
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+def default_window(config: Any, longest: float) -> tuple[float, float]:
+    """The longest window, and up to what length a recording is not cut, in seconds, for a model with this configuration."""
+    size = min(config.window_seconds or WINDOW_SECONDS, longest)
+    return size, min(longest, 1.25 * size)
+
+
+def _window_sizes(window: float | None, overlap: float | None, longest: float) -> tuple[float, float]:
+    """Both in seconds, checked, with their defaults."""
+    size = WINDOW_SECONDS if window is None else float(window)
+    if not 1 <= size <= longest:
+        raise ValueError(f"window_seconds must lie between 1 and {longest:.0f}, the encoder's limit; got {size:g}.")
+    shared = min(OVERLAP_SECONDS, size / 4) if overlap is None else float(overlap)
+    if not 0 <= shared <= size / 2:
+        raise ValueError(f"overlap_seconds must lie between 0 and half of window_seconds ({size:g}), got {shared:g}.")
+    return size, shared

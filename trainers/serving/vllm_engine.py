@@ -1,0 +1,138 @@
+"""
+The engine `vllm`: an export's LLM by vLLM, for GPUs, given prompt embeddings.
+
+What it asks vLLM for is tested on a CPU; it has not run on a GPU yet.
+"""
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainers.errors import UserError
+from trainers.serving.exported import ExportedPipeline, Generated, Request, cut_loop, open_export
+from trainers.serving.manifest import read_manifest, require_part
+from trainers.serving.onnx_audio import OnnxAudio
+
+__all__ = ["Vllm", "load_pipeline", "prompt_embeddings", "read_output", "sampling_settings"]
+
+# vLLM scales these LLMs' token embeddings outside of the table, transformers all that the LLM reads, audio too.
+_SCALED_INSIDE = ("gemma", "gemma2")
+
+
+def load_pipeline(
+    model: str | os.PathLike[str],
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    revision: str | None = None,
+) -> ExportedPipeline:
+    """
+    The pipeline of a folder made by `slam-asr export` with the LLM's weights.
+
+    Args:
+        device: vLLM chooses it itself: leave it out.
+        dtype: what vLLM computes in; as exported, if None.
+    Raises:
+        UserError: for a folder without these parts, an option that this engine does not have, or vLLM not installed.
+    """
+    if device is not None:
+        raise UserError(
+            f"--device {device}: vLLM takes the GPU that it finds. Leave it out, or set CUDA_VISIBLE_DEVICES."
+        )
+    if revision is not None:
+        raise UserError(f"--revision {revision}: the engine vllm reads a folder. Export that revision.")
+    folder = Path(model)
+    open_export(folder, "vllm", "--dtype bfloat16")
+    manifest = read_manifest(folder, "llm")
+    audio = OnnxAudio(folder)
+    return ExportedPipeline(
+        folder, audio, Vllm(folder / "llm", dtype or require_part(manifest, folder, "llm")["precision"])
+    )
+
+
+class Vllm:
+    """
+    Greedy decoding by vLLM.
+
+    Args:
+        folder: the LLM, as `AutoModelForCausalLM` loads it.
+        precision: what vLLM computes in.
+    Raises:
+        UserError: when vLLM is not installed, or would scale this LLM's embeddings otherwise than transformers.
+    """
+
+    name = "vllm"
+
+    def __init__(self, folder: Path, precision: str) -> None:
+        try:
+            import vllm
+        except ImportError as error:
+            raise UserError('The engine vllm needs vLLM, and it a GPU: `pip install "slam-asr[vllm]"`.') from error
+        self.precision = precision
+        self.embed = token_embeddings(folder, precision)
+        self.sampling: Any = vllm.SamplingParams
+        # The settings that a request leaves open are vLLM's own, not those of generation_config.json: requests leave none open.
+        self.engine: Any = vllm.LLM(
+            model=os.fspath(folder), dtype=precision, enable_prompt_embeds=True, generation_config="vllm"
+        )
+
+    def __call__(self, requests: Sequence[Request], ends: Collection[int], log_probs: bool) -> list[Generated]:
+        """Of each request what the LLM writes."""
+        prompts = [{"prompt_embeds": prompt_embeddings(self.embed, request)} for request in requests]
+        settings = [self.sampling(**sampling_settings(request, ends, log_probs)) for request in requests]
+        outputs = self.engine.generate(prompts, settings, use_tqdm=False)
+        return [read_output(output.outputs[0].token_ids, output.outputs[0].logprobs) for output in outputs]
+
+
+def token_embeddings(folder: Path, precision: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """
+    What an LLM reads for token ids, as transformers computes it; the rest of the LLM is let go.
+
+    Raises:
+        UserError: for an LLM that scales its inputs otherwise in vLLM.
+    """
+    from transformers import AutoModelForCausalLM
+
+    llm = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, precision))
+    if llm.config.model_type in _SCALED_INSIDE:
+        raise UserError(
+            f"vLLM scales the embeddings of a {llm.config.model_type} otherwise than transformers. Use --engine torch."
+        )
+    table: Callable[[torch.Tensor], torch.Tensor] = llm.get_input_embeddings()
+    return table
+
+
+@torch.no_grad()
+def prompt_embeddings(embed: Callable[[torch.Tensor], torch.Tensor], request: Request) -> torch.Tensor:
+    """What the LLM reads for a request, `(length, hidden)`: the audio's embeddings between those of the tokens around them."""
+    before, after = (embed(torch.tensor(tokens, dtype=torch.long)) for tokens in (request.before, request.after))
+    return torch.cat([before, torch.from_numpy(request.audio).to(before), after]).detach()
+
+
+def sampling_settings(request: Request, ends: Collection[int], log_probs: bool) -> dict[str, Any]:
+    """The arguments of vLLM's `SamplingParams`: greedy, to an end token of the model or the request's limit."""
+    return {
+        "temperature": 0.0,
+        "max_tokens": request.limit,
+        "stop_token_ids": list(ends),
+        "ignore_eos": True,  # the tokenizer's own end token need not be one of the model's
+        "detokenize": False,
+        "logprobs": 0 if log_probs else None,  # 0: of the token that was taken
+    }
+
+
+def read_output(tokens: Sequence[int], log_probs: Sequence[Mapping[int, Any]] | None) -> Generated:
+    """
+    vLLM's answer, up to where another engine would have stopped a loop.
+
+    Args:
+        tokens: the end token is the last where there is one.
+        log_probs: vLLM's `logprobs`: for each token a mapping with its `logprob`.
+    """
+    count = cut_loop(tokens)
+    kept = list(tokens[:count])
+    found = [] if log_probs is None else [float(log_probs[place][token].logprob) for place, token in enumerate(kept)]
+    return Generated(kept, found)
