@@ -38,8 +38,14 @@ def _digest(file: Any) -> str:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint: those at its root and in the LoRA folders below it."""
-    return sorted([*folder.glob("*.safetensors"), *folder.glob("*_lora/*.safetensors")])
+    """
+    The safetensors files of a checkpoint: those at its root and in the LoRA folders below it. Of an export its manifest, which lists the
+    SHA-256 of all weights.
+    """
+    from trainers.serving.manifest import NAME
+
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*_lora/*.safetensors")])
+    return files or [path for path in (folder / NAME,) if path.is_file()]
 
 
 def model_fingerprint(folder: str | Path) -> str:

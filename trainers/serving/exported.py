@@ -165,7 +165,8 @@ class ExportedModel:
         )
         self.generation_config = _Settings(generation["settings"])
         self.dtype = precision
-        self._parameters = manifest.get("parameters") or {"total": None, "encoder": None, "trainable": None}
+        unknown: dict[str, int | None] = {"total": None, "encoder": None, "trainable": None}  # to exports before 0.2
+        self._parameters = {**unknown, **manifest.get("parameters", {})}
 
     def parameter_report(self) -> dict[str, Any]:
         """Numbers of parameters, those of the model that was exported."""
@@ -242,7 +243,9 @@ class ExportedPipeline(recordings.RecordingsMixin):
             return list(answers)
         return answers if several else next(iter(answers))
 
-    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    def _sanitize_parameters(  # type: ignore[override]  # they are named there
+        self, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         first, forward, last = super()._sanitize_parameters(**kwargs)
         own = ("return_timestamps", "return_confidence", "trim_loops")
         self._limits_of({key: value for key, value in forward.items() if key not in own})

@@ -89,7 +89,7 @@ def test_windows_marks_and_rows_are_the_pipeline_s(pipe: ExportedPipeline, torch
     assert pipe(row, **request) == torch_pipe(row, **request)
     for marks in ({"return_timestamps": True, "return_confidence": "tokens"}, {"return_timestamps": "estimate"}):
         found, wanted = (one(row, **request, **marks) for one in (pipe, torch_pipe))
-        assert found.keys() == wanted.keys() and len(found["chunks"]) == len(wanted["chunks"]) > 2
+        assert found.keys() == wanted.keys() and len(found["chunks"]) == len(wanted["chunks"]) > 1
         for ours, theirs in zip(found["chunks"], wanted["chunks"], strict=True):
             assert ours.pop("confidence", 0) == pytest.approx(theirs.pop("confidence", 0), rel=0.05)
             assert ours == theirs
