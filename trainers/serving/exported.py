@@ -165,7 +165,7 @@ class ExportedModel:
         )
         self.generation_config = _Settings(generation["settings"])
         self.dtype = precision
-        unknown: dict[str, int | None] = {"total": None, "encoder": None, "trainable": None}  # to exports before 0.2
+        unknown: dict[str, int | None] = {"total": None, "encoder": None, "trainable": None}  # of older exports
         self._parameters = {**unknown, **manifest.get("parameters", {})}
 
     def parameter_report(self) -> dict[str, Any]:
