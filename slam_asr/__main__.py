@@ -12,9 +12,9 @@ def main() -> int:
     except ImportError as error:
         print(f"slam-asr: error: {error}", file=sys.stderr)
         return 2
-    from trainers.cli import main as run
+    from trainers.cli import program
 
-    return run()
+    return program()
 
 
 if __name__ == "__main__":

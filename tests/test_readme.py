@@ -1,5 +1,6 @@
 """What the README alone promises; what all pages do is in test_docs."""
 
+import configparser
 import json
 import re
 from pathlib import Path
@@ -40,3 +41,22 @@ def test_a_picture_is_a_file_without_scripts() -> None:
     picture = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
     assert ElementTree.fromstring(picture).tag.endswith("svg")
     assert "pruned" in picture and "<script" not in picture
+
+
+def test_extras_exist_and_are_listed() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    extras = set(setup["options.extras_require"])
+    pages = [ROOT / "README.md", ROOT / "Makefile", *(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.ipynb")]
+    pages += [path for name in ("trainers", "hub_upload", "modeling_slam_asr") for path in (ROOT / name).rglob("*.py")]
+    named = {
+        (extra.strip(), page.name)
+        for page in pages
+        for group in re.findall(r"(?:slam-asr|['\"]\.)\[([a-z, -]+)\]", page.read_text(encoding="utf-8"))
+        for extra in group.split(",")
+    }
+    assert len(named) > 5
+    assert [one for one in named if one[0] not in extras] == []
+    listed = set(re.findall(r"`([a-z-]+)`", README.partition("Extras:")[2].partition("\n\n")[0]))
+    assert listed <= extras
+    assert extras - {"test", "dev", "browser"} <= {*listed, *(name for name, _ in named)}, "told where users look"

@@ -100,6 +100,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(arguments[0], arguments[1:])
 
 
+def program() -> int:
+    """The whole process: without a terminal, or with `--quiet`, the libraries' progress bars are off, in child processes too."""
+    if "--quiet" in sys.argv or not sys.stderr.isatty():
+        os.environ.setdefault(
+            "HF_HUB_DISABLE_PROGRESS_BARS", "1"
+        )  # also those of transformers: it asks the Hub's client
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    return main()
+
+
 def complete() -> None:
     """Answer a shell that asks for completions, once `register-python-argcomplete slam-asr` is evaluated; then exit."""
     import argcomplete
@@ -130,4 +140,4 @@ def _main_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

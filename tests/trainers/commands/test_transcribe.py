@@ -243,8 +243,10 @@ def test_every_recording_has_a_file_of_its_own(names: list[str]) -> None:
         shown(name).encode("utf-8")
 
 
-def run_cli(*arguments: str | bytes, sound: bytes = b"", encoding: str = "utf-8") -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "trainers.cli", "transcribe", *arguments, *FAST]
+def run_cli(
+    *arguments: str | bytes, sound: bytes = b"", encoding: str = "utf-8", options: Sequence[str] = FAST
+) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "trainers.cli", "transcribe", *arguments, *options]
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
         command, input=sound, capture_output=True, cwd=Path(__file__).parents[3], env=environment, timeout=300
@@ -344,3 +346,13 @@ def test_doubts(model_dir: Path) -> None:
     pipe.processor.context_prompt = "About {context}: "
     assert request_notices(pipe, "nld", "names") == []
     assert len(request_notices(pipe, "xx", None)) == 1
+
+
+def test_quiet_is_quiet_and_a_pipe_gets_no_bars(model_dir: Path, sounds: Path) -> None:
+    asked = (str(model_dir), str(sounds / "one.wav"), "--language", "xx")
+    told = run_cli(*asked, options=[option for option in FAST if option != "--quiet"])
+    assert told.returncode == 0 and b"slam-asr transcribe:" in told.stderr  # the language changes nothing
+    for mark in (b"Loading weights", b"it/s", b"%|"):
+        assert mark not in told.stderr
+    silent = run_cli(*asked)
+    assert (silent.returncode, silent.stderr, silent.stdout) == (0, b"", told.stdout)
