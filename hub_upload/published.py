@@ -12,6 +12,7 @@ import yaml
 
 from trainers.errors import UserError
 from trainers.provenance import TRAINING_RECORD
+from trainers.results import ScoreTable
 from trainers.safe_yaml import load_yaml
 
 from .secrets import find_paths
@@ -28,10 +29,7 @@ LOADED = (*WEIGHTS, *CODE, *SETTINGS, *VOCABULARY, "chat_template.jinja")
 CONVERTED = (*WEIGHTS, *CODE, "*_lora/adapter_config.json")  # written anew when the form of a checkpoint is changed
 
 FIGURES = (
-    "wer", "wer_ci", "cer", "cer_ci", "sentence_error_rate", "sentence_error_rate_ci", "substitutions", "deletions", "insertions",
-    "hits", "reference_words", "prediction_words", "reference_characters", "character_errors", "utterances",
-    "utterances_with_errors", "empty_references", "empty_predictions", "bootstrap", "language", "total_params", "trainable_params",
-    "encoder_params", "train_seconds", "eval_rtfx",
+    *ScoreTable.__annotations__, "language", "total_params", "trainable_params", "encoder_params", "train_seconds", "eval_rtfx",
 )  # fmt: skip
 METRICS = (
     *FIGURES, "normalizer", "normalizers", "wer_standard_error", "minimum_detectable_difference", "dataset", "dataset_config",

@@ -31,7 +31,7 @@ KEPT_COLUMNS = ("language", "speaker_id", "source")
 
 
 class ScoreTable(Figures):
-    """All figures of some utterances: the whole of `metrics.json`'s corpus, or one group of it."""
+    """All figures of some utterances: the whole of `metrics.json`'s corpus, or one group of it. What stands here is published."""
 
     cer_ci: list[float] | None
     sentence_error_rate: float | None
