@@ -15,6 +15,7 @@ examples:
   slam-asr export quickstart/model exported                     # the LLM's folder and the ONNX file
   slam-asr export my/model exported --int8 --gguf q8_0          # for CPUs: small files, quick decoding
   slam-asr export my/model exported --gguf q8_0 --no-llm-weights  # llama.cpp alone is to read the LLM
+  slam-asr export my/model exported --gguf q4_k_m --sample talk.wav  # what is said there must stay the same
   slam-asr export my/model exported --hf-only --dtype bfloat16  # for vLLM and the like; needs no extra
 
 DIR then holds:
@@ -46,6 +47,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "bfloat16", "float16"),
         help="of the weights in llm/ (default: as saved); GGUF files are made from these weights",
     )
+    parser.add_argument(
+        "--sample",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a recording whose transcripts by all parts must be the model's own; may be given several times",
+    )
     parser.add_argument("--revision", help="branch, tag or commit of a Hub model")
 
 
@@ -54,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
     from transformers import AutoConfig
 
+    from modeling_slam_asr.audio_slam_asr import load_audio
     from trainers.errors import UserError
     from trainers.serving.export import Wanted, check_wanted, export_model
 
@@ -69,6 +78,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--hf-only is the LLM's Hugging Face folder alone. Leave --gguf and --no-llm-weights out.")
     check_wanted(wanted)
 
+    if args.sample and args.hf_only:
+        raise UserError("--sample needs the ONNX part, which --hf-only leaves out. Leave one of the two out.")
+    samples = [load_audio(path) for path in args.sample]
+
     from trainers.inference.evaluate import load_pipeline
 
     print(f"loading {args.model} in float32", flush=True)
@@ -76,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     saved = AutoConfig.from_pretrained(args.model, revision=args.revision).dtype or torch.float32
     dtype = getattr(torch, args.dtype) if args.dtype else saved
     content = export_model(
-        pipe.model, pipe.processor, args.folder, wanted, name=str(args.model), llm_dtype=dtype,
+        pipe.model, pipe.processor, args.folder, wanted, name=str(args.model), llm_dtype=dtype, samples=samples,
         say=lambda line: print(line, flush=True),
     )  # fmt: skip
     size = sum(record["bytes"] for record in content["files"].values())

@@ -46,6 +46,8 @@ AUDIO_BOUNDS: dict[str, dict[str, float]] = {
     "float32": {"max_error": 1e-2, "cosine": 0.9999, "batch_error": 1e-2},
     "int8": {"cosine": 0.95},
 }
+# Word error rate of an export's transcripts of sample recordings against the model's own.
+SAMPLE_BOUNDS = {"float32": 0.01, "bfloat16": 0.05, "float16": 0.02, "f16": 0.02, "q8_0": 0.05, "q4_k_m": 0.25}
 _LOWER_LIMITS = ("top1", "cosine")
 
 

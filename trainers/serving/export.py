@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.prompts_slam_asr import LANGUAGE_NAMES
@@ -24,12 +25,16 @@ from trainers.serving.agreement import (
     AUDIO_BOUNDS,
     LLAMA_CPP_BOUNDS,
     LLM_BOUNDS,
+    SAMPLE_BOUNDS,
     Probe,
     check,
     llm_agreement,
     make_probe,
 )
+from trainers.serving.exported import LanguageEngine
 from trainers.serving.language_model import load_llm, write_llm, write_tokenizer
+from trainers.serving.sample_transcripts import TransformersEngine, sample_figures, torch_texts
+from trainers.sound import voice_like
 
 __all__ = ["Wanted", "check_wanted", "export_model"]
 
@@ -37,6 +42,7 @@ _PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "gguf": ("gguf",)}
 LLM_FOLDER = "llm"
 AUDIO_FILE, INT8_FILE, MEL_FILE = "audio/audio.onnx", "audio/audio.int8.onnx", "audio/mel_filters.npy"
 _UNFINISHED = ".export-"
+_SAMPLE_SECONDS = (2.0, 1.0)  # of built-in sounds
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ def export_model(
     *,
     name: str = "",
     llm_dtype: torch.dtype = torch.float32,
+    samples: Sequence[NDArray[np.float32]] = (),
     say: Callable[[str], None] = print,
 ) -> manifest.Manifest:
     """
@@ -88,6 +95,8 @@ def export_model(
         model: in float32, on the CPU. Its LoRA is merged and its LLM rounded to `llm_dtype`: it is used up.
         name: what the manifest calls the model.
         llm_dtype: of the Hugging Face folder's weights, from which the GGUF files are made.
+        samples: recordings of `(samples,)` at 16 kHz whose transcripts by each part must be those of the model; without any, the
+            transcripts of built-in sounds are compared, and nothing is refused for them: they are no speech.
         say: is told what is being done, and each part's figures.
     Raises:
         UserError: for a folder with content, an LLM that a format does not know, or a part that does not compute what the
@@ -113,6 +122,8 @@ def export_model(
 
             features = probe_features(processor)
             embeddings = torch_embeddings(model, features)
+            sounds = list(samples) or [voice_like(seconds) for seconds in _SAMPLE_SECONDS]
+            texts = torch_texts(model, processor, sounds)
         model.merge_lora()
         if wanted.onnx:
             _export_audio(model, processor, building, wanted.int8, features, embeddings, parts, say)
@@ -126,9 +137,47 @@ def export_model(
             **write_settings,  # type: ignore[typeddict-item]
             "files": manifest.files_of(building),
         }
-        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-        (building / manifest.NAME).write_text(text + "\n", encoding="utf-8")
+        _write_manifest(building, content)
+        if wanted.onnx:
+            say("transcribing sample recordings with the parts together")
+            _check_samples(building, content, sounds, texts, bool(samples), say)
+            _write_manifest(building, content)
     return content
+
+
+def _write_manifest(folder: Path, content: manifest.Manifest) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / manifest.NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def _check_samples(
+    folder: Path,
+    content: manifest.Manifest,
+    sounds: Sequence[NDArray[np.float32]],
+    texts: Sequence[str],
+    bounded: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Add `sample_wer` to the figures of each LLM part that can be run here."""
+    from trainers.serving.llama_cpp_engine import LlamaCpp
+
+    has_llama_cpp = importlib.util.find_spec("llama_cpp") is not None
+    for name, part in content["parts"].items():
+        path, precision = folder / part["path"], part["precision"]
+        if name == "llm":
+            engine: LanguageEngine = TransformersEngine(load_llm(path), precision)
+        elif name.startswith("gguf-") and has_llama_cpp:
+            engine = LlamaCpp(path, precision, threads=torch.get_num_threads())
+        else:
+            continue
+        figures = sample_figures(folder, engine, sounds, texts)
+        if bounded:
+            part["bounds"]["sample_wer"] = SAMPLE_BOUNDS[precision]
+            check(f"The part {name}", figures, {"sample_wer": SAMPLE_BOUNDS[precision]})
+        part["check"] |= figures
+        say(
+            f"{name}: word error rate against the model's own transcripts {figures['sample_wer']:.3g} on {len(sounds)} recordings"
+        )
 
 
 def _export_audio(
@@ -220,7 +269,7 @@ def _checked(
     check(what, figures, bounds)
     shown = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
     say(f"{what} agrees with torch: {shown}")
-    return {"path": path, "precision": precision, "check": figures, "bounds": bounds}
+    return {"path": path, "precision": precision, "check": figures, "bounds": dict(bounds)}
 
 
 # ---------------------------------------------------------------------- settings

@@ -1,5 +1,6 @@
 """The LLM of a model as a plain Hugging Face folder, which `AutoModelForCausalLM` loads without this project's code."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ from transformers import AutoModelForCausalLM
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from trainers.errors import UserError
+from trainers.serving.exported import Request
 
-__all__ = ["load_llm", "write_llm", "write_tokenizer"]
+__all__ = ["load_llm", "prompt_embeddings", "write_llm", "write_tokenizer"]
 
 
 def write_llm(model: SlamAsrForConditionalGeneration, folder: Path, dtype: torch.dtype) -> None:
@@ -50,3 +52,10 @@ def load_llm(folder: Path) -> Any:
             f"version of transformers does not save {type(llm).__name__} in the form that it loads."
         )
     return llm.eval()
+
+
+@torch.no_grad()
+def prompt_embeddings(embed: Callable[[torch.Tensor], torch.Tensor], request: Request) -> torch.Tensor:
+    """What the LLM reads for a request, `(length, hidden)`: the audio's embeddings between those of the tokens around them."""
+    before, after = (embed(torch.tensor(tokens, dtype=torch.long)) for tokens in (request.before, request.after))
+    return torch.cat([before, torch.from_numpy(request.audio).to(before), after]).detach()

@@ -13,10 +13,11 @@ import torch
 
 from trainers.errors import UserError
 from trainers.serving.exported import ExportedPipeline, Generated, Request, cut_loop, open_export
+from trainers.serving.language_model import prompt_embeddings
 from trainers.serving.manifest import read_manifest, require_part
 from trainers.serving.onnx_audio import OnnxAudio
 
-__all__ = ["Vllm", "load_pipeline", "prompt_embeddings", "read_output", "sampling_settings"]
+__all__ = ["Vllm", "load_pipeline", "read_output", "sampling_settings", "token_embeddings"]
 
 # vLLM scales these LLMs' token embeddings outside of the table, transformers all that the LLM reads, audio too.
 _SCALED_INSIDE = ("gemma", "gemma2")
@@ -103,13 +104,6 @@ def token_embeddings(folder: Path, precision: str) -> Callable[[torch.Tensor], t
         )
     table: Callable[[torch.Tensor], torch.Tensor] = llm.get_input_embeddings()
     return table
-
-
-@torch.no_grad()
-def prompt_embeddings(embed: Callable[[torch.Tensor], torch.Tensor], request: Request) -> torch.Tensor:
-    """What the LLM reads for a request, `(length, hidden)`: the audio's embeddings between those of the tokens around them."""
-    before, after = (embed(torch.tensor(tokens, dtype=torch.long)) for tokens in (request.before, request.after))
-    return torch.cat([before, torch.from_numpy(request.audio).to(before), after]).detach()
 
 
 def sampling_settings(request: Request, ends: Collection[int], log_probs: bool) -> dict[str, Any]:

@@ -233,7 +233,8 @@ def test_the_commands_take_an_engine(exported: Path, tmp_path: Path, capsys: pyt
 
 
 def test_what_vllm_is_asked(exported: Path, torch_model: Any) -> None:
-    from trainers.serving.vllm_engine import prompt_embeddings, read_output, sampling_settings, token_embeddings
+    from trainers.serving.language_model import prompt_embeddings
+    from trainers.serving.vllm_engine import read_output, sampling_settings, token_embeddings
 
     audio = np.ones((3, torch_model.get_input_embeddings().weight.shape[1]), np.float32)
     request = Request([5], audio, [9, 40], limit=17)

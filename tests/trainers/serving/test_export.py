@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.conftest import speak
 from trainers.cli import main
 from trainers.errors import UserError
-from trainers.serving.export import Wanted, check_wanted, export_model
+from trainers.serving.export import Wanted, _check_samples, check_wanted, export_model
 from trainers.serving.manifest import read_manifest
 
 HF_ONLY = Wanted(onnx=False)
@@ -78,6 +78,7 @@ def test_the_manifest_tells_what_an_engine_needs(exported: Path, torch_model: An
     for part in manifest["parts"].values():
         assert (exported / part["path"]).exists()
         assert part["check"] and set(part["bounds"]) <= set(part["check"])
+    assert manifest["parts"]["llm"]["check"]["sample_wer"] == 0
     row = tiny_processor.prompt_ids(200)
     before, after = manifest["prompt"]["before"], manifest["prompt"]["after"]
     assert before + [tiny_processor.audio_token_id] * 20 + after == row
@@ -87,6 +88,16 @@ def test_the_manifest_tells_what_an_engine_needs(exported: Path, torch_model: An
     assert manifest["generation"]["eos_token_ids"] == (ends if isinstance(ends, list) else [ends])
     on_disk = {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()}
     assert set(manifest["files"]) == on_disk - {"manifest.json"}
+
+
+def test_transcripts_of_sample_recordings_must_agree(exported: Path) -> None:
+    content = read_manifest(exported)
+    content["parts"] = {"llm": content["parts"]["llm"]}
+    sound = speak(["en", "tre"])
+    with pytest.raises(UserError, match=r"The part llm does not compute what the torch model does: sample_wer is"):
+        _check_samples(exported, content, [sound], ["words that nobody said"], True, print)
+    _check_samples(exported, content, [sound], ["words that nobody said"], False, print)
+    assert content["parts"]["llm"]["check"]["sample_wer"] > 0.5
 
 
 def test_a_damaged_file_is_named(exported: Path, tmp_path: Path) -> None:
@@ -133,6 +144,7 @@ def test_hf_only_needs_no_extra(lora_model_dir: Path, tmp_path: Path, monkeypatc
         (["--gguf", "q5_k"], "--gguf q5_k is unknown"),
         (["--no-llm-weights"], "Add --gguf"),
         (["--hf-only", "--gguf", "f16"], "Leave --gguf"),
+        (["--hf-only", "--sample", "a.wav"], "--sample needs the ONNX part"),
     ],
 )
 def test_what_does_not_go_together_is_refused(

@@ -1,0 +1,77 @@
+"""Transcripts of sample clips by an export's parts, compared with those of the torch model."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrPipeline, SlamAsrProcessor
+from modeling_slam_asr.generation_slam_asr import TranscriptLimit
+from trainers.serving.exported import ExportedPipeline, Generated, LanguageEngine, Request
+from trainers.serving.language_model import prompt_embeddings
+from trainers.serving.onnx_audio import OnnxAudio
+
+__all__ = ["TransformersEngine", "sample_figures", "torch_texts"]
+
+_GREEDY: dict[str, Any] = {"num_beams": 1, "do_sample": False, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+
+
+class TransformersEngine:
+    """A causal LM of transformers as an engine, one request at a time and without log-probabilities: for checks."""
+
+    name = "transformers"
+
+    def __init__(self, llm: Any, precision: str) -> None:
+        self.llm, self.precision = llm, precision
+
+    @torch.no_grad()
+    def __call__(self, requests: Sequence[Request], ends: Collection[int], log_probs: bool) -> list[Generated]:
+        """Of each request what the LLM writes."""
+        found = []
+        for request in requests:
+            embeddings = prompt_embeddings(self.llm.get_input_embeddings(), request)[None]
+            row = self.llm.generate(
+                inputs_embeds=embeddings,
+                attention_mask=torch.ones(embeddings.shape[:2], dtype=torch.long),
+                max_new_tokens=request.limit,
+                num_beams=1,
+                do_sample=False,
+                eos_token_id=list(ends),
+                stopping_criteria=[TranscriptLimit(torch.tensor([request.limit]))],
+            )
+            found.append(Generated(row[0].tolist(), []))
+        return found
+
+
+def torch_texts(
+    model: SlamAsrForConditionalGeneration, processor: SlamAsrProcessor, samples: Sequence[NDArray[np.float32]]
+) -> list[str]:
+    """Greedy transcripts by the model itself."""
+    pipe = SlamAsrPipeline(
+        model,
+        tokenizer=processor.tokenizer,
+        feature_extractor=processor.feature_extractor,
+        processor=processor,
+        device="cpu",
+    )
+    return [pipe(sound, **_GREEDY)["text"] for sound in samples]
+
+
+def sample_figures(
+    folder: Path, llm: LanguageEngine, samples: Sequence[NDArray[np.float32]], expected: Sequence[str]
+) -> dict[str, float]:
+    """
+    `sample_wer`: the word error rate of an export's transcripts against the model's own; `samples`: how many there are.
+
+    Args:
+        folder: with a manifest and the float32 ONNX part.
+    """
+    pipe = ExportedPipeline(folder, OnnxAudio(folder), llm)
+    found = [pipe(sound, **_GREEDY)["text"] for sound in samples]
+    heard = [(text, other) for text, other in zip(expected, found, strict=True) if text.split()]
+    wer = jiwer.wer([text for text, _ in heard], [other for _, other in heard]) if heard else 0.0
+    return {"sample_wer": float(wer), "samples": float(len(samples))}
