@@ -123,7 +123,8 @@ def _check_safetensors(path: Path, name: str, own_token: str | None) -> Iterator
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
         yield Finding(name, "is no safetensors file, though it is called one", "Save the weights again.")
         return
-    leaks = (*find_tokens(metadata, own_token), *find_emails(metadata), *find_paths(metadata))
+    leaks = [*find_tokens(metadata, own_token), *find_emails(metadata), *find_paths(metadata)]
+    leaks += [] if leaks else find_random(metadata)
     yield from (_leak(f"{name} (metadata)", Leak(leak.kind, leak.shown)) for leak in leaks)
     if any(OPTIMISER_TENSORS.search(tensor) for tensor in entries):
         yield Finding(name, "holds optimiser state", "Save the model alone, with save_pretrained.")

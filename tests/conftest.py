@@ -5,7 +5,9 @@ The corpus speaks six "words", each a tone of its own, so that a tiny model can 
 
 import csv
 import json
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +231,33 @@ def tiny_recipe(tiny_recipe_values: dict[str, Any], tmp_path: Path) -> Callable[
         return from_dict({**tiny_recipe_values, "output_dir": str(tmp_path / "run"), **changes})
 
     return make
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 4 MB of the test's own."""
+    yield from _mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=4m", "tmpfs")
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A file system that nobody may write to, not even root."""
+    yield from _mounted(tmp_path / "read-only", "-t", "tmpfs", "-o", "size=4m,ro", "tmpfs")
+
+
+def _mounted(folder: Path, *options: str) -> Iterator[Path]:
+    folder.mkdir()
+    mount = shutil.which("mount")
+    done = subprocess.run([mount, *options, str(folder)], capture_output=True, text=True) if mount else None
+    if done is None or done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip() if done else 'no mount'}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill_disk(folder: Path, leave: int) -> Path:
+    """Write to the disk of `folder` until `leave` bytes are free; the file that does it."""
+    ballast = folder / "ballast"
+    ballast.unlink(missing_ok=True)
+    ballast.write_bytes(bytes(max(0, shutil.disk_usage(folder).free - leave)))
+    return ballast

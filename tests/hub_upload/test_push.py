@@ -1,7 +1,6 @@
 """`slam-asr push` from end to end, over real HTTP, as separate processes."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+
+from tests.conftest import fill_disk
 
 from .conftest import Run
 from .lookalike import Server
@@ -226,14 +227,23 @@ def test_paths_of_the_recipe_are_published_as_names(hub: Server, cli: Any, model
     assert (model_folder / "recipe.yaml").read_text() == recipe
 
 
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_is_published_all_the_same(hub: Server, cli: Any, model_folder: Path) -> None:
-    for path in (*model_folder.rglob("*"), model_folder):
-        path.chmod(path.stat().st_mode & ~0o222)
-    done = cli("push", str(model_folder), "acme/tiny", "--no-limits", "--dry-run")
+def test_a_folder_that_may_not_be_written_is_published_all_the_same(
+    hub: Server, cli: Any, model_folder: Path, small_disk: Path
+) -> None:
+    copy = Path(shutil.copytree(model_folder, small_disk / "tiny"))
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)  # which stops root too
+    done = cli("push", str(copy), "acme/tiny", "--no-limits", "--dry-run")
     assert done.returncode == 0, done.stderr
-    refused = cli("card", str(model_folder), "--no-limits")
-    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    refused = cli("card", str(copy), "--no-limits")
+    assert refused.returncode == 2 and "Read-only file system" in " ".join(refused.stderr.split())
+
+
+def test_a_full_disk_publishes_nothing(hub: Server, cli: Any, model_folder: Path, small_disk: Path) -> None:
+    fill_disk(small_disk, 100_000)
+    done = cli("push", str(model_folder), "acme/tiny", "--no-limits", TMPDIR=str(small_disk))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "No space left on device" in " ".join(done.stderr.split()), done.stderr
+    assert not posted(hub) and [path.name for path in small_disk.iterdir()] == ["ballast"]
 
 
 def test_wrong_arguments_and_rights(hub: Server, cli: Any, model_folder: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import GenerationConfig, TextIteratorStreamer, TextStreamer
 from transformers.utils import logging as transformers_logging
 
@@ -113,6 +115,27 @@ def test_a_max_length_of_the_call_goes_before_the_checkpoints_limit(
     assert [record.getMessage() for record in caplog.records] == [
         "max_new_tokens=7 holds, and max_length=4 does not: give one of them."
     ]
+
+
+MAYBE = st.none() | st.integers(1, 300)
+
+
+@settings(deadline=None)
+@given(
+    own=st.tuples(MAYBE, MAYBE),
+    given_=st.tuples(MAYBE, MAYBE),
+    call=st.tuples(MAYBE, MAYBE),
+    seconds=st.floats(0.1, 30),
+)
+def test_the_limit_is_the_nearest_that_was_asked_for(own: Any, given_: Any, call: Any, seconds: float) -> None:
+    names = ("max_new_tokens", "max_length")
+    configs = [GenerationConfig(**dict(zip(names, place, strict=True))) for place in (own, given_)]
+    options = {name: value for name, value in zip(names, call, strict=True) if value is not None}
+    made = transcript_request(*configs, options, torch.tensor([seconds]), 25.0)
+    free = int(token_limits(torch.tensor([seconds]), 25.0))
+    tokens, length = next((place for place in (call, given_, own) if place != (None, None)), (None, None))
+    expected = tokens if tokens is not None else min(free, length or free)
+    assert made.limits.tolist() == [expected] == [made.config.max_new_tokens] and made.config.max_length is None
 
 
 def test_what_a_generation_configuration_leaves_open_is_the_models(

@@ -1,11 +1,16 @@
 """Requests to the processor: hotwords, texts in place of tokens, labels on request."""
 
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+from hypothesis import strategies as st
+
+from modeling_slam_asr import SlamAsrProcessor
 
 from .conftest import noise
 
@@ -14,13 +19,13 @@ WAVES = [noise(0.4, 1), noise(0.7, 2)]
 
 def test_keywords_are_context(tiny_processor: Any) -> None:
     ask = tiny_processor.apply_transcription_request
-    for given, context in (
+    for keywords, context in (
         ({"keywords": ["fem", "fire"]}, "fem, fire"),
         ({"keywords": [["fem"], None]}, ["fem", None]),
         ({"keywords": ["fem"], "context": "tal"}, "tal fem"),
         ({"keywords": []}, None),
     ):
-        assert torch.equal(ask(WAVES, **given)["input_ids"], ask(WAVES, context=context)["input_ids"])
+        assert torch.equal(ask(WAVES, **keywords)["input_ids"], ask(WAVES, context=context)["input_ids"])
     with pytest.raises(ValueError, match="one text; give a list"):
         ask(WAVES, keywords="fem")
     with pytest.raises(ValueError, match="`keywords` has 1 entries for 2"):
@@ -88,3 +93,25 @@ def test_the_placeholder_mask_is_that_of_other_audio_models(tiny_processor: Any,
         tiny_model.get_placeholder_mask(ids, embeddings, features[:-1])
     with pytest.raises(ValueError, match="there is no audio"):
         tiny_model.get_placeholder_mask(ids, embeddings, None)
+
+
+TEXT = st.text(max_size=20).map(lambda text: text.replace("{", "").replace("}", ""))
+
+
+@hypothesis.settings(max_examples=20, deadline=None)
+@hypothesis.given(
+    prompt=TEXT,
+    language_prompt=st.none() | TEXT.map("{language} ".__add__),
+    context_prompt=TEXT.map("{context} ".__add__),
+    projector_downsample_rate=st.integers(1, 10),
+    pad_to_30s=st.booleans(),
+)
+def test_what_is_saved_is_what_is_loaded(tiny_processor: Any, **settings_of_it: Any) -> None:
+    made = SlamAsrProcessor(tiny_processor.feature_extractor, tiny_processor.tokenizer, **settings_of_it)
+    with tempfile.TemporaryDirectory() as folder:
+        made.save_pretrained(folder)
+        loaded = SlamAsrProcessor.from_pretrained(folder)
+    assert {name: getattr(loaded, name) for name in settings_of_it} == settings_of_it
+    for request in ({"language": "da"}, {"context": "Nyhavn"}, {}):
+        asked = [one.apply_transcription_request(audio=WAVES[0], **request)["input_ids"] for one in (made, loaded)]
+        assert torch.equal(*asked)

@@ -265,7 +265,7 @@ def _agree_on(folder: Path, meta: CacheDescription) -> CacheDescription:
     with lock_file(folder / "cache.lock", wait=True):
         try:
             present = json.loads((folder / META).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             present = None
         fixed = {name: value for name, value in meta.items() if name != "shard_ends"}
         if isinstance(present, dict) and fixed.items() <= present.items():
