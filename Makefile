@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install install-browser quickstart test check clean
+.PHONY: install install-browser quickstart test check audit clean
 
 install: $(INSTALLED)
 
@@ -31,6 +31,11 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_docs.py tests/test_readme.py
 	$(BIN)/python -m pytest -q --collect-only -m slow >/dev/null
+
+# Known vulnerabilities of the versions that are installed, from an index that lists them; --strict: what it does not know is told.
+audit: install
+	test -x .venv/audit/bin/pip-audit || { $(PYTHON) -m venv .venv/audit && .venv/audit/bin/pip install --quiet pip-audit; }
+	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 clean:
 	rm -rf .venv build *.egg-info quickstart runs
