@@ -232,7 +232,15 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 def _heal_content(study: StudyRecipe) -> list[Any]:
     assert study.heal is not None
-    settings = {name: value for name, value in vars(study.heal).items() if name not in ("speech", "save_steps")}
+    left_out = {
+        "audio_root": None,
+        "segments": "auto",
+    }  # where they say nothing: runs from before these keys keep theirs
+    settings = {
+        name: value
+        for name, value in vars(study.heal).items()
+        if name not in ("speech", "save_steps") and not (name in left_out and value == left_out[name])
+    }
     return [settings, [folder_mark(name) or name for name in study.heal.speech]]
 
 

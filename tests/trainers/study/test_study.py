@@ -14,6 +14,8 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trainers.cli import run_command
 from trainers.errors import DiskFullError, UserError
@@ -33,7 +35,7 @@ from trainers.study.state import (
     status_of,
     write_failure,
 )
-from trainers.training.checkpoints import last_checkpoint
+from trainers.training.checkpoints import last_checkpoint, read_marker
 
 AXES = {"prune_encoder_layers": [0, 1], "lora": [False, True], "seed": [1]}
 
@@ -209,6 +211,50 @@ def test_state_files_of_other_shapes_count_as_unfinished(make_study: Any, conten
     write_failure(run, ValueError("no"))
     failure = read_failure(run)
     assert failure is not None and failure["attempts"] == 1 and status_of(run) == "failed"
+
+
+STATE_KEYS = [
+    "key",
+    "rows",
+    "seconds",
+    "error",
+    "type",
+    "attempts",
+    "traceback",
+    "at",
+    "wer",
+    "global_step",
+    "max_steps",
+]
+STATES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(STATE_KEYS), inner, max_size=8),
+    max_leaves=12,
+)
+
+
+def test_state_files_of_any_shape_count_as_unfinished(make_study: Any) -> None:
+    (run,) = plan_runs(load_study(make_study(grid={"prune_encoder_layers": [1], "lora": [False]})))
+    checkpoint = run.model_folder / "checkpoint-1"
+    checkpoint.mkdir(parents=True)
+    own_key = f'"key": {json.dumps(run.key)}'
+
+    @settings(max_examples=150, deadline=None)
+    @given(
+        st.binary(max_size=30) | STATES.map(lambda value: json.dumps(value).replace('"key": null', own_key).encode())
+    )
+    def look(content: bytes) -> None:
+        for name in ("result.json", "error.json", "started.json"):
+            (run.folder / name).write_bytes(content)
+        for name in ("trainer_state.json", "complete.json"):
+            (checkpoint / name).write_bytes(content)
+        assert read_result(run) is None and read_marker(checkpoint) is None
+        assert status_of(run) in ("waiting", "failed")
+        with claim(run) as owned:
+            assert owned
+            describe_status([run])
+
+    look()
 
 
 def test_a_full_disk_fails_no_run(make_study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
