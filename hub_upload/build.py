@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from trainers.errors import UserError
+from trainers.errors import UserError, reading_files_of
 from trainers.files import write_json, write_jsonl, write_text
 from trainers.provenance import file_sha256, model_fingerprint, read_stamped
 from trainers.results import evaluation_files
@@ -145,7 +145,8 @@ def convert(source: Path, target: Path, form: str, merge: bool, bases: dict[str,
     """Load the model and save it in another form."""
     from modeling_slam_asr import SlamAsrForConditionalGeneration
 
-    model = SlamAsrForConditionalGeneration.from_pretrained(source, dtype="auto")
+    with reading_files_of(str(source)):
+        model = SlamAsrForConditionalGeneration.from_pretrained(source, dtype="auto")
     for part, (repo_id, commit) in bases.items():
         setattr(model.config, f"{part}_model_id", repo_id)
         setattr(model.config, f"{part}_model_revision", commit)

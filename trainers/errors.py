@@ -1,7 +1,8 @@
 """The errors for what a user can do wrong and mend."""
 
+import contextlib
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 
 class UserError(ValueError):
@@ -26,3 +27,23 @@ class DiskFullError(UserError):
 def is_disk_full(error: BaseException) -> bool:
     """Whether the system says that there is no room (or that the quota is used up)."""
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+
+
+@contextlib.contextmanager
+def reading_files_of(name: str) -> Iterator[None]:
+    """
+    Around what reads a model's files: libraries index and call what lies in them without a look.
+
+    Raises:
+        UserError: in place of what says nothing to a user. Errors that say themselves what is wrong pass as they are.
+    """
+    try:
+        yield
+    except (ValueError, OSError, ImportError, RecursionError):
+        raise
+    except Exception as error:  # the tokenizers' own is a bare Exception
+        reason = " ".join(str(error).split()).rstrip(".")[:300]
+        raise UserError(
+            f"The files of {name!r} cannot be read: something in them has another form than it should "
+            f"({type(error).__name__}: {reason}). Get the model again, or mend the file; --debug says where."
+        ) from error

@@ -46,7 +46,7 @@ def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         values = load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {error}") from error
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold keys and values, such as `audio_model: openai/whisper-small`.")
     for part in (values, values.get("run")):
@@ -182,7 +182,8 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
         try:
             value = load_yaml(text)
         except yaml.YAMLError as error:
-            raise UserError(f"The value of the override {override!r} is not YAML: {error}") from error
+            reason = " ".join(str(error).split())
+            raise UserError(f"The value of the override {override!r} is not YAML: {reason}") from error
         name = key.rpartition(".")[2]
         if name in BATCH_KEYS and key in (name, f"run.{name}") and value is not None and name not in batches:
             batches.append(name)

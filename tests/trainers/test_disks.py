@@ -28,22 +28,12 @@ def test_training(leave: int, tiny_recipe_values: dict[str, Any], small_disk: Pa
     assert not list(small_disk.rglob(".*.partial"))
 
 
-@pytest.mark.parametrize(
-    ("leave", "said"),
-    [(40_000, "needs .* more in .* Free some space"), (166_000, "cannot be written.*free some space")],
-)
 def test_a_cache(
-    leave: int,
-    said: str,
-    small_disk: Path,
-    tiny_model: Any,
-    tiny_processor: Any,
-    tiny_rows: Dataset,
-    cache_options: dict[str, Any],
+    small_disk: Path, tiny_model: Any, tiny_processor: Any, tiny_rows: Dataset, cache_options: dict[str, Any]
 ) -> None:
-    ballast = fill_disk(small_disk, leave)
+    ballast = fill_disk(small_disk, 40_000)
     arguments = (small_disk / "cache", tiny_rows, tiny_model.audio_encoder, tiny_processor, [1, 2])
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=r"needs .* more in .* Free some space"):
         build_cache(*arguments, **cache_options)
     ballast.unlink()
     assert len(build_cache(*arguments, **cache_options)) == len(tiny_rows)

@@ -11,7 +11,7 @@ from transformers import AutoConfig, WhisperFeatureExtractor
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.checkpoint_slam_asr import checkpoint_files, load_strictly, read_encoder
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
-from trainers.errors import UserError
+from trainers.errors import UserError, reading_files_of
 from trainers.training.models import base_model
 
 
@@ -39,12 +39,16 @@ def load_encoder(name: str, *, device: str | None = None, revision: str | None =
     name = base_model(name)
     if (name.startswith((".", "/")) or name.count("/") > 1) and not Path(name).is_dir():
         raise UserError(f"The model {name!r} does not exist. Give a folder with a config.json, or a Hub name.")
-    revision = revision or "main"
-    config = AutoConfig.from_pretrained(name, revision=revision)
+    with reading_files_of(name):
+        return _load_encoder(name, device, revision or "main")
+
+
+def _load_encoder(name: str, device: str, revision: str) -> LoadedEncoder:
+    config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     if config.model_type == "slam_asr":
         model = SlamAsrForConditionalGeneration.from_pretrained(name, revision=revision).eval()
         model.to(torch.device(device))  # type: ignore[arg-type]
-        processor = SlamAsrProcessor.from_pretrained(name, revision=revision)
+        processor = SlamAsrProcessor.from_pretrained(name, revision=revision, trust_remote_code=False)
         return LoadedEncoder(model.audio_encoder, processor.extract_features, model, processor)
     if config.model_type != "whisper":
         raise UserError(f"{name!r} is a {config.model_type} model; give a SLAM-ASR or a Whisper model.")

@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers import AutoConfig
 
 from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrPipeline, SlamAsrProcessor
-from trainers.errors import UserError
+from trainers.errors import UserError, reading_files_of
 from trainers.evaluation import evaluate_rows
 from trainers.evaluation.leaderboard import leaderboard_score, scored_utterances, write_manifest
 from trainers.files import write_json
@@ -40,13 +40,18 @@ def load_pipeline(
         raise UserError(f"The model {name!r} does not exist. Give a folder with a config.json, or a Hub name.")
     if local and not (Path(name) / "config.json").is_file():
         raise UserError(f"The folder {name!r} has no config.json, so it is no model. `slam-asr train` makes one.")
-    # Part by part: `pipeline(model=NAME)` would wrap what is wrong with a checkpoint in tracebacks.
-    config = AutoConfig.from_pretrained(name, revision=revision)
+    with reading_files_of(name):
+        return _load_pipeline(name, device, dtype, revision)
+
+
+def _load_pipeline(name: str, device: str | None, dtype: str | None, revision: str | None) -> SlamAsrPipeline:
+    """Part by part: `pipeline(model=NAME)` would wrap what is wrong with a checkpoint in tracebacks, and ask whether to run code."""
+    config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     if not isinstance(config, SlamAsrConfig):
         raise UserError(f"{name!r} is a {config.model_type} model, not a SLAM-ASR model.")
     network = SlamAsrForConditionalGeneration.from_pretrained(name, revision=revision, dtype=dtype or "auto")
     try:
-        processor = SlamAsrProcessor.from_pretrained(name, revision=revision or "main")
+        processor = SlamAsrProcessor.from_pretrained(name, revision=revision or "main", trust_remote_code=False)
     except (ValueError, OSError) as error:
         raise UserError(
             f"The processor of {name!r} (processor_config.json, tokenizer.json, tokenizer_config.json) cannot be read: "
