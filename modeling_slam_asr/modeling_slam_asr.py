@@ -17,6 +17,7 @@ from .encoder_slam_asr import UNEQUAL, MergedInputs, SlamAsrAudioOutput, SlamAsr
 from .generation_slam_asr import (
     CACHE,
     NO_DRAFT,
+    DraftTextStreamer,
     EndSilence,
     TranscriptRequest,
     can_draft,
@@ -417,8 +418,7 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
                 `prompt_columns=True`, here or in the generation configuration, is for programs that cut the prompt off
                 themselves, `tokens[:, input_ids.shape[1]:]`: each row then begins with an audio placeholder for every
                 column of `input_ids`. The processor's `decode` leaves placeholders out, so it reads both forms alike.
-                `ctc_draft=False` turns off that a single utterance, decoded greedily by a model with a CTC head, is verified
-                from the head's transcript in few passes: the tokens are the same. `ctc_only=True` gives that transcript itself.
+                `ctc_draft=True`: the LLM verifies one utterance's CTC transcript; `ctc_only=True` gives that transcript itself.
             request: in place of both, what [`transcript_request`] made of them.
         """
         if input_ids is None:
@@ -429,11 +429,12 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
             )
         config, rest = request.config, dict(request.options)
         ctc_only = rest.pop("ctc_only", getattr(config, "ctc_only", False))
-        draft = rest.pop("ctc_draft", getattr(config, "ctc_draft", None))
+        asked = rest.pop("ctc_draft", None)
         fits = self.config.projector_ctc and len(input_ids) == 1 and can_draft(config, rest)
-        if draft and not fits:
+        if asked and not fits:
             raise ValueError(NO_DRAFT)
-        draft = fits and draft is not False
+        usual = getattr(config, "ctc_draft", False) or isinstance(rest.get("streamer"), DraftTextStreamer)
+        draft = fits and (usual if asked is None else asked)
         merged = self.merge_inputs(
             input_ids,
             attention_mask,

@@ -244,14 +244,14 @@ def test_draft_gives_the_greedy_transcript(
     model = blank_bias(make_ctc_model(), 0.0)
     asked = tiny_processor.apply_transcription_request(noise(1.0 + seed / 4, seed))
     passes = Passes(model)
-    plain = model.generate(**asked, ctc_draft=False, max_new_tokens=30)
+    plain = model.generate(**asked, max_new_tokens=30)
     alone, passes.count = passes.count, 0
     if draft_of == "ctc":
-        drafted = model.generate(**asked, max_new_tokens=30)
+        drafted = model.generate(**asked, ctc_draft=True, max_new_tokens=30)
     else:
         truth = plain[0].tolist()
         draft = {"truth": truth, "half": truth[::2], "nonsense": [7] * 9, "empty": []}[draft_of]
-        drafted = model.generate(**asked, ctc_draft=False, custom_generate=draft_decoding(draft), max_new_tokens=30)
+        drafted = model.generate(**asked, custom_generate=draft_decoding(draft), max_new_tokens=30)
     assert drafted.tolist() == plain.tolist()
     assert passes.count <= alone
     if draft_of == "truth":
