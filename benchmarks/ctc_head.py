@@ -28,8 +28,8 @@ from scipy.stats import mannwhitneyu
 from tqdm import tqdm
 
 from benchmarks.result import publish
-from modeling_slam_asr.timestamps_slam_asr import align_transcripts, look_again
-from modeling_slam_asr.words_slam_asr import token_pieces
+from modeling_slam_asr.pipeline_slam_asr import align_transcripts, look_again
+from modeling_slam_asr.transcripts_slam_asr import token_pieces
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.data.spec import DataSpec

@@ -18,8 +18,7 @@ from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor, BatchFeature
 
 from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.audio_slam_asr import load_audio
-from modeling_slam_asr.recordings_slam_asr import default_window
-from modeling_slam_asr.windows_slam_asr import cut_windows
+from modeling_slam_asr.windows_slam_asr import cut_windows, default_window
 
 USAGE = "usage: python -m benchmarks.leaderboard_harness RUN_EVAL.py [its arguments]"
 

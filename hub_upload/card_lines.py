@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from modeling_slam_asr.prompts_slam_asr import LANGUAGE_NAMES
+from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
 
 from .facts import ModelFacts, recipe_data
 from .markdown import code, plain

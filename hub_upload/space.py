@@ -14,7 +14,7 @@ from typing import Any
 from huggingface_hub import HfApi, SpaceCard, SpaceCardData, get_token
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
-from modeling_slam_asr.prompts_slam_asr import LANGUAGE_NAMES
+from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
 from trainers.errors import UserError
 from trainers.files import write_json, write_text
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub import Collection, HfApi
 
-from modeling_slam_asr.prompts_slam_asr import LANGUAGE_NAMES
+from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
 from trainers.errors import UserError
 
 from .build import BuildOptions

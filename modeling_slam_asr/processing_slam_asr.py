@@ -11,7 +11,7 @@ from transformers.processing_utils import ProcessingKwargs
 from .audio_slam_asr import load_audio, rate_pair
 from .configuration_slam_asr import AUDIO_TOKEN_ID, AUTO_MAP, DEFAULT_PROMPT, SlamAsrConfig
 from .projector_slam_asr import AudioGeometry, audio_geometry
-from .prompts_slam_asr import AUDIO_MARK, PromptMixin
+from .transcripts_slam_asr import AUDIO_MARK, PromptMixin
 
 __all__ = ["SlamAsrProcessor", "pad_features", "pad_rows"]
 

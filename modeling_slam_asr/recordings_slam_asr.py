@@ -1,10 +1,11 @@
 """From recordings to answers, whatever computes the transcripts of their windows. Needs no torch."""
 
+import math
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -12,24 +13,174 @@ import numpy as np
 from transformers.utils import logging
 
 from .audio_slam_asr import describe, rate_pair, read_blocks
-from .results_slam_asr import TIMESTAMPS, Piece, assemble, settled_text
-from .transcripts_slam_asr import Transcript
+from .transcripts_slam_asr import (
+    Transcript,
+    Word,
+    active_frames,
+    attention_words,
+    ctc_words,
+    estimate_words,
+    join_texts,
+    join_words,
+    merge_overlap,
+    token_pieces,
+)
 from .windows_slam_asr import (
+    FRAME_SECONDS,
     SILENCE_DB,
     VoiceDetector,
     Window,
     check_vad,
     cut_windows,
+    default_window,
     holds_no_word,
     is_silent,
     is_steady,
+    window_sizes,
 )
-from .words_slam_asr import active_frames, attention_words, ctc_words, token_pieces
 
-__all__ = ["LONG_SECONDS", "OVERLAP_SECONDS", "WINDOW_SECONDS", "RecordingsMixin", "WindowTranscript", "default_window"]
+__all__ = [
+    "LONG_SECONDS",
+    "TIMESTAMPS",
+    "Piece",
+    "RecordingsMixin",
+    "WindowTranscript",
+    "assemble",
+    "confidence",
+    "settled_text",
+]
 
-WINDOW_SECONDS = 25.0
-OVERLAP_SECONDS = 4.0
+TIMESTAMPS = (True, "word", "estimate")
+
+
+@dataclass
+class Piece:
+    """
+    A window and its transcript.
+
+    start, end: of the sound that was transcribed, in seconds.
+    active: which of its 20 ms are not quiet.
+    overlap: start and end in seconds of what the window before holds too, or None.
+    words: with times, when they were asked for.
+    tokens: text and log-probability of each token, when asked for.
+    """
+
+    start: float
+    end: float
+    active: np.ndarray
+    overlap: tuple[float, float] | None = None
+    no_speech: bool = False
+    text: str = ""
+    words: list[Word] | None = None
+    tokens: list[tuple[str, float]] | None = None
+    truncated: bool = False
+    loop: bool = False
+
+    def timed_words(self) -> list[Word]:
+        """The words with their times, or with estimates."""
+        return estimate_words(self.text, self.active, self.start, self.end) if self.words is None else self.words
+
+    def sound_range(self) -> tuple[float, float]:
+        """When its sound begins and ends."""
+        frames = np.flatnonzero(self.active)
+        begin, end = int(frames[0]) * FRAME_SECONDS, int(frames[-1] + 1) * FRAME_SECONDS
+        return self.start + begin, min(self.start + end, self.end)
+
+
+@dataclass
+class _Segment:
+    """A piece once its overlaps are merged."""
+
+    piece: Piece
+    text: str
+    start: float
+    end: float
+    words: list[Word] = field(default_factory=list)
+
+
+def assemble(
+    pieces: Sequence[Piece], return_timestamps: bool | str | None, return_confidence: bool | str
+) -> dict[str, Any]:
+    """
+    The answer for one recording.
+
+    Args:
+        return_timestamps: `True` for a chunk a window, `"word"` or `"estimate"` for a chunk a word.
+        return_confidence: `True` for confidences, `"tokens"` for each token's log-probability too.
+    Returns:
+        `text` and, as asked for, `chunks`, `confidence`, `tokens`; and `no_speech`, `truncated` and `loop` where true.
+    """
+    segments = _merge(pieces, with_words=return_timestamps in ("word", "estimate"))
+    answer: dict[str, Any] = {"text": join_texts([segment.text for segment in segments])}
+    if return_timestamps is True:
+        answer["chunks"] = [_chunk(segment, return_confidence) for segment in segments if segment.text]
+    elif return_timestamps:
+        answer["chunks"] = [
+            {"text": word.text.strip(), "timestamp": (round(word.start, 2), round(word.end, 2))}
+            | ({"no_speech": True} if segment.piece.no_speech else {})
+            for segment in segments
+            for word in segment.words
+        ]
+        answer["approximate_timestamps"] = True
+    tokens = [token for piece in pieces for token in piece.tokens or []]
+    if return_confidence:
+        answer["confidence"] = confidence([log_prob for _, log_prob in tokens])
+    if return_confidence == "tokens":
+        answer["tokens"] = [{"text": text, "log_prob": log_prob} for text, log_prob in tokens]
+    if all(piece.no_speech for piece in pieces):
+        answer["no_speech"] = True
+    answer.update({flag: True for flag in ("truncated", "loop") if any(getattr(piece, flag) for piece in pieces)})
+    return answer
+
+
+def settled_text(pieces: Sequence[Piece]) -> str:
+    """The text of a recording's first windows that no further window can change: all but the last, once merged."""
+    return join_texts([segment.text for segment in _merge(pieces, with_words=False)[:-1]])
+
+
+def confidence(log_probs: Sequence[float]) -> float | None:
+    """`exp` of the mean: the geometric mean of the tokens' probabilities; None without tokens."""
+    return math.exp(math.fsum(log_probs) / len(log_probs)) if log_probs else None
+
+
+def _merge(pieces: Sequence[Piece], with_words: bool) -> list[_Segment]:
+    segments: list[_Segment] = []
+    for piece in pieces:
+        start, end = piece.sound_range()
+        segment = _Segment(piece, piece.text, start, end)
+        if with_words:
+            segment.words = piece.timed_words()
+        before = segments[-1] if segments else None
+        if piece.overlap is not None and before is not None and before.text and segment.text:
+            _join(before, segment, *piece.overlap)
+        segments.append(segment)
+    return segments
+
+
+def _join(left: _Segment, right: _Segment, start: float, end: float) -> None:
+    """Take out of two segments what both hold."""
+    left.words = left.words or left.piece.timed_words()
+    right.words = right.words or right.piece.timed_words()
+    slack = 1.0 + (0.25 * (end - start) if left.piece.words is None else 0.0)
+    left.words, right.words = merge_overlap(left.words, right.words, start, end, slack)
+    left.text, right.text = join_words(left.words), join_words(right.words)
+    if left.words and right.words:
+        seam = min(max((left.words[-1].end + right.words[0].start) / 2, start), end)
+    else:
+        seam = (start + end) / 2
+    left.words = [Word(word.text, min(word.start, seam), min(word.end, seam)) for word in left.words]
+    right.words = [Word(word.text, max(word.start, seam), max(word.end, seam)) for word in right.words]
+    left.end, right.start = min(left.end, seam), max(right.start, seam)
+
+
+def _chunk(segment: _Segment, return_confidence: bool | str) -> dict[str, Any]:
+    chunk: dict[str, Any] = {"text": segment.text, "timestamp": (round(segment.start, 2), round(segment.end, 2))}
+    if return_confidence:
+        chunk["confidence"] = confidence([log_prob for _, log_prob in segment.piece.tokens or []])
+    chunk.update({flag: True for flag in ("no_speech", "truncated", "loop") if getattr(segment.piece, flag)})
+    return chunk
+
+
 LONG_SECONDS = 60.0  # from here on a progress bar is worth its line
 _AUDIO_KEYS = {"array", "raw", "sampling_rate", "path", "bytes", "audio"}
 
@@ -123,7 +274,7 @@ class RecordingsMixin:
             both = stride_length_s if isinstance(stride_length_s, list | tuple) else [stride_length_s]
             first.setdefault("overlap_seconds", max(both))
         longest = self.feature_extractor.n_samples / self.feature_extractor.sampling_rate
-        _window_sizes(first.get("window_seconds"), first.get("overlap_seconds"), longest)
+        window_sizes(first.get("window_seconds"), first.get("overlap_seconds"), longest)
         check_vad(first.get("vad"))
         if first.get("on_error", "raise") not in ("raise", "return"):
             raise ValueError(f"on_error={first['on_error']!r} is unknown. Choose 'raise' or 'return'.")
@@ -187,7 +338,7 @@ class RecordingsMixin:
         whole = None
         if window_seconds is None:
             window_seconds, whole = default_window(self.model.config, longest)
-        size, overlap = _window_sizes(window_seconds, overlap_seconds, longest)
+        size, overlap = window_sizes(window_seconds, overlap_seconds, longest)
         rate = self.processor.sampling_rate
         blocks, seconds = read_blocks(inputs, rate)
         shown = progress if progress is not None else sys.stderr.isatty()
@@ -339,20 +490,3 @@ class _Answers:
 
     def __len__(self) -> int:
         return len(self.inputs)
-
-
-def default_window(config: Any, longest: float) -> tuple[float, float]:
-    """The longest window, and up to what length a recording is not cut, in seconds, for a model with this configuration."""
-    size = min(config.window_seconds or WINDOW_SECONDS, longest)
-    return size, min(longest, 1.25 * size)
-
-
-def _window_sizes(window: float | None, overlap: float | None, longest: float) -> tuple[float, float]:
-    """Both in seconds, checked, with their defaults."""
-    size = WINDOW_SECONDS if window is None else float(window)
-    if not 1 <= size <= longest:
-        raise ValueError(f"window_seconds must lie between 1 and {longest:.0f}, the encoder's limit; got {size:g}.")
-    shared = min(OVERLAP_SECONDS, size / 4) if overlap is None else float(overlap)
-    if not 0 <= shared <= size / 2:
-        raise ValueError(f"overlap_seconds must lie between 0 and half of window_seconds ({size:g}), got {shared:g}.")
-    return size, shared

@@ -21,6 +21,7 @@ __all__ = [
     "FLOOR_DB",
     "FRAME_SECONDS",
     "MARGIN_SECONDS",
+    "OVERLAP_SECONDS",
     "PAUSE_DEPTH_DB",
     "PAUSE_SECONDS",
     "SHORTEST_SECONDS",
@@ -28,6 +29,7 @@ __all__ = [
     "STEADY_DB",
     "VADS",
     "WHOLE",
+    "WINDOW_SECONDS",
     "Part",
     "VoiceDetector",
     "Window",
@@ -35,6 +37,7 @@ __all__ = [
     "check_vad",
     "cut_windows",
     "decode_wav",
+    "default_window",
     "find_pause",
     "frame_levels",
     "holds_no_word",
@@ -45,11 +48,14 @@ __all__ = [
     "missing_sound",
     "mp3_size",
     "read_in_part",
+    "window_sizes",
     "with_sizes",
 ]
 
 logger = logging.get_logger(__name__)
 
+WINDOW_SECONDS = 25.0
+OVERLAP_SECONDS = 4.0
 PART_TOLERANCE = 0.1  # seconds that a part may reach beyond the recording's end, as rounded times do
 FRAME_SECONDS = 0.02
 PAUSE_SECONDS = 0.2  # a shorter gap may be the closure of a stop consonant
@@ -431,3 +437,20 @@ def read_in_part(path: str | os.PathLike[str]) -> bool:
             return len(joined_files(head + file.read())) > 1
     wanted = mp3_size(head)
     return with_sizes(head) is not head or (wanted is not None and os.path.getsize(path) > wanted + _TAG_BYTES)
+
+
+def default_window(config: Any, longest: float) -> tuple[float, float]:
+    """The longest window, and up to what length a recording is not cut, in seconds, for a model with this configuration."""
+    size = min(config.window_seconds or WINDOW_SECONDS, longest)
+    return size, min(longest, 1.25 * size)
+
+
+def window_sizes(window: float | None, overlap: float | None, longest: float) -> tuple[float, float]:
+    """Both in seconds, checked, with their defaults."""
+    size = WINDOW_SECONDS if window is None else float(window)
+    if not 1 <= size <= longest:
+        raise ValueError(f"window_seconds must lie between 1 and {longest:.0f}, the encoder's limit; got {size:g}.")
+    shared = min(OVERLAP_SECONDS, size / 4) if overlap is None else float(overlap)
+    if not 0 <= shared <= size / 2:
+        raise ValueError(f"overlap_seconds must lie between 0 and half of window_seconds ({size:g}), got {shared:g}.")
+    return size, shared

@@ -193,7 +193,7 @@ def errors_of(table: Mapping[str, Any]) -> int:
 
 def language_name(code: str | None) -> str:
     """The English name of a language's code; the code itself where it has no name here, `All languages` for `all`."""
-    from modeling_slam_asr.prompts_slam_asr import LANGUAGE_NAMES
+    from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
 
     return "All languages" if code in (None, "", "all") else LANGUAGE_NAMES.get(str(code), str(code))
 

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modeling_slam_asr.recordings_slam_asr import WINDOW_SECONDS
-from modeling_slam_asr.windows_slam_asr import cut_windows
+from modeling_slam_asr.windows_slam_asr import WINDOW_SECONDS, cut_windows
 from tests.conftest import SAMPLING_RATE, WORDS, speak
 
 # The public calls of `transformers/run_eval.py` for a model whose processor has `apply_transcription_request`.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration
 from modeling_slam_asr.generation_slam_asr import DraftTextStreamer, draft_decoding, pad_left
 from modeling_slam_asr.projector_slam_asr import CtcHead, compress_frames, greedy_ctc
-from modeling_slam_asr.words_slam_asr import align_tokens, ctc_words
+from modeling_slam_asr.transcripts_slam_asr import align_tokens, ctc_words
 
 from .conftest import noise
 

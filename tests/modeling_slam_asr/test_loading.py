@@ -118,6 +118,7 @@ def check(result: dict[str, Any], expected: dict[str, Any]) -> None:
     assert result["sums"] == pytest.approx([expected["sum"]] * 2, rel=1e-5)
     assert result["pipeline"] == "SlamAsrPipeline"
     assert result["saved"] == sorted(path.name for path in (REPOSITORY / "modeling_slam_asr").glob("*_slam_asr.py"))
+    assert len(result["saved"]) <= 14, "loading reads each of them"
 
 
 @pytest.mark.parametrize("form", ["adapter", "standalone", "merged"])

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_slam_asr.results_slam_asr import confidence
-from modeling_slam_asr.timestamps_slam_asr import alignment_matrix, eager_twin, look_again
-from modeling_slam_asr.words_slam_asr import (
+from modeling_slam_asr.pipeline_slam_asr import alignment_matrix, eager_twin, look_again
+from modeling_slam_asr.recordings_slam_asr import confidence
+from modeling_slam_asr.transcripts_slam_asr import (
     Word,
     active_frames,
     attention_words,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modeling_slam_asr import SlamAsrProcessor
-from modeling_slam_asr.prompts_slam_asr import LANGUAGE_NAMES
+from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
 from trainers.evaluation.normalizers import language_code
 from trainers.serving.engines import AsrPipeline
 from trainers.training.models import base_model

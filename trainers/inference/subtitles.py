@@ -116,7 +116,7 @@ def _units(words: Iterable[Mapping[str, Any]]) -> Iterator[_Unit]:
 
 def _pieces(text: str) -> list[str]:
     """Where a line may break; a mark and a closing sign stay with the letter before them."""
-    from modeling_slam_asr.words_slam_asr import split_words
+    from modeling_slam_asr.transcripts_slam_asr import split_words
 
     pieces: list[str] = []
     for piece in split_words("".join(map(_shown, text))):
@@ -157,7 +157,7 @@ def _columns(text: str) -> int:
 
 
 def _lines(units: Sequence[_Unit]) -> list[str]:
-    from modeling_slam_asr.words_slam_asr import join_texts
+    from modeling_slam_asr.transcripts_slam_asr import join_texts
 
     lines: list[str] = []
     for unit in units:

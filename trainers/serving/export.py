@@ -16,9 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
-from modeling_slam_asr.prompts_slam_asr import LANGUAGE_NAMES
-from modeling_slam_asr.recordings_slam_asr import OVERLAP_SECONDS, default_window
-from modeling_slam_asr.transcripts_slam_asr import SPARE_TOKENS
+from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES, SPARE_TOKENS
+from modeling_slam_asr.windows_slam_asr import OVERLAP_SECONDS, default_window
 from trainers.errors import UserError
 from trainers.serving import gguf_file, manifest
 from trainers.serving.agreement import (

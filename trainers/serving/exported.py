@@ -22,13 +22,10 @@ from trainers.serving.onnx_audio import Heard, OnnxAudio
 from trainers.serving.without_torch import model_file
 
 if TYPE_CHECKING:
-    from modeling_slam_asr import prompts_slam_asr as prompts
     from modeling_slam_asr import recordings_slam_asr as recordings
     from modeling_slam_asr import transcripts_slam_asr as transcripts
-    from modeling_slam_asr import words_slam_asr as words_of
 else:
-    prompts, recordings = model_file("prompts_slam_asr"), model_file("recordings_slam_asr")
-    transcripts, words_of = model_file("transcripts_slam_asr"), model_file("words_slam_asr")
+    recordings, transcripts = model_file("recordings_slam_asr"), model_file("transcripts_slam_asr")
 
 __all__ = [
     "ExportedPipeline",
@@ -173,7 +170,7 @@ class ExportedModel:
         return dict(self._parameters)
 
 
-class ExportedProcessor(prompts.PromptMixin):
+class ExportedProcessor(transcripts.PromptMixin):
     """
     As `SlamAsrProcessor`, from an export.
 
@@ -335,7 +332,7 @@ def align_known(scores: NDArray[np.float32], targets: Sequence[int | None]) -> N
     if targets and not known:
         return None
     try:
-        places = words_of.align_tokens(scores, [target for target in targets if target is not None])
+        places = transcripts.align_tokens(scores, [target for target in targets if target is not None])
     except ValueError:
         return None
     found = np.full((len(targets), 3), np.nan)

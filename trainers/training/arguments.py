@@ -13,7 +13,7 @@ from transformers.integrations import get_available_reporting_integrations
 
 from modeling_slam_asr import SlamAsrProcessor
 from modeling_slam_asr.projector_slam_asr import MAX_SECONDS
-from modeling_slam_asr.recordings_slam_asr import WINDOW_SECONDS
+from modeling_slam_asr.windows_slam_asr import WINDOW_SECONDS
 from trainers.data.batching import EpochBatchSampler
 from trainers.errors import UserError
 from trainers.provenance import cpu_cores

@@ -141,7 +141,7 @@ def reading_base_models(recipe: Recipe) -> Iterator[None]:
 def set_decoding(model: SlamAsrForConditionalGeneration, decoding: DecodingSpec, keeps_ctc: bool = False) -> None:
     """Make the recipe's decoder the model's own, so that validation, test and every later use decode alike; with the CTC
     head's drafts where it is trained to the end."""
-    config = model.generation_config
+    config: Any = model.generation_config
     config.num_beams = decoding.num_beams
     config.max_new_tokens = decoding.max_new_tokens
     config.repetition_penalty = decoding.repetition_penalty

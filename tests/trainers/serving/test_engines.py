@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from modeling_slam_asr.transcripts_slam_asr import read_transcript
-from modeling_slam_asr.words_slam_asr import align_tokens
+from modeling_slam_asr.transcripts_slam_asr import align_tokens, read_transcript
 from tests.conftest import speak
 from trainers.cli import main
 from trainers.errors import UserError

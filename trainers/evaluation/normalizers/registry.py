@@ -148,7 +148,7 @@ def _load(module: str) -> Language:
 @functools.cache
 def _codes_by_name() -> dict[str, str]:
     # With it comes torch, which scoring does not need: for names of languages without a file only.
-    from modeling_slam_asr.prompts_slam_asr import LANGUAGE_NAMES
+    from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
 
     return {name.lower(): code for code, name in reversed(LANGUAGE_NAMES.items())}
 
