@@ -22,6 +22,7 @@ OWN_COMMANDS = {
     "study": ("trainers.commands.study", "a resumable grid of runs, with its report"),
     "depth": ("trainers.commands.depth", "profile an encoder's blocks to choose what to prune"),
     "transcribe": ("trainers.commands.transcribe", "transcribe sound files"),
+    "serve": ("trainers.commands.serve", "transcribe over HTTP, as OpenAI's API does"),
 }
 CONVERSIONS = {
     "export": ("trainers.commands.export", "write a model as ONNX, GGUF and a plain LLM folder for other engines"),

@@ -1,6 +1,6 @@
-"""One export of a tiny model with all parts, for all tests of serving."""
+"""One export of a tiny model with all parts, and one server, for all tests of serving."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +45,40 @@ def torch_model(lora_model_dir: Path) -> Any:
     from modeling_slam_asr import SlamAsrForConditionalGeneration
 
     return SlamAsrForConditionalGeneration.from_pretrained(lora_model_dir).eval()
+
+
+@pytest.fixture(scope="session")
+def make_server_pipe(make_pipe: Callable[..., Any], make_tiny_model: Callable[..., Any], unreadable: list[int]) -> Any:
+    """A function that makes a pipeline of printable text: the settings are the model's own, as of one that was loaded."""
+
+    def make(**options: Any) -> Any:
+        pipe = make_pipe(make_tiny_model(**options).eval())
+        pipe.model.generation_config.suppress_tokens = unreadable
+        pipe.model.generation_config.max_new_tokens = 8
+        return pipe
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def server_pipe(make_server_pipe: Callable[..., Any]) -> Any:
+    """The pipeline behind `server`."""
+    return make_server_pipe()
+
+
+@pytest.fixture(scope="session")
+def server(server_pipe: Any) -> Iterator[str]:
+    """The address of a server that cuts recordings into windows of 2 s and takes uploads of 1 MB."""
+    pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+    from tests.trainers.serving.running import running
+
+    with running(server_pipe, window_seconds=2.0, max_upload_bytes=1_000_000) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def served_model_dir(server_pipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model behind `server`, saved for servers that are processes of their own."""
+    folder = tmp_path_factory.mktemp("served") / "tiny"
+    server_pipe.save_pretrained(folder)
+    return folder

@@ -1,0 +1,116 @@
+"""`slam-asr serve`: a transcription server that speaks OpenAI's API."""
+
+import argparse
+import importlib.util
+import ipaddress
+import sys
+from pathlib import Path
+from typing import Any
+
+HELP = """\
+Serve a model over HTTP: OpenAI's `POST /v1/audio/transcriptions`, a page for browsers at `/`, `/health`, `/metrics`.
+
+Windows of all requests go through the model together. What would wait too long is refused at once (429, with Retry-After).
+The server listens on this machine alone unless --host says otherwise. With SLAM_ASR_API_KEY set in the environment, requests
+must bring that key. Ctrl-C or SIGTERM ends it once the requests at work are answered."""
+
+EPILOG = """\
+examples:
+  slam-asr serve quickstart/model
+  slam-asr serve my/model --port 9000 --max-batch 16 --max-queue-seconds 7200
+  SLAM_ASR_API_KEY=... slam-asr serve my/model --host 0.0.0.0 --model-name whisper-1
+
+  curl http://127.0.0.1:8000/v1/audio/transcriptions -F file=@talk.wav -F response_format=srt
+
+Needs `pip install "slam-asr[serve]"`. docs/server.md tells more."""
+_PACKAGES = {
+    "fastapi": "fastapi",
+    "uvicorn": "uvicorn",
+    "python_multipart": "python-multipart",
+    "prometheus_client": "prometheus-client",
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    from trainers.serving.engines import add_engine_arguments
+
+    parser.epilog = EPILOG
+    parser.add_argument("model", metavar="MODEL", help="a model folder or Hub name")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1; 0.0.0.0: all)")
+    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0: any free one")
+    parser.add_argument(
+        "--model-name",
+        action="append",
+        metavar="NAME",
+        help="what requests call the model (default: its own name); may be given several times",
+    )
+    limits = parser.add_argument_group("limits")
+    limits.add_argument("--max-batch", type=int, default=8, help="windows at a time (default: 8)")
+    limits.add_argument(
+        "--max-queue-seconds",
+        type=float,
+        default=3600.0,
+        help="seconds of audio waiting or at work; the longest recording too (default: 3600)",
+    )
+    limits.add_argument("--max-requests", type=int, default=64, help="requests at work (default: 64)")
+    limits.add_argument("--max-upload-mb", type=float, default=100.0, help="of one request (default: 100)")
+    decoding = parser.add_argument_group("decoding")
+    decoding.add_argument("--num-beams", type=int, help="beams (default: the model's own setting)")
+    decoding.add_argument(
+        "--max-new-tokens", type=int, help="longest transcript of a window (default: from its length)"
+    )
+    decoding.add_argument("--window-seconds", type=float, help="longest window (default: the model's)")
+    decoding.add_argument(
+        "--vad", choices=("silero", "webrtc"), help="transcribe only where this detector hears speech"
+    )
+    decoding.add_argument("--drop-no-speech", action="store_true", help="leave steady noise untranscribed too")
+    add_engine_arguments(decoding)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until a signal."""
+    from trainers.errors import UserError
+
+    missing = [package for module, package in _PACKAGES.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise UserError(f'serve needs {", ".join(missing)}. Install with `pip install "slam-asr[serve]"`.')
+    for name in ("num_beams", "max_new_tokens"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: it must be 1 or more.")
+
+    from trainers.serving.server.run import bound, serve
+    from trainers.serving.server.settings import API_KEY_VARIABLE, ServerSettings, key_from_environment
+
+    own_name = Path(args.model).resolve().name if Path(args.model).is_dir() else args.model
+    decoding = {"num_beams": args.num_beams, "max_new_tokens": args.max_new_tokens}
+    settings = ServerSettings(
+        model_names=tuple(args.model_name or [own_name]),
+        max_batch=args.max_batch,
+        max_queue_seconds=args.max_queue_seconds,
+        max_requests=args.max_requests,
+        max_upload_bytes=int(args.max_upload_mb * 1e6),
+        api_key=key_from_environment(),
+        window_seconds=args.window_seconds,
+        vad=args.vad,
+        drop_no_speech=args.drop_no_speech,
+        generate={name: value for name, value in decoding.items() if value is not None},
+    )
+    listening = bound(args.host, args.port)
+    if settings.api_key is None and not _is_local(listening.getsockname()[0]):
+        print(
+            f"slam-asr serve: everybody who reaches {args.host} can use this server. Set {API_KEY_VARIABLE} to ask for a key.",
+            file=sys.stderr,
+        )
+
+    from trainers.serving.engines import load_pipeline
+
+    pipe: Any = load_pipeline(
+        args.model, engine=args.engine, device=args.device, dtype=args.dtype, revision=args.revision
+    )
+    serve(pipe, settings, listening, lambda line: print(line, flush=True))
+    return 0
+
+
+def _is_local(host: str) -> bool:
+    return ipaddress.ip_address(host.partition("%")[0]).is_loopback

@@ -1,0 +1,119 @@
+"""The server as an ASGI application: OpenAI's transcription API, a page for browsers, figures for Prometheus."""
+
+import functools
+import hmac
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from trainers.serving.server.batching import Batcher
+from trainers.serving.server.endpoint import TranscriptionEndpoint
+from trainers.serving.server.errors import ApiError, shape_errors
+from trainers.serving.server.form import TranscriptionForm
+from trainers.serving.server.metrics import Metrics
+from trainers.serving.server.settings import ServerSettings
+from trainers.serving.server.transcription import StepPipeline
+
+PAGE = Path(__file__).with_name("page.html")
+PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; "
+        "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def create_app(pipe: StepPipeline, settings: ServerSettings) -> FastAPI:
+    """The application around one model. Its lifespan's end finishes what waits."""
+    metrics = Metrics()
+    batcher = Batcher(functools.partial(pipe.forward, **settings.generate), settings.max_batch, metrics)
+    endpoint = TranscriptionEndpoint(pipe, settings, batcher.transcribe, metrics, speed=lambda: batcher.speed)
+    metrics.watch(batcher.waiting, lambda: endpoint.backlog.seconds)
+    started = int(time.time())
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        batcher.close()
+        endpoint.close()
+
+    # The interactive pages of FastAPI load scripts from elsewhere; /openapi.json stays.
+    app = FastAPI(title="SLAM-ASR transcription server", lifespan=lifespan, docs_url=None, redoc_url=None)
+    shape_errors(app)
+    guarded = [Depends(_guard(settings.api_key))]
+
+    @app.post("/v1/audio/transcriptions", dependencies=guarded, openapi_extra=_described(), response_model=None)
+    async def transcriptions(request: Request) -> Response:
+        """Transcribe a recording."""
+        return await endpoint(request)
+
+    def described(name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": started, "owned_by": "slam-asr"}
+
+    @app.get("/v1/models", dependencies=guarded)
+    async def models() -> dict[str, Any]:
+        """The model, under each of its names."""
+        return {"object": "list", "data": [described(name) for name in settings.model_names]}
+
+    @app.get("/v1/models/{name:path}", dependencies=guarded)
+    async def model(name: str) -> dict[str, Any]:
+        """One model."""
+        if name not in settings.model_names:
+            raise ApiError(404, f"There is no model {name[:100]!r} here.", param="model", code="model_not_found")
+        return described(name)
+
+    @app.get("/health")
+    async def health() -> Response:
+        """Whether requests will be answered."""
+        alive = batcher.alive
+        content = {
+            "status": "ok" if alive else "unavailable",
+            "queued_audio_seconds": round(endpoint.backlog.seconds, 1),
+        }
+        return JSONResponse(content, 200 if alive else 503)
+
+    @app.get("/metrics", dependencies=guarded)
+    async def figures() -> Response:
+        """Figures for Prometheus."""
+        return Response(metrics.page(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers=PAGE_HEADERS)
+
+    return app
+
+
+def _guard(key: str | None) -> Any:
+    async def check(
+        sent: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
+    ) -> None:
+        if key is None:
+            return
+        if sent is None or not hmac.compare_digest(sent.credentials.encode(), key.encode()):
+            raise ApiError(
+                401,
+                "The API key is missing or wrong. Send `Authorization: Bearer KEY`.",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+
+    return check
+
+
+def _described() -> dict[str, Any]:
+    """The form for /openapi.json."""
+    schema = TranscriptionForm.model_json_schema()
+    schema["properties"] = {"file": {"type": "string", "format": "binary"}, **schema["properties"]}
+    schema["required"] = ["file"]
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
