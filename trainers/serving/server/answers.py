@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from modeling_slam_asr.prompts_slam_asr import LANGUAGE_NAMES
+from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
 from trainers.inference.notices import answer_notices, is_unsure, knows_synthetic_speech_only, request_notices
 from trainers.inference.transcribe import render, timestamps_for
 from trainers.serving.server.batching import Window

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from modeling_slam_asr import SlamAsrPipeline
-from modeling_slam_asr.results_slam_asr import settled_text
+from modeling_slam_asr.recordings_slam_asr import settled_text
 from trainers.serving.server.answers import Answers
 from trainers.serving.server.backlog import Backlog
 from trainers.serving.server.batching import Window

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from modeling_slam_asr.prompts_slam_asr import LANGUAGE_NAMES
+from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
 from trainers.evaluation.normalizers import language_code
 from trainers.inference import subtitles
 from trainers.schema import nearest
