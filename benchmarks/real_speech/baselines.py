@@ -4,8 +4,8 @@
         [--faster-whisper weights/whisper-base-ctranslate2] [--systems whisper faster-whisper-int8 ...] [--batch-size 16]
 
 Systems: `model` (the SLAM-ASR model, as it was trained to decode), `greedy` (the same without beams), `ctc` (its CTC head alone),
-`prior` (its LLM alone, without any sound: one text for all), `whisper` (Whisper's own decoder through transformers),
-`faster-whisper-int8` and `faster-whisper-float32` (the same weights through CTranslate2, utterance by utterance). All are greedy
+`ctc-warm-start` (the same before the run, with the projector of `--warm-start`), `prior` (its LLM alone, without any sound: one
+text for all), `whisper` (Whisper's own decoder through transformers), `faster-whisper-int8` and `faster-whisper-float32` (the same weights through CTranslate2, utterance by utterance). All are greedy
 but `model`. Each runs in a process of its own, so that its peak of memory is its own; what stands in `--output-dir` is not run
 again. `systems.json` and `table.md` collect them.
 """
@@ -25,14 +25,26 @@ from datasets import Dataset
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.evaluation import SpeedMeter, SpeedReport, evaluate_rows
+from trainers.evaluation.speed import measured_idle
 from trainers.files import write_json, write_text
 from trainers.inference.datasets import transcribe_dataset
 from trainers.inference.evaluate import load_pipeline
 from trainers.results import Metrics, PredictionRow, prediction_row
 from trainers.study.plan import plan_runs
 from trainers.study.recipe import load_study
+from trainers.training.checkpoints import load_trainable
+from trainers.training.warm_start import WEIGHTS
 
-SYSTEMS = ("model", "greedy", "ctc", "prior", "whisper", "faster-whisper-int8", "faster-whisper-float32")
+SYSTEMS = (
+    "model",
+    "greedy",
+    "ctc",
+    "ctc-warm-start",
+    "prior",
+    "whisper",
+    "faster-whisper-int8",
+    "faster-whisper-float32",
+)
 RATE = 16_000
 Recognise = Callable[[list[np.ndarray]], list[str]]
 
@@ -103,14 +115,18 @@ def prior(pipe: Any) -> str:
 def run_system(name: str, arguments: argparse.Namespace, folder: Path) -> Metrics:
     """Transcribe and score with one system; `folder` receives what `slam-asr evaluate` writes."""
     rows, language, batch_size = test_rows(arguments.language), arguments.language, arguments.batch_size
-    if name in ("model", "greedy", "ctc"):
+    speed: SpeedReport | None
+    if name in ("model", "greedy", "ctc", "ctc-warm-start"):
         pipe = load_pipeline(arguments.model, device="cpu")
-        settings: dict[str, Any] = {"greedy": {"num_beams": 1}, "ctc": {"num_beams": 1, "ctc_only": True}}.get(name, {})
+        if name == "ctc-warm-start":
+            pipe.model.requires_grad_(False).projector.requires_grad_(True)  # what is loaded is what would be trained
+            load_trainable(pipe.model, arguments.warm_start / WEIGHTS)
+        settings: dict[str, Any] = {} if name == "model" else {"num_beams": 1, "ctc_only": name.startswith("ctc")}
         decoded = transcribe_dataset(pipe, rows, batch_size=batch_size, quiet=True, generate_kwargs=settings)
         predictions, speed = decoded.rows, decoded.speed
     elif name == "prior":
         text = prior(load_pipeline(arguments.model, device="cpu"))
-        predictions, speed = transcribe_batches(rows, len(rows), lambda sounds: [text] * len(sounds))
+        predictions, speed = [prediction_row(row, text) for row in rows.remove_columns("audio")], None
     elif name == "whisper":
         predictions, speed = transcribe_batches(rows, batch_size, whisper(arguments.whisper, language))
     else:
@@ -120,28 +136,33 @@ def run_system(name: str, arguments: argparse.Namespace, folder: Path) -> Metric
 
 
 def table(found: dict[str, Metrics]) -> str:
-    """One line a system: all sets, then each."""
+    """One line a system: all sets, then each; speed and memory where the machine was idle."""
     sources = sorted({source for metrics in found.values() for source in metrics.get("by_source", {})})
-    lines = [
-        f"| system | WER, all sets (95 % interval) | S | D | I | {' | '.join(sources)} | RTFx | peak memory |",
-        "| --- " * (7 + len(sources)) + "|",
+    idle = any(measured_idle(metrics.get("speed")) for metrics in found.values())
+    heads = [
+        "system",
+        "WER, all sets (95 % interval)",
+        "S",
+        "D",
+        "I",
+        *sources,
+        *(["RTFx", "peak memory"] if idle else []),
     ]
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for name, metrics in found.items():
         low, high = metrics["wer_ci"] or (float("nan"), float("nan"))
-        own = [f"{100 * (metrics['by_source'][source]['wer'] or 0):.1f} %" for source in sources]
         speed = metrics.get("speed") or {}
         measured = (
-            ["", ""]
-            if name.startswith("prior")
-            else [f"{speed['rtfx']:.1f}", f"{speed['peak_memory_bytes'] / 2**30:.2f} GiB"]
+            [f"{speed['rtfx']:.1f}", f"{speed['peak_memory_bytes'] / 2**30:.2f} GiB"]
+            if measured_idle(speed)
+            else ["", ""]
         )
-        errors = [str(metrics[kind]) for kind in ("substitutions", "deletions", "insertions")]  # type: ignore[literal-required]
         cells = [
             name,
             f"{100 * (metrics['wer'] or 0):.1f} % ({100 * low:.1f}–{100 * high:.1f})",
-            *errors,
-            *own,
-            *measured,
+            *(str(metrics[kind]) for kind in ("substitutions", "deletions", "insertions")),  # type: ignore[literal-required]
+            *(f"{100 * (metrics['by_source'][source]['wer'] or 0):.1f} %" for source in sources),
+            *(measured if idle else []),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -151,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("language", choices=("en", "nl", "da"))
     parser.add_argument("--model", type=Path, help="folder of a trained SLAM-ASR model with a CTC head")
+    parser.add_argument("--warm-start", type=Path, help="folder of that model's warm start, STUDY/warm_starts/KEY")
     parser.add_argument("--whisper", type=Path, help="folder or Hub name of the whole Whisper model")
     parser.add_argument("--faster-whisper", type=Path, help="folder of the same in CTranslate2's format")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
