@@ -3,7 +3,7 @@
 import functools
 import hmac
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ from trainers.serving.server.errors import ApiError, shape_errors
 from trainers.serving.server.form import TranscriptionForm
 from trainers.serving.server.metrics import Metrics
 from trainers.serving.server.settings import ServerSettings
-from trainers.serving.server.transcription import StepPipeline
+from trainers.serving.server.transcription import StepPipeline, Submit
 
 PAGE = Path(__file__).with_name("page.html")
 PAGE_HEADERS = {
@@ -33,11 +33,18 @@ PAGE_HEADERS = {
 }
 
 
-def create_app(pipe: StepPipeline, settings: ServerSettings) -> FastAPI:
-    """The application around one model. Its lifespan's end finishes what waits."""
+def create_app(
+    pipe: StepPipeline, settings: ServerSettings, around: Callable[[Submit], Submit] = lambda submit: submit
+) -> FastAPI:
+    """
+    The application around one model. Its lifespan's end finishes what waits.
+
+    Args:
+        around: what a framework puts around the function that gives a window to the model.
+    """
     metrics = Metrics()
     batcher = Batcher(functools.partial(pipe.forward, **settings.generate), settings.max_batch, metrics)
-    endpoint = TranscriptionEndpoint(pipe, settings, batcher.transcribe, metrics, speed=lambda: batcher.speed)
+    endpoint = TranscriptionEndpoint(pipe, settings, around(batcher.transcribe), metrics, speed=lambda: batcher.speed)
     metrics.watch(batcher.waiting, lambda: endpoint.backlog.seconds)
     started = int(time.time())
 

@@ -1,0 +1,103 @@
+"""
+Replicas of the server under Ray Serve, behind one address. Extra `ray`.
+
+    serve run trainers.serving.ray_deployment:app model=MODEL num_replicas=2
+
+Each replica is the whole server of `trainers.serving.server` with a model of its own. Ray spreads requests over them, restarts
+those that die, and holds `max_queued_requests` that none has taken yet; beyond that clients get 503.
+"""
+
+import asyncio
+import functools
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from ray import serve
+from ray.serve import Application
+
+from trainers.serving.engines import load_pipeline
+from trainers.serving.server.app import create_app
+from trainers.serving.server.batching import Window
+from trainers.serving.server.form import Options
+from trainers.serving.server.settings import ServerSettings, key_from_environment
+from trainers.serving.server.transcription import Submit
+
+
+class Arguments(BaseModel):
+    """
+    What `serve run` or a configuration file gives.
+
+    model, engine, device, dtype, revision: as of `slam-asr serve`. model_name: what requests call the model.
+    num_replicas, num_cpus, num_gpus: how many, and what each takes.
+    max_batch, max_queue_seconds, max_upload_mb: of each replica, as of `slam-asr serve`.
+    batch_wait_seconds: how long the first window of a batch waits for others.
+    max_ongoing_requests: that one replica takes at a time. max_queued_requests: that wait for a replica.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    model_name: str = "slam-asr"
+    engine: str = "torch"
+    device: str | None = None
+    dtype: str | None = None
+    revision: str | None = None
+    num_replicas: PositiveInt = 1
+    num_cpus: PositiveFloat = 1
+    num_gpus: float = 0
+    max_batch: PositiveInt = 8
+    max_queue_seconds: PositiveFloat = 3600
+    max_upload_mb: PositiveFloat = 100
+    batch_wait_seconds: float = 0.01
+    max_ongoing_requests: PositiveInt = 32
+    max_queued_requests: PositiveInt = 128
+
+
+def app(args: Arguments) -> Application:
+    """The application that `serve run` starts."""
+
+    def server() -> FastAPI:  # a function: anything else Ray takes for the application itself
+        return build(args)
+
+    replica = serve.deployment(
+        serve.ingress(server)(),
+        name="slam-asr",
+        num_replicas=args.num_replicas,
+        max_ongoing_requests=args.max_ongoing_requests,
+        max_queued_requests=args.max_queued_requests,
+        ray_actor_options={"num_cpus": args.num_cpus, "num_gpus": args.num_gpus},
+    )
+    return replica.bind()
+
+
+def build(args: Arguments) -> FastAPI:
+    """One replica's server."""
+    pipe: Any = load_pipeline(
+        args.model, engine=args.engine, device=args.device, dtype=args.dtype, revision=args.revision
+    )
+    settings = ServerSettings(
+        model_names=(args.model_name,),
+        max_batch=args.max_batch,
+        max_queue_seconds=args.max_queue_seconds,
+        max_requests=args.max_ongoing_requests + 1,  # Ray counts them before the server does
+        max_upload_bytes=int(args.max_upload_mb * 1e6),
+        api_key=key_from_environment(),
+    )
+    return create_app(pipe, settings, functools.partial(batched, args))
+
+
+def batched(args: Arguments, submit: Submit) -> Submit:
+    """`submit` with Ray's batching before it: Ray collects windows, the server puts those of like length together."""
+
+    @serve.batch(max_batch_size=args.max_batch, batch_wait_timeout_s=args.batch_wait_seconds)
+    async def together(windows: list[Window], options: list[Options]) -> list[Window | BaseException]:
+        return await asyncio.gather(*map(submit, windows, options), return_exceptions=True)
+
+    async def transcribe(window: Window, options: Options) -> Window:
+        done = await together(window, options)
+        if isinstance(done, BaseException):
+            raise done
+        return done
+
+    return transcribe
