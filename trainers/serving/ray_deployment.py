@@ -60,7 +60,7 @@ def app(args: Arguments) -> Application:
     def server() -> FastAPI:  # a function: anything else Ray takes for the application itself
         return build(args)
 
-    replica = serve.deployment(
+    replica: Any = serve.deployment(
         serve.ingress(server)(),
         name="slam-asr",
         num_replicas=args.num_replicas,
@@ -91,7 +91,7 @@ def batched(args: Arguments, submit: Submit) -> Submit:
     """`submit` with Ray's batching before it: Ray collects windows, the server puts those of like length together."""
 
     @serve.batch(max_batch_size=args.max_batch, batch_wait_timeout_s=args.batch_wait_seconds)
-    async def together(windows: list[Window], options: list[Options]) -> list[Window | BaseException]:
+    async def together(windows: Any, options: Any) -> Any:  # Ray gives lists of what `transcribe` gives one of
         return await asyncio.gather(*map(submit, windows, options), return_exceptions=True)
 
     async def transcribe(window: Window, options: Options) -> Window:
