@@ -63,7 +63,7 @@ def test_no_private_name_of_a_library_is_used_without_a_reason() -> None:
 def own_names(tree: ast.Module) -> Iterator[str]:
     """Functions, classes, arguments and variables, and attributes that an object gives itself."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id

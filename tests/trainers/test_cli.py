@@ -29,7 +29,7 @@ def test_commands_of_publishing_register_themselves_in_their_place() -> None:
     names = [line.split()[0] for line in lines]
     start = names.index("card")
     assert names[start : start + 4] == ["card", "push", "push-study", "space"]
-    assert names[start - 1] == "transcribe" and names[-1] == "import-reference"
+    assert names[start - 2 : start] == ["transcribe", "serve"] and names[-1] == "import-reference"
     sources = (Path(cli.__file__).parent).rglob("*.py")
     assert not [path for path in sources if "hub_upload" in path.read_text(encoding="utf-8")]
 

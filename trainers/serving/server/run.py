@@ -57,6 +57,7 @@ def serve(pipe: StepPipeline, settings: ServerSettings, listening: socket.socket
     """
     # uvicorn raises a signal again once its work is done; an end that was asked for is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let programs in the background ignore it
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
