@@ -22,11 +22,9 @@ def measure_limits(model: Any, processor: Any, fingerprint: str) -> dict[str, An
         is `flagged` as no speech); in `batch`, how many of several recordings have the same transcript in a batch as alone,
         and the largest difference of the first token's logits.
     """
-    from modeling_slam_asr import SlamAsrPipeline
+    from trainers.inference.evaluate import pipeline_of
 
-    transcribe = SlamAsrPipeline(
-        model=model, tokenizer=processor.tokenizer, feature_extractor=processor.feature_extractor, processor=processor
-    )
+    transcribe = pipeline_of(model, processor)
 
     def edge(seconds: float, samples: Any) -> dict[str, Any]:
         answer = transcribe({"array": samples, "sampling_rate": sound.RATE})

@@ -276,12 +276,12 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         found = None
         if audio.get("input_features") is not None or audio.get("encoder_hidden_states") is not None:
             found = self.get_audio_features(**audio, return_dict=True)
-        embeddings = self.get_input_embeddings()(input_ids.masked_fill(input_ids == self.config.audio_token_id, 0))
+        placeholders = input_ids == self.config.audio_token_id
+        embeddings = self.get_input_embeddings()(input_ids.masked_fill(placeholders, 0))
         if found is not None:
-            found.check_placeholders(input_ids == self.config.audio_token_id)
-        places = self.get_placeholder_mask(input_ids, embeddings, None if found is None else found.pooler_output)[
-            ..., 0
-        ]
+            found.check_placeholders(placeholders)
+        audio_features = None if found is None else found.pooler_output
+        places = self.get_placeholder_mask(input_ids, embeddings, audio_features)[..., 0]
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         attention_mask = attention_mask.to(embeddings.device)
         if found is None:

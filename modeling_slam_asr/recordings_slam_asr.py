@@ -41,6 +41,7 @@ from .windows_slam_asr import (
 
 __all__ = [
     "LONG_SECONDS",
+    "MARKS",
     "TIMESTAMPS",
     "Piece",
     "RecordingsMixin",
@@ -51,6 +52,7 @@ __all__ = [
 ]
 
 TIMESTAMPS = (True, "word", "estimate")
+MARKS = ("no_speech", "truncated", "loop")  # of an answer or a chunk, where they are true
 
 
 @dataclass
@@ -177,7 +179,7 @@ def _chunk(segment: _Segment, return_confidence: bool | str) -> dict[str, Any]:
     chunk: dict[str, Any] = {"text": segment.text, "timestamp": (round(segment.start, 2), round(segment.end, 2))}
     if return_confidence:
         chunk["confidence"] = confidence([log_prob for _, log_prob in segment.piece.tokens or []])
-    chunk.update({flag: True for flag in ("no_speech", "truncated", "loop") if getattr(segment.piece, flag)})
+    chunk.update({flag: True for flag in MARKS if getattr(segment.piece, flag)})
     return chunk
 
 

@@ -25,15 +25,15 @@ from datasets import Dataset
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.evaluation import SpeedMeter, SpeedReport, evaluate_rows
+from trainers.evaluation.format import markdown_table, percent, percent_with_interval
 from trainers.evaluation.speed import measured_idle
 from trainers.files import write_json, write_text
 from trainers.inference.datasets import transcribe_dataset
 from trainers.inference.evaluate import load_pipeline
-from trainers.results import Metrics, PredictionRow, prediction_row
+from trainers.results import ERROR_TYPES, FIGURES, Metrics, PredictionRow, prediction_row
 from trainers.study.plan import plan_runs
 from trainers.study.recipe import load_study
-from trainers.training.checkpoints import load_trainable
-from trainers.training.warm_start import WEIGHTS
+from trainers.training.warm_start import load_projector
 
 SYSTEMS = (
     "model",
@@ -119,8 +119,7 @@ def run_system(name: str, arguments: argparse.Namespace, folder: Path) -> Metric
     if name in ("model", "greedy", "ctc", "ctc-warm-start"):
         pipe = load_pipeline(arguments.model, device="cpu")
         if name == "ctc-warm-start":
-            pipe.model.requires_grad_(False).projector.requires_grad_(True)  # what is loaded is what would be trained
-            load_trainable(pipe.model, arguments.warm_start / WEIGHTS)
+            load_projector(pipe.model, arguments.warm_start)
         settings: dict[str, Any] = {} if name == "model" else {"num_beams": 1, "ctc_only": name.startswith("ctc")}
         decoded = transcribe_dataset(pipe, rows, batch_size=batch_size, quiet=True, generate_kwargs=settings)
         predictions, speed = decoded.rows, decoded.speed
@@ -141,31 +140,26 @@ def table(found: dict[str, Metrics]) -> str:
     idle = any(measured_idle(metrics.get("speed")) for metrics in found.values())
     heads = [
         "system",
-        "WER, all sets (95 % interval)",
+        "WER, all sets [95 % interval]",
         "S",
         "D",
         "I",
         *sources,
         *(["RTFx", "peak memory"] if idle else []),
     ]
-    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    rows = []
     for name, metrics in found.items():
-        low, high = metrics["wer_ci"] or (float("nan"), float("nan"))
         speed = metrics.get("speed") or {}
         measured = (
             [f"{speed['rtfx']:.1f}", f"{speed['peak_memory_bytes'] / 2**30:.2f} GiB"]
             if measured_idle(speed)
             else ["", ""]
         )
-        cells = [
-            name,
-            f"{100 * (metrics['wer'] or 0):.1f} % ({100 * low:.1f}–{100 * high:.1f})",
-            *(str(metrics[kind]) for kind in ("substitutions", "deletions", "insertions")),  # type: ignore[literal-required]
-            *(f"{100 * (metrics['by_source'][source]['wer'] or 0):.1f} %" for source in sources),
-            *(measured if idle else []),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        errors = [metrics[kind] for kind in ERROR_TYPES]  # type: ignore[literal-required]
+        by_source = [percent(metrics["by_source"][source]["wer"]) for source in sources]
+        rate = percent_with_interval(metrics["wer"], metrics["wer_ci"])
+        rows.append([name, rate, *errors, *by_source, *(measured if idle else [])])
+    return markdown_table(heads, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -202,24 +196,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     for path in sorted((given.output_dir / given.language).glob("*/metrics.json")):
         found[path.parent.name] = json.loads(path.read_text(encoding="utf-8"))
-    kept = (
-        "wer",
-        "wer_ci",
-        "cer",
-        "substitutions",
-        "deletions",
-        "insertions",
-        "hits",
-        "reference_words",
-        "by_source",
-        "speed",
-    )
+    kept = (*FIGURES, "by_source", "speed")
     write_json(
         given.output_dir / given.language / "systems.json",
         {name: {key: metrics.get(key) for key in kept} for name, metrics in found.items()},
     )
-    write_text(given.output_dir / given.language / "table.md", table(found))
-    print(table(found))
+    text = table(found)
+    write_text(given.output_dir / given.language / "table.md", text)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,9 @@ _PACKAGES = {
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     from trainers.serving.engines import add_engine_arguments
+    from trainers.serving.server.settings import ServerSettings as Default
 
+    megabytes = Default.max_upload_bytes / 1e6
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="MODEL", help="a model folder or Hub name")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1; 0.0.0.0: all)")
@@ -46,15 +48,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what requests call the model (default: its own name); may be given several times",
     )
     limits = parser.add_argument_group("limits")
-    limits.add_argument("--max-batch", type=int, default=8, help="windows at a time (default: 8)")
+    limits.add_argument(
+        "--max-batch", type=int, default=Default.max_batch, help=f"windows at a time (default: {Default.max_batch})"
+    )
     limits.add_argument(
         "--max-queue-seconds",
         type=float,
-        default=3600.0,
-        help="seconds of audio waiting or at work; the longest recording too (default: 3600)",
+        default=Default.max_queue_seconds,
+        help=f"seconds of audio waiting or at work; the longest recording too (default: {Default.max_queue_seconds:g})",
     )
-    limits.add_argument("--max-requests", type=int, default=64, help="requests at work (default: 64)")
-    limits.add_argument("--max-upload-mb", type=float, default=100.0, help="of one request (default: 100)")
+    limits.add_argument(
+        "--max-requests",
+        type=int,
+        default=Default.max_requests,
+        help=f"requests at work (default: {Default.max_requests})",
+    )
+    limits.add_argument(
+        "--max-upload-mb", type=float, default=megabytes, help=f"of one request (default: {megabytes:g})"
+    )
     decoding = parser.add_argument_group("decoding")
     decoding.add_argument("--num-beams", type=int, help="beams (default: the model's own setting)")
     decoding.add_argument(

@@ -57,13 +57,13 @@ def _load_pipeline(name: str, device: str | None, dtype: str | None, revision: s
             f"The processor of {name!r} (processor_config.json, tokenizer.json, tokenizer_config.json) cannot be read: "
             f"{error} Write it there with `processor.save_pretrained({name!r})`."
         ) from error
-    return SlamAsrPipeline(
-        network,
-        tokenizer=processor.tokenizer,
-        feature_extractor=processor.feature_extractor,
-        processor=processor,
-        device=device if device is not None else ("cuda" if torch.cuda.is_available() else "cpu"),
-    )
+    return pipeline_of(network, processor, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def pipeline_of(model: Any, processor: Any, device: str | None = None) -> SlamAsrPipeline:
+    """The pipeline of a loaded model and its processor; the device is the library's choice, if None."""
+    parts = {"tokenizer": processor.tokenizer, "feature_extractor": processor.feature_extractor, "processor": processor}
+    return SlamAsrPipeline(model, **parts, device=device)
 
 
 def _check_device(device: str) -> None:

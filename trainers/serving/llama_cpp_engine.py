@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.errors import UserError
+from trainers.provenance import cpu_cores
 from trainers.serving.engines import ENGINES
 from trainers.serving.exported import ExportedPipeline, Generated, Request, is_done, open_export
 from trainers.serving.manifest import read_manifest
@@ -58,16 +59,10 @@ def load_pipeline(
             if there
             else f"{folder} was exported without --gguf, which the engine llama_cpp needs. Export again with --gguf q8_0."
         )
-    count = (
-        threads
-        if threads is not None
-        else len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count()
-    )
-    audio = OnnxAudio(folder, int8="onnx-int8" in parts, threads=count or 1)
+    count = threads if threads is not None else cpu_cores()
+    audio = OnnxAudio(folder, int8="onnx-int8" in parts, threads=count)
     manifest = read_manifest(folder, f"gguf-{precision}")
-    llm = LlamaCpp(folder / manifest["parts"][f"gguf-{precision}"]["path"], precision, threads=count or 1)
+    llm = LlamaCpp(folder / manifest["parts"][f"gguf-{precision}"]["path"], precision, threads=count)
     return ExportedPipeline(folder, audio, llm)
 
 

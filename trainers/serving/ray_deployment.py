@@ -46,9 +46,9 @@ class Arguments(BaseModel):
     num_replicas: PositiveInt = 1
     num_cpus: PositiveFloat = 1
     num_gpus: float = 0
-    max_batch: PositiveInt = 8
-    max_queue_seconds: PositiveFloat = 3600
-    max_upload_mb: PositiveFloat = 100
+    max_batch: PositiveInt = ServerSettings.max_batch
+    max_queue_seconds: PositiveFloat = ServerSettings.max_queue_seconds
+    max_upload_mb: PositiveFloat = ServerSettings.max_upload_bytes / 1e6
     batch_wait_seconds: float = 0.01
     max_ongoing_requests: PositiveInt = 32
     max_queued_requests: PositiveInt = 128

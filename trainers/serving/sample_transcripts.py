@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrPipeline, SlamAsrProcessor
+from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.generation_slam_asr import TranscriptLimit
+from trainers.inference.evaluate import pipeline_of
 from trainers.serving.exported import ExportedPipeline, Generated, LanguageEngine, Request
 from trainers.serving.language_model import prompt_embeddings
 from trainers.serving.onnx_audio import OnnxAudio
@@ -51,13 +52,7 @@ def torch_texts(
     model: SlamAsrForConditionalGeneration, processor: SlamAsrProcessor, samples: Sequence[NDArray[np.float32]]
 ) -> list[str]:
     """Greedy transcripts by the model itself."""
-    pipe = SlamAsrPipeline(
-        model,
-        tokenizer=processor.tokenizer,
-        feature_extractor=processor.feature_extractor,
-        processor=processor,
-        device="cpu",
-    )
+    pipe = pipeline_of(model, processor, "cpu")
     return [pipe(sound, **_GREEDY)["text"] for sound in samples]
 
 

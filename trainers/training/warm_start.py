@@ -115,12 +115,8 @@ class WarmStart:
         with lock_file(self.folder / "lock", wait=True):
             if self.record() is None:
                 self.train()
-            model = self.model
-            for parameter in model.parameters():
-                parameter.requires_grad_(False)
-            model.projector.requires_grad_(True)
-            load_trainable(model, self.folder / WEIGHTS)
-            model.freeze()
+            load_projector(self.model, self.folder)
+            self.model.freeze()
             record = self.record()
         assert record is not None
         return record
@@ -165,8 +161,7 @@ class WarmStart:
         before = [module.p for module in dropouts]
         for module in dropouts:
             module.p = spec.dropout
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name.startswith("projector."))
+        train_projector_alone(model)
         try:
             trainer = self.fit(own, data)
         finally:
@@ -277,6 +272,18 @@ class WarmStart:
         encoder = self.model.audio_encoder
         kept = tuple(encoder.kept_layers)
         return build_cache(self.folder / "features", rows, encoder, self.processor, [kept]).dataset(kept)
+
+
+def train_projector_alone(model: SlamAsrForConditionalGeneration) -> None:
+    """Let nothing but the projector be trained, and so saved and loaded."""
+    model.requires_grad_(False)
+    model.projector.requires_grad_(True)
+
+
+def load_projector(model: SlamAsrForConditionalGeneration, folder: Path) -> None:
+    """Put the weights of the finished warm start in `folder` into a model's projector, which alone can be trained then."""
+    train_projector_alone(model)
+    load_trainable(model, folder / WEIGHTS)
 
 
 def like_lengths(recipe: Recipe, seconds: Sequence[float]) -> EpochBatchSampler:

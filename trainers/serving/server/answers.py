@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from modeling_slam_asr.recordings_slam_asr import MARKS
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
 from trainers.inference.notices import answer_notices, is_unsure, knows_synthetic_speech_only, request_notices
 from trainers.inference.transcribe import render, timestamps_for
@@ -14,7 +15,6 @@ from trainers.serving.server.batching import Window
 from trainers.serving.server.form import TranscriptionForm
 from trainers.serving.server.transcription import StepPipeline
 
-MARKS = ("no_speech", "truncated", "loop")
 _TYPES = {"srt": "application/x-subrip", "vtt": "text/vtt", "text": "text/plain"}
 
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 logger = logging.getLogger(__name__)
 
+FAILED = "The server failed at this request. Its log says more; try again."
 CLIENT_LEFT = 499  # nginx's number for a request whose client went away; nobody gets to see it
 
 
@@ -51,7 +52,7 @@ class ApiError(Exception):
 def internal(doing: str) -> ApiError:
     """The answer to an error of the program, which is being handled: what it is goes to the log alone."""
     logger.exception("%s failed", doing)
-    return ApiError(500, "The server failed at this request. Its log says more; try again.", code="internal_error")
+    return ApiError(500, FAILED, code="internal_error")
 
 
 def shape_errors(app: FastAPI) -> None:
@@ -72,4 +73,4 @@ def shape_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _(request: Request, error: Exception) -> Response:
-        return ApiError(500, "The server failed at this request. Its log says more; try again.").response()
+        return ApiError(500, FAILED).response()
