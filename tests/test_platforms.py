@@ -12,6 +12,7 @@ POSIX_MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "readline", "resource", 
 IMPORT_ALL = """
 import importlib, os, pkgutil, sys
 SCRIPTS = ("hub_upload.stranger",)  # runs when it is imported, in a process of its own
+EXTRAS = {"fastapi", "gradio", "llama_cpp", "ray", "uvicorn"}  # an environment may be without them
 import accelerate, datasets, filelock, huggingface_hub, jiwer, matplotlib.pyplot, peft, soundfile, soxr, torch, transformers
 
 for name in sys.argv[2].split():
@@ -21,8 +22,13 @@ for name in ("fork", "forkpty", "getuid", "geteuid", "getpgid", "killpg", "setsi
 for package in sys.argv[1].split():
     for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
         if ".templates." not in module.name and module.name not in SCRIPTS:
-            importlib.import_module(module.name)
-            print(module.name)
+            try:
+                importlib.import_module(module.name)
+            except ModuleNotFoundError as error:
+                if error.name not in EXTRAS:
+                    raise
+            else:
+                print(module.name)
 """
 
 
