@@ -135,6 +135,10 @@ def decoding_lines(facts: ModelFacts) -> list[str]:
     settings = facts.generation
     beams = settings.get("num_beams") or 1
     lines = [f"{'Greedy search' if beams == 1 else f'Beam search with {beams} beams'}, no sampling."]
+    if settings.get("ctc_weight"):
+        lines.append(
+            f"The CTC head has its say in each token, with weight {settings['ctc_weight']:g} (joint decoding)."
+        )
     limit = settings.get("max_new_tokens")
     rate = facts.config.get("max_tokens_per_second")
     lines.append(

@@ -1,6 +1,9 @@
-"""The example card in `model_cards/example`: `python -m hub_upload.example MODEL --study RESULTS` makes it from a model folder.
+"""The example cards in `model_cards/`: `python -m hub_upload.example MODEL --study RESULTS` makes one from a model folder.
 
-It keeps the facts that it was made from beside it, so that a test can tell whether the template still makes this card of them.
+    python -m hub_upload.example quickstart/model --study quickstart/results.json
+    python -m hub_upload.example RUN/model --study studies/real-speech/results.jsonl --name whisper-base-gemma-3-270m-en
+
+A card's folder keeps the facts that it was made from, so that a test can tell whether the template still makes this card of them.
 """
 
 import argparse
@@ -20,38 +23,53 @@ from .card import make_card
 from .facts import DEPTH_PLOT, ModelFacts
 from .licences import Licence, Part
 
-FOLDER = Path(model_cards.__file__).with_name("example")
-FACTS = FOLDER / "facts.json"
-REPO_ID = "your-name/slam-asr-miniature"
+ROOT = Path(model_cards.__file__).parent
+FACTS, CARD = "facts.json", "README.md"
+MINIATURE = "example"
 
 
-def read_example() -> ModelFacts:
-    """The facts that the example card was made from."""
-    value: dict[str, Any] = json.loads(FACTS.read_text(encoding="utf-8"))
+def examples() -> list[Path]:
+    """The folders of the example cards."""
+    return sorted(path.parent for path in ROOT.glob(f"*/{FACTS}"))
+
+
+def repo_id(folder: Path) -> str:
+    """The name that a card gives its model's repository."""
+    return f"your-name/slam-asr-{'miniature' if folder.name == MINIATURE else folder.name}"
+
+
+def read_example(folder: Path) -> ModelFacts:
+    """The facts that an example card was made from."""
+    value: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     licence = value["licence"]
     value["licence"] = Licence(**{**licence, "parts": tuple(Part(**part) for part in licence["parts"])})
     value["evaluations"] = [Evaluation(**evaluation) for evaluation in value["evaluations"]]
-    return ModelFacts(folder=FOLDER, **value)
+    return ModelFacts(folder=folder, **value)
 
 
-def render_example() -> str:
+def render_example(folder: Path) -> str:
     """The card that the template makes of those facts now."""
-    return str(make_card(read_example(), REPO_ID))
+    return str(make_card(read_example(folder), repo_id(folder)))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write the example card from a model folder.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--study", type=Path, required=True, help="results.json of the quickstart")
+    parser.add_argument("--study", type=Path, help="results.json or results.jsonl with systems at other depths")
+    parser.add_argument("--name", default=MINIATURE, help=f"of the card's folder (default: {MINIATURE})")
+    parser.add_argument("--licence", action="append", default=[], metavar="NAME=ID", help="of a base model or data set")
     args = parser.parse_args()
+    folder = ROOT / args.name
+    folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        target = Path(scratch) / "example"
-        options = BuildOptions(study=args.study)
+        target = Path(scratch) / args.name
+        options = BuildOptions(study=args.study, licences=dict(one.split("=", 1) for one in args.licence))
         build_folder(args.model, target, options)
-        facts = complete_with_card(target, options, CardOptions(REPO_ID))
-        shutil.copyfile(target / DEPTH_PLOT, FOLDER / DEPTH_PLOT)
-    write_json(FACTS, {key: value for key, value in asdict(facts).items() if key != "folder"})
-    (FOLDER / "README.md").write_text(render_example(), encoding="utf-8")
+        facts = complete_with_card(target, options, CardOptions(repo_id(folder)))
+        if (target / DEPTH_PLOT).is_file():
+            shutil.copyfile(target / DEPTH_PLOT, folder / DEPTH_PLOT)
+    write_json(folder / FACTS, {key: value for key, value in asdict(facts).items() if key != "folder"})
+    (folder / CARD).write_text(render_example(folder), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from .projector_slam_asr import (
     MAX_SECONDS,
     MEL_FRAMES_PER_SECOND,
     CtcMixin,
+    CtcPrefixScores,
     CtcScores,
     build_projector,
     compress_frames,
@@ -419,6 +420,7 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
                 themselves, `tokens[:, input_ids.shape[1]:]`: each row then begins with an audio placeholder for every
                 column of `input_ids`. The processor's `decode` leaves placeholders out, so it reads both forms alike.
                 `ctc_draft=True`: the LLM verifies one utterance's CTC transcript; `ctc_only=True` gives that transcript itself.
+                `ctc_weight`, 0 to below 1: how much the CTC head has to say in each next token, see [`CtcPrefixScores`].
             request: in place of both, what [`transcript_request`] made of them.
         """
         if input_ids is None:
@@ -430,6 +432,11 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         config, rest = request.config, dict(request.options)
         ctc_only = rest.pop("ctc_only", getattr(config, "ctc_only", False))
         asked = rest.pop("ctc_draft", None)
+        ctc_weight = rest.pop("ctc_weight", getattr(config, "ctc_weight", None)) or 0.0
+        if not 0 <= ctc_weight < 1 or (ctc_weight and not self.config.projector_ctc):
+            raise ValueError(
+                f"ctc_weight={ctc_weight!r} must be from 0 to below 1, and above 0 only for a model with a CTC head."
+            )
         fits = self.config.projector_ctc and len(input_ids) == 1 and can_draft(config, rest)
         if asked and not fits:
             raise ValueError(NO_DRAFT)
@@ -438,7 +445,7 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         merged = self.merge_inputs(
             input_ids,
             attention_mask,
-            ctc=draft or ctc_only,
+            ctc=draft or ctc_only or ctc_weight > 0,
             input_features=input_features,
             input_features_mask=input_features_mask,
             encoder_hidden_states=encoder_hidden_states,
@@ -453,6 +460,8 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         silent = placeholders.any(-1) & ~merged.audio.any(-1).to(placeholders.device)
         if silent.any() and ends[0] is not None:
             processors.append(EndSilence(silent, ends[0]))
+        if ctc_weight and merged.ctc is not None:
+            processors.append(CtcPrefixScores(merged.ctc, self.ctc_tokens(), request.end_tokens, ctc_weight))
         if draft and merged.ctc is not None:
             guess, streamer = self.ctc_transcripts(merged.ctc)[0], rest.get("streamer")
             if streamer is not None and hasattr(streamer, "put_draft"):

@@ -6,13 +6,13 @@ imports no other of ours.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
-from transformers import Blip2QFormerConfig, Blip2QFormerModel
+from transformers import Blip2QFormerConfig, Blip2QFormerModel, LogitsProcessor
 
 if TYPE_CHECKING:
     from .configuration_slam_asr import SlamAsrConfig
@@ -27,6 +27,7 @@ __all__ = [
     "Conv1dProjector",
     "CtcHead",
     "CtcMixin",
+    "CtcPrefixScores",
     "CtcScores",
     "QFormerProjector",
     "audio_geometry",
@@ -41,6 +42,8 @@ __all__ = [
 MEL_FRAMES_PER_SECOND = 100
 ENCODER_FRAMES_PER_SECOND = 50
 MAX_SECONDS = 30.0
+NEVER = -1e30  # a log-probability that keeps sums finite
+UNKNOWN_SHARE = 0.02  # of what is no blank: a token in a transcript that the CTC head does not know
 
 
 @dataclass(frozen=True)
@@ -235,6 +238,98 @@ def compress_frames(
     counts = frames.new_zeros(len(frames), kept + 1).scatter_add(1, place, torch.ones_like(frames[..., 0]))
     counts = counts[:, :kept]
     return sums[:, :kept] / counts.clamp(min=1)[..., None], counts > 0
+
+
+class CtcPrefixScores(LogitsProcessor):
+    """
+    Joint decoding: each next token is scored by the LLM and by how well the CTC head hears the transcript with it.
+
+    `(1 - weight) * llm + weight * log(P(prefix + token) / P(prefix))`, `P` the CTC probability of all that begins with the prefix; for an
+    end token, of the prefix itself. So what was not said is not written, however likely the LLM finds it, and what was said is not left
+    out. It goes with greedy decoding, beams, samples and drafts alike.
+    Source: Watanabe et al. 2017 (Hybrid CTC/Attention), with sums over frames in place of loops.
+
+    Args:
+        scores: of the utterances; their beams or samples stand in neighbouring rows.
+        tokens: token ids of the classes.
+        ends: the end tokens.
+        weight: from 0, the LLM alone, to below 1.
+    """
+
+    def __init__(self, scores: CtcScores, tokens: Sequence[int], ends: Iterable[int], weight: float) -> None:
+        frames = scores.log_probs.float()
+        # One class more, for tokens that the head does not know: a small share of what is no blank.
+        unknown = (1 - frames[..., :1].exp()).clamp(min=1e-6).log() + math.log(UNKNOWN_SHARE)
+        frames = torch.cat([frames, unknown], dim=-1)
+        padding = torch.full_like(frames, NEVER)
+        padding[..., 0] = 0.0
+        self.frames = torch.where(scores.mask[..., None], frames, padding)
+        self.tokens, self.ends, self.weight = torch.as_tensor(list(tokens)), sorted(ends), weight
+        self.before: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """`scores` `(rows, vocab)` after the new tokens `(rows, new_tokens)`, joined with the CTC head's."""
+        batch, vocab = len(self.frames), scores.shape[-1]
+        ids = input_ids.to(self.frames.device).reshape(batch, len(scores) // batch, -1)
+        if self.before is None:
+            self._start(ids.shape[1], vocab)
+        else:
+            self._go_on(ids)
+        self.before = ids
+        self.prefixes = self._prefixes()
+        heard = (self.prefixes - self.total[..., None])[..., self.classes]
+        heard[..., self.ends] = (torch.logaddexp(self.label, self.blank)[..., -1] - self.total)[..., None]
+        return (1 - self.weight) * scores + self.weight * heard.clamp(min=NEVER / 2).reshape(len(scores), vocab).to(
+            scores
+        )
+
+    def _start(self, rows: int, vocab: int) -> None:
+        """Nothing is written yet: only blanks."""
+        self.classes = torch.full((vocab,), self.frames.shape[-1] - 1, device=self.frames.device)
+        self.classes[self.tokens] = torch.arange(1, len(self.tokens) + 1, device=self.frames.device)
+        # Log-probabilities `(batch, rows, frames)` of the prefix up to each frame that ends in its last token, or in a blank.
+        self.blank = self.frames[:, None, :, 0].cumsum(-1).repeat(1, rows, 1)
+        self.label = torch.full_like(self.blank, NEVER)
+        self.begin = 0.0  # of the prefix before the first frame
+        self.last = self.blank.new_zeros(self.blank.shape[:2], dtype=torch.long)
+        self.total = self.blank.new_zeros(self.blank.shape[:2])
+
+    def _go_on(self, ids: torch.Tensor) -> None:
+        """Take in the newest token of each row; its prefix may have stood in another row of the utterance before."""
+        assert self.before is not None
+        parent = (ids[:, :, None, :-1] == self.before[:, None]).all(-1).int().argmax(-1)
+        rows = torch.arange(len(ids), device=ids.device)[:, None]
+        label, blank, last = self.label[rows, parent], self.blank[rows, parent], self.last[rows, parent]
+        newest = self.classes[ids[..., -1]]
+        self.total = self.prefixes[rows, parent].gather(-1, newest[..., None])[..., 0]
+        enters = self._shifted(torch.where((newest == last)[..., None], blank, torch.logaddexp(label, blank)))
+        self.label = _carried(enters, self._of(newest))
+        self.begin, self.last = NEVER, newest
+        self.blank = _carried(self._shifted(self.label), self.frames[:, None, :, 0])
+
+    def _prefixes(self) -> torch.Tensor:
+        """`(batch, rows, 1 + classes)`: the log-probability of the prefix with each class behind it, whatever follows."""
+        enters = self._shifted(torch.logaddexp(self.label, self.blank))
+        top = enters.amax(-1, keepdim=True)
+        summed = ((enters - top).exp() @ self.frames.exp()).clamp(min=1e-37).log() + top
+        # The last token again needs a blank between.
+        again = (self._shifted(self.blank) + self._of(self.last)).logsumexp(-1, keepdim=True)
+        written = (self.last > 0)[..., None]
+        return torch.where(written, summed.scatter(-1, self.last[..., None], again), summed)
+
+    def _shifted(self, values: torch.Tensor) -> torch.Tensor:
+        """The values of the frame before."""
+        return nn.functional.pad(values[..., :-1], (1, 0), value=self.begin)
+
+    def _of(self, classes: torch.Tensor) -> torch.Tensor:
+        """The frames' scores `(batch, rows, frames)` of one class in each row."""
+        return self.frames.gather(2, classes[:, None].expand(-1, self.frames.shape[1], -1)).transpose(1, 2)
+
+
+def _carried(enters: torch.Tensor, stays: torch.Tensor) -> torch.Tensor:
+    """`x[t] = logaddexp(x[t - 1], enters[t]) + stays[t]` along the last dimension, without a loop."""
+    path = stays.cumsum(-1)
+    return (path + (enters - (path - stays)).logcumsumexp(-1)).clamp(min=NEVER)
 
 
 def ctc_loss(

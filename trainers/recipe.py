@@ -114,15 +114,21 @@ class WarmStartSpec:
 
 @dataclass
 class DecodingSpec:
-    """How transcripts are generated, in validation and in the test alike; the defaults are the paper's test settings."""
+    """How transcripts are generated, in validation and in the test alike; the defaults are the paper's test settings.
+
+    `ctc_weight` is what the CTC head has to say beside the LLM, from 0 to below 1 (joint decoding, see `docs/ctc.md`).
+    """
 
     num_beams: int = 2
     max_new_tokens: int | None = 128
     repetition_penalty: float = 1.0
     length_penalty: float = 1.0
+    ctc_weight: float = field(default=0.0, metadata={LATER: True})
 
     def __post_init__(self) -> None:
-        check_numbers(self, "decoding.", above_zero="num_beams max_new_tokens repetition_penalty")
+        check_numbers(
+            self, "decoding.", above_zero="num_beams max_new_tokens repetition_penalty", fractions="ctc_weight"
+        )
 
 
 @dataclass
@@ -203,9 +209,9 @@ class Recipe:
             fractions="max_bad_fraction warmup_fraction min_lr_fraction ctc_weight",
         )
         has_head = bool(self.projector.more.get("ctc"))
-        if (self.warm_start is not None or self.ctc_weight) and not has_head:
+        if (self.warm_start is not None or self.ctc_weight or self.decoding.ctc_weight) and not has_head:
             raise UserError(
-                "warm_start and ctc_weight need the projector's CTC head: set projector.ctc to true, or leave them out."
+                "warm_start, ctc_weight and decoding.ctc_weight need the projector's CTC head: set projector.ctc to true, or leave them out."
             )
         if self.model or self.projector.more:
             check_model(self.model, self.projector.to_config())

@@ -13,7 +13,7 @@ from hub_upload import user_text
 from hub_upload.build import BuildOptions, CardOptions, write_card
 from hub_upload.card import spans
 from hub_upload.client import ConflictError
-from hub_upload.example import FOLDER, read_example, render_example
+from hub_upload.example import CARD, examples, read_example, render_example
 from hub_upload.facts import read_facts
 from hub_upload.foreign import foreign_metadata
 from hub_upload.licences import Part, derive_licence, known_licence, readable_identifier
@@ -214,13 +214,14 @@ def test_the_users_text_and_foreign_metadata_survive(model_folder: Path) -> None
     assert again.data.to_dict()["thumbnail"] == "me.png" and "bird-songs" in again.data.tags
 
 
-def test_the_example_is_what_the_template_makes_of_its_facts() -> None:
-    assert (FOLDER / "README.md").read_text(encoding="utf-8") == render_example(), (
+@pytest.mark.parametrize("folder", examples(), ids=lambda folder: folder.name)
+def test_an_example_is_what_the_template_makes_of_its_facts(folder: Path) -> None:
+    assert (folder / CARD).read_text(encoding="utf-8") == render_example(folder), (
         "run `python -m hub_upload.example` again"
     )
-    facts = read_example()
+    facts = read_example(folder)
     assert facts.trained_parameters == facts.training["trainable_params"] > facts.parameters["projector"]
-    assert f"| trained | {facts.trained_parameters:,} |" in render_example()
+    assert f"| trained | {facts.trained_parameters:,} |" in render_example(folder)
 
 
 def test_bad_folders(tmp_path: Path) -> None:

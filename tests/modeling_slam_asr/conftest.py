@@ -59,3 +59,17 @@ def encoded(samples: np.ndarray, rate: int = SAMPLING_RATE, form: str = "WAV", s
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, rate, format=form, subtype=subtype)
     return buffer.getvalue()
+
+
+CTC_TEXTS = ["en to", "tre fire fem"]
+
+
+@pytest.fixture
+def make_ctc_model(make_tiny_model: Callable[..., Any], tiny_processor: Any) -> Callable[..., Any]:
+    """A function that makes a tiny model with a CTC head whose classes are the pieces of the tones' words."""
+    pieces = {token for text in CTC_TEXTS for token in tiny_processor.transcript_ids(text)[:-1]}
+
+    def make(**options: Any) -> Any:
+        return make_tiny_model(projector_ctc=True, projector_ctc_tokens=sorted(pieces), **options)
+
+    return make

@@ -18,19 +18,6 @@ from modeling_slam_asr.transcripts_slam_asr import align_tokens, ctc_words
 
 from .conftest import noise
 
-TEXTS = ["en to", "tre fire fem"]
-
-
-@pytest.fixture
-def make_ctc_model(make_tiny_model: Callable[..., Any], tiny_processor: Any) -> Callable[..., Any]:
-    """A function that makes a tiny model with a CTC head whose classes are the pieces of the tones' words."""
-    pieces = {token for text in TEXTS for token in tiny_processor.transcript_ids(text)[:-1]}
-
-    def make(**options: Any) -> Any:
-        return make_tiny_model(projector_ctc=True, projector_ctc_tokens=sorted(pieces), **options)
-
-    return make
-
 
 def blank_bias(model: Any, bias: float) -> Any:
     """The model with its CTC blank made likelier or less likely."""

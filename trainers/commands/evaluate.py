@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainers.commands.data_arguments import add_data_arguments, data_spec
+from trainers.commands.decoding_arguments import add_decoding_arguments, check_decoding, decoding_of
 from trainers.commands.score import LEADERBOARD, add_protocol_argument, describe_counts, describe_leaderboard
 
 HELP = """\
@@ -39,8 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--max-bad-fraction", type=float, default=0.01, metavar="F", help="stop if more files are damaged"
     )
     decoding = parser.add_argument_group("decoding")
-    decoding.add_argument("--num-beams", type=int, help="beams (default: the model's own setting)")
-    decoding.add_argument("--max-new-tokens", type=int, help="longest transcript (default: from the audio's length)")
+    add_decoding_arguments(decoding)
     decoding.add_argument(
         "--batch-size", type=int, default=8, help="recordings at a time; the result does not depend on it"
     )
@@ -94,9 +94,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.normalizer is not None:
         get_normalizer(args.normalizer)  # a misspelt name is told before hours of decoding
-    for name in ("batch_size", "num_beams", "max_new_tokens"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: it must be 1 or more.")
+    decoding = decoding_of(args)
+    if args.batch_size is not None and args.batch_size < 1:
+        raise UserError(f"--batch-size {args.batch_size}: it must be 1 or more.")
     if args.resamples < 0:
         raise UserError(f"--resamples {args.resamples}: it must be 0 or more.")
     leaderboard = args.protocol == LEADERBOARD
@@ -105,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
     if leaderboard and args.num_beams not in (None, 1):
         raise UserError(f"--protocol {LEADERBOARD} decodes greedily: leave --num-beams {args.num_beams} out.")
     pipe = load_pipeline(args.model, engine=args.engine, device=args.device, dtype=args.dtype, revision=args.revision)
+    check_decoding(pipe, decoding)
     local = Path(args.model).is_dir()
     spec = data_spec(
         args, lowercase=False, remove_punctuation=False, min_duration=0.0, max_duration=float("inf"), min_characters=0,
@@ -116,11 +117,10 @@ def run(args: argparse.Namespace) -> int:
     print(report.describe())
     if args.output_dir is None:
         folder = place_for(folder, dataset["id"])
-    decoding = {"num_beams": args.num_beams, "max_new_tokens": args.max_new_tokens}
     metrics = evaluate(
         args.model, dataset, folder, pipe=pipe, language=args.language, normalizer=args.normalizer,
         batch_size=args.batch_size, resamples=args.resamples, seed=args.seed,
-        generate_kwargs={name: value for name, value in decoding.items() if value is not None} or None,
+        generate_kwargs=decoding or None,
         dataset_name=spec.published_name(), leaderboard=leaderboard,
     )  # fmt: skip
     interval = "" if metrics["wer_ci"] is None else f" (95 % interval {percent_range(metrics['wer_ci'])})"

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from trainers.commands.decoding_arguments import add_decoding_arguments, check_decoding, decoding_of
+
 HELP = """\
 Serve a model over HTTP: OpenAI's `POST /v1/audio/transcriptions`, a page for browsers at `/`, `/health`, `/metrics`.
 
@@ -67,10 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--max-upload-mb", type=float, default=megabytes, help=f"of one request (default: {megabytes:g})"
     )
     decoding = parser.add_argument_group("decoding")
-    decoding.add_argument("--num-beams", type=int, help="beams (default: the model's own setting)")
-    decoding.add_argument(
-        "--max-new-tokens", type=int, help="longest transcript of a window (default: from its length)"
-    )
+    add_decoding_arguments(decoding)
     decoding.add_argument("--window-seconds", type=float, help="longest window (default: the model's)")
     decoding.add_argument(
         "--vad", choices=("silero", "webrtc"), help="transcribe only where this detector hears speech"
@@ -86,15 +85,12 @@ def run(args: argparse.Namespace) -> int:
     missing = [package for module, package in _PACKAGES.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise UserError(f'serve needs {", ".join(missing)}. Install with `pip install "slam-asr[serve]"`.')
-    for name in ("num_beams", "max_new_tokens"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: it must be 1 or more.")
+    decoding = decoding_of(args)
 
     from trainers.serving.server.run import bound, serve
     from trainers.serving.server.settings import API_KEY_VARIABLE, ServerSettings, key_from_environment
 
     own_name = Path(args.model).resolve().name if Path(args.model).is_dir() else args.model
-    decoding = {"num_beams": args.num_beams, "max_new_tokens": args.max_new_tokens}
     settings = ServerSettings(
         model_names=tuple(args.model_name or [own_name]),
         max_batch=args.max_batch,
@@ -105,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         window_seconds=args.window_seconds,
         vad=args.vad,
         drop_no_speech=args.drop_no_speech,
-        generate={name: value for name, value in decoding.items() if value is not None},
+        generate=decoding,
     )
     listening = bound(args.host, args.port)
     if settings.api_key is None and not _is_local(listening.getsockname()[0]):
@@ -119,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
     pipe: Any = load_pipeline(
         args.model, engine=args.engine, device=args.device, dtype=args.dtype, revision=args.revision
     )
+    check_decoding(pipe, decoding)
     serve(pipe, settings, listening, lambda line: print(line, flush=True))
     return 0
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainers.commands.decoding_arguments import add_decoding_arguments, check_decoding, decoding_of
+
 if TYPE_CHECKING:
     from trainers.inference.recordings import Recording
 
@@ -66,10 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(f"NAME.{name}" for name in ("txt", "json", *subtitles.FORMATS))
     output.add_argument("--output-dir", type=Path, help=f"write {names} there")
     decoding = parser.add_argument_group("decoding")
-    decoding.add_argument("--num-beams", type=int, help="beams (default: the model's own setting)")
-    decoding.add_argument(
-        "--max-new-tokens", type=int, help="longest transcript of a window (default: from its length)"
-    )
+    add_decoding_arguments(decoding)
     decoding.add_argument("--batch-size", type=int, default=8, help="windows at a time (default: 8)")
     decoding.add_argument(
         "--window-seconds",
@@ -95,9 +94,9 @@ def run(args: argparse.Namespace) -> int:
     if (args.confidence or args.word_timestamps) and formats == ["txt"]:
         flags = " or ".join(f"--{name}" for name in subtitles.FORMATS)
         raise UserError(f"--confidence and --word-timestamps have no place in plain text. Add --json, or {flags}.")
-    for name in ("batch_size", "num_beams", "max_new_tokens"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: it must be 1 or more.")
+    decoding = decoding_of(args)
+    if args.batch_size < 1:
+        raise UserError(f"--batch-size {args.batch_size}: it must be 1 or more.")
     if args.output_dir is not None and args.output_dir.exists() and not args.output_dir.is_dir():
         raise UserError(f"--output-dir {args.output_dir} is a file; name a folder.")
 
@@ -109,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
             f"--{formats[0]} of {len(recordings)} files needs --output-dir: subtitles of several files in one stream are "
             "those of none. Add `--output-dir FOLDER`."
         )
-    problems = _transcribe(args, recordings, formats)
+    problems = _transcribe(args, recordings, formats, decoding)
     if problems:
         print(
             f"slam-asr transcribe: {len(problems)} of {len(recordings)} files could not be transcribed:",
@@ -120,7 +119,9 @@ def run(args: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _transcribe(args: argparse.Namespace, recordings: "Sequence[Recording]", formats: Sequence[str]) -> list[str]:
+def _transcribe(
+    args: argparse.Namespace, recordings: "Sequence[Recording]", formats: Sequence[str], decoding: dict[str, Any]
+) -> list[str]:
     """Write what the arguments ask for; returns what is wrong with each recording that failed."""
     from transformers.utils import logging
 
@@ -133,6 +134,7 @@ def _transcribe(args: argparse.Namespace, recordings: "Sequence[Recording]", for
         logging.set_verbosity_error()
         logging.disable_progress_bar()
     pipe = load_pipeline(args.model, engine=args.engine, device=args.device, dtype=args.dtype, revision=args.revision)
+    check_decoding(pipe, decoding)
     notices = [] if args.quiet else request_notices(pipe, args.language, args.context)
     for notice in notices:
         print(f"slam-asr transcribe: {notice}", file=sys.stderr)
@@ -141,13 +143,12 @@ def _transcribe(args: argparse.Namespace, recordings: "Sequence[Recording]", for
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    decoding = {"num_beams": args.num_beams, "max_new_tokens": args.max_new_tokens}
     request = {
         "language": language_code(args.language),
         "context": args.context,
         "window_seconds": args.window_seconds,
         "vad": args.vad,
-        "generate_kwargs": {name: value for name, value in decoding.items() if value is not None},
+        "generate_kwargs": decoding,
     }
     writer: FolderWriter | StreamWriter
     if args.output_dir is not None:

@@ -149,3 +149,5 @@ def set_decoding(model: SlamAsrForConditionalGeneration, decoding: DecodingSpec,
         config.length_penalty = decoding.length_penalty
     if keeps_ctc:  # without a loss of its own the head forgets what it knew, and its drafts cost more than they save
         config.ctc_draft = True
+    if decoding.ctc_weight:
+        config.ctc_weight = decoding.ctc_weight

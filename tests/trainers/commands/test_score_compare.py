@@ -131,6 +131,10 @@ def test_results_of_several_data_sets_accumulate(tmp_path: Path) -> None:
         (["score", "{a}", "--training-text", "none.txt"], "training text none.txt cannot be read"),
         (["evaluate", "no/model", "--dataset", "x", "--normalizer", "ducth"], "There is no normalizer 'ducth'"),
         (["evaluate", "no/model", "--dataset", "x", "--num-beams", "0"], "--num-beams 0: it must be 1 or more"),
+        (
+            ["evaluate", "no/model", "--dataset", "x", "--ctc-weight", "1"],
+            "--ctc-weight 1.0: it must be from 0 to below 1",
+        ),
         (["evaluate", "no/model", "--dataset", "x", "--batch-size", "0"], "--batch-size 0: it must be 1 or more"),
         (["evaluate", "no/model", "--dataset", "x", "--resamples", "-5"], "--resamples -5: it must be 0 or more"),
         (["compare", "{a}"], "needs two prediction files, got 1"),

@@ -130,6 +130,7 @@ def test_files_of_every_format(model_dir: Path, sounds: Path, tmp_path: Path, ca
         (["--device", "gramophone"], "--device gramophone: torch cannot compute there"),
         (["--device", "meta"], "--device meta: torch cannot compute there"),
         (["--output-dir", __file__], "is a file; name a folder"),
+        (["--ctc-weight", "0.3"], "this model has no CTC head"),
     ],
 )
 def test_mistakes(model_dir: Path, sounds: Path, capsys: Any, arguments: list[str], message: str) -> None:

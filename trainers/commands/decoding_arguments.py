@@ -1,0 +1,47 @@
+"""The options of every command that decodes."""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from trainers.errors import UserError
+
+
+def add_decoding_arguments(group: Any) -> None:
+    """`--num-beams`, `--max-new-tokens` and `--ctc-weight`, each the model's own setting when left out."""
+    group.add_argument("--num-beams", type=int, help="beams (default: the model's own setting)")
+    group.add_argument("--max-new-tokens", type=int, help="longest transcript of a window (default: from its length)")
+    group.add_argument(
+        "--ctc-weight",
+        type=float,
+        metavar="W",
+        help="what the CTC head says beside the LLM, from 0 to below 1 (default: the model's own setting)",
+    )
+
+
+def decoding_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for, as keyword arguments of `generate`.
+
+    Raises:
+        UserError: a value out of its range.
+    """
+    for name in ("num_beams", "max_new_tokens"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: it must be 1 or more.")
+    if args.ctc_weight is not None and not 0 <= args.ctc_weight < 1:
+        raise UserError(f"--ctc-weight {args.ctc_weight}: it must be from 0 to below 1.")
+    decoding = {"num_beams": args.num_beams, "max_new_tokens": args.max_new_tokens, "ctc_weight": args.ctc_weight}
+    return {name: value for name, value in decoding.items() if value is not None}
+
+
+def check_decoding(pipe: Any, decoding: Mapping[str, Any]) -> None:
+    """Told before any work: a model without a CTC head has nothing to say beside the LLM.
+
+    Raises:
+        UserError: `ctc_weight` is asked of such a model.
+    """
+    if decoding.get("ctc_weight") and not getattr(pipe.model.config, "projector_ctc", True):
+        raise UserError(
+            f"--ctc-weight {decoding['ctc_weight']}: this model has no CTC head. Leave it out, or train with "
+            "`projector: {ctc: true}` and a `ctc_weight` (docs/ctc.md)."
+        )
