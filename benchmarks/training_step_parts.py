@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from trainers.data.prepare import prepare
+from trainers.embedded.base_models import base_model
 from trainers.embedded.sentences import generate_sentences
 from trainers.encoder_depth.loading import load_encoder
 from trainers.evaluation.speed import process_peak_bytes
@@ -36,7 +37,7 @@ from trainers.feature_cache import FeatureCache, build_cache
 from trainers.recipe import Recipe, from_dict
 from trainers.train import TrainingRun
 from trainers.training.dry_run import estimate_memory
-from trainers.training.models import base_model, build_model, build_processor
+from trainers.training.models import build_model, build_processor
 
 RATE = 16_000
 BATCH = 4

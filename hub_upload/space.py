@@ -17,6 +17,7 @@ from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, 
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
 from trainers.errors import UserError
 from trainers.files import write_json, write_text
+from trainers.serving.manifest import read_manifest
 
 from . import checks
 from .client import DEFAULT_TIMEOUT, PublishError, call, connect, request_timeout
@@ -43,7 +44,9 @@ class SpaceOptions:
     timeout: float = DEFAULT_TIMEOUT
 
 
-def write_space(folder: Path, model: str, revision: str | None, config: dict[str, Any], languages: list[str]) -> Path:
+def write_space(
+    folder: Path, model: str, revision: str | None, config: dict[str, Any], languages: list[str], engine: str = "torch"
+) -> Path:
     """
     Write the app, its settings, requirements and card.
 
@@ -52,13 +55,16 @@ def write_space(folder: Path, model: str, revision: str | None, config: dict[str
         revision: the commit to load; None for a folder.
         config: the model's `config.json`.
         languages: ISO codes to offer.
+        engine: what computes, one of `trainers.serving.engines.ENGINES`; others than torch read an export, and need this package.
     """
     folder.mkdir(parents=True, exist_ok=True)
     title = f"{Path(model).name}: speech to text"
-    names = [LANGUAGE_NAMES.get(code, code) for code in languages]
+    # An export says which languages its prompt can name, not of which the model has heard speech.
+    names = [LANGUAGE_NAMES.get(code, code) for code in languages] if engine == "torch" else []
     settings = {
         "model": model,
         "revision": revision,
+        "engine": engine,
         "title": title,
         "description": describe(names),
         "languages": languages,
@@ -134,13 +140,18 @@ def model_on_hub(api: HfApi, options: SpaceOptions) -> tuple[str, dict[str, Any]
 
 
 def run_local(
-    model: str, revision: str | None = None, port: int | None = None, timeout: float = DEFAULT_TIMEOUT
+    model: str,
+    revision: str | None = None,
+    port: int | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+    engine: str = "torch",
 ) -> int:
     """
     Run the app here, until it is stopped; its exit code.
 
     Args:
         model: repository or folder.
+        engine: what computes; others than torch read a folder made by `slam-asr export`.
     """
     if importlib.util.find_spec("gradio") is None:
         raise UserError(
@@ -148,7 +159,10 @@ def run_local(
         )
     with tempfile.TemporaryDirectory(prefix="slam-asr-space-") as scratch:
         folder = Path(scratch)
-        if Path(model).is_dir():
+        if engine != "torch":
+            codes_of_prompt = sorted(read_manifest(model)["prompt"]["languages"])
+            write_space(folder, str(Path(model).resolve()), None, {}, codes_of_prompt, engine)
+        elif Path(model).is_dir():
             source = Path(model).resolve()
             config = read_json(source / "config.json", required=True)
             codes = {entry.get("language") for entry in recipe_data(read_recipe(source), "train")}

@@ -11,7 +11,7 @@ from transformers.processing_utils import ProcessingKwargs
 from .audio_slam_asr import load_audio, rate_pair
 from .configuration_slam_asr import AUDIO_TOKEN_ID, AUTO_MAP, DEFAULT_PROMPT, SlamAsrConfig
 from .projector_slam_asr import AudioGeometry, audio_geometry
-from .transcripts_slam_asr import AUDIO_MARK, PromptMixin
+from .transcripts_slam_asr import AUDIO_MARK, CONTEXT_PROMPT, PromptMixin
 
 __all__ = ["SlamAsrProcessor", "pad_features", "pad_rows"]
 
@@ -60,7 +60,7 @@ class SlamAsrProcessor(PromptMixin, ProcessorMixin):
         chat_template: str | None = None,
         prompt: str = DEFAULT_PROMPT,
         language_prompt: str | None = None,
-        context_prompt: str = "Context: {context}\n",
+        context_prompt: str = CONTEXT_PROMPT,
         use_chat_template: bool = False,
         projector_type: str = "concat_linear",
         projector_downsample_rate: int = 5,

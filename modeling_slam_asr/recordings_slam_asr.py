@@ -218,6 +218,8 @@ class RecordingsMixin:
     feature_extractor: Any
     tokenizer: Any
     forward: Any
+    shows_attention = True
+    """whether `_transcribe` can give the LLM's attention to the audio"""
     # What can be iterated and is yet one input; so is an open file, whose lines are no recordings.
     _no_stream: tuple[type, ...] = (str, bytes, bytearray, memoryview, os.PathLike, Mapping, np.ndarray)
     _detectors: dict[tuple[str, int], VoiceDetector]

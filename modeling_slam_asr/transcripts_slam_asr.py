@@ -14,6 +14,7 @@ from .windows_slam_asr import FRAME_SECONDS, frame_levels
 __all__ = [
     "AUDIO_MARK",
     "CHECK_EVERY",
+    "CONTEXT_PROMPT",
     "LANGUAGE_NAMES",
     "LOOP_PERIOD",
     "LOOP_REPEATS",
@@ -47,6 +48,7 @@ LANGUAGE_NAMES = {
     "zh": "Chinese",
 }  # fmt: skip
 AUDIO_MARK = "<|slam_asr_audio|>"
+CONTEXT_PROMPT = "Context: {context}\n"
 
 
 class PromptMixin:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -76,9 +77,13 @@ def cpu_cores() -> int:
 
 
 def hardware() -> dict[str, Any]:
-    """What this process computes on: `device` (the GPU's or processor's name), `gpus`, `cores`, `torch` version."""
-    import torch
-
+    """
+    What this process computes on: `device` (the GPU's or processor's name), `gpus`, `cores`, `torch` version. Where an engine computes
+    without torch, that is the processor, and the version None.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {"device": f"{platform.machine()} CPU", "gpus": 0, "cores": cpu_cores(), "torch": None}
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     device = torch.cuda.get_device_name(0) if gpus else f"{platform.machine()} CPU"
     return {"device": device, "gpus": gpus, "cores": cpu_cores(), "torch": torch.__version__}

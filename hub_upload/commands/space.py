@@ -11,8 +11,16 @@ the model at the commit that it has now."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    from trainers.serving.engines import ENGINES
+
     parser.add_argument("model", metavar="REPO_ID", help="the published model; with --local also a model folder")
     parser.add_argument("--local", action="store_true", help="run the app on this machine and publish nothing")
+    parser.add_argument(
+        "--engine",
+        choices=tuple(ENGINES),
+        default="torch",
+        help="with --local: what computes; others than torch need an export",
+    )
     parser.add_argument("--port", type=int, help="with --local: port to listen on")
     parser.add_argument("--space-id", metavar="SPACE_ID", help="NAMESPACE/NAME of the Space (REPO_ID-demo)")
     parser.add_argument("--revision", help="branch, tag or commit of the model (main)")
@@ -24,8 +32,13 @@ def run(args: argparse.Namespace) -> int:
 
     prepare_environment()
     from hub_upload.space import SpaceOptions, push_space, run_local
+    from trainers.errors import UserError
 
     if args.local:
-        return run_local(args.model, args.revision, args.port, args.timeout)
+        return run_local(args.model, args.revision, args.port, args.timeout, args.engine)
+    if args.engine != "torch":
+        raise UserError(
+            f"--engine {args.engine}: a Space has the model's own code, which computes with torch. Add --local, or leave it out."
+        )
     push_space(SpaceOptions(args.model, args.space_id, args.revision, args.private, args.timeout))
     return 0

@@ -1,7 +1,7 @@
 """A page that transcribes speech: microphone or file, text as it is written, times if wanted.
 
-Settings and limits stand in space.json beside this file: the model, its commit, the languages to offer, and how long, large and
-many recordings may be. One recording is transcribed at a time; others wait in a queue. A visitor who leaves ends the work.
+Settings and limits stand in space.json beside this file: the model, its commit, what computes, the languages to offer, and how long,
+large and many recordings may be. One recording is transcribed at a time; others wait in a queue. A visitor who leaves ends the work.
 """
 
 import json
@@ -23,7 +23,8 @@ from transformers import StoppingCriteria, TextStreamer, pipeline
 SETTINGS: dict[str, Any] = json.loads(Path(__file__).with_name("space.json").read_text(encoding="utf-8"))
 LIMITS: dict[str, float] = SETTINGS["limits"]
 AS_TRAINED = "as the model was trained"
-TIMES = {"none": None, "segments": True, "words (approximate)": "word"}
+WORDS = "words (approximate)"
+TIMES = {"none": None, "segments": True, WORDS: "word"}
 HEARTBEAT = 0.5  # seconds; how soon it is seen that a visitor has left
 DOUBTFUL = 0.5  # confidence below which the text is probably wrong
 NOTES = {
@@ -33,13 +34,21 @@ NOTES = {
 }
 
 where = {"revision": SETTINGS["revision"]} if SETTINGS["revision"] else {}
-transcribe: Any = pipeline(
-    "automatic-speech-recognition",
-    SETTINGS["model"],
-    device="cuda" if torch.cuda.is_available() else "cpu",
-    trust_remote_code=True,
-    **where,
-)
+BY_TORCH = SETTINGS["engine"] == "torch"
+if BY_TORCH:
+    transcribe: Any = pipeline(
+        "automatic-speech-recognition",
+        SETTINGS["model"],
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        trust_remote_code=True,
+        **where,
+    )
+else:  # only where the package is installed: a page of one's own machine
+    from trainers.serving.engines import load_pipeline
+
+    transcribe = load_pipeline(SETTINGS["model"], engine=SETTINGS["engine"])
+    if not transcribe.model.config.projector_ctc:
+        del TIMES[WORDS]
 one_at_a_time = threading.Lock()
 
 
@@ -53,14 +62,21 @@ class StopWhenAsked(StoppingCriteria):
     def __init__(self, asked: threading.Event) -> None:
         self.asked, self.deadline = asked, time.monotonic() + LIMITS["seconds_of_work"]
 
-    def __call__(self, *_: Any, **__: Any) -> Any:
+    def check(self) -> None:
         if self.asked.is_set() or time.monotonic() > self.deadline:
             raise Stopped
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        self.check()
         return torch.zeros(1, dtype=torch.bool)
 
 
 class Draft(str):
     """A first guess at a window's text, by the CTC head of models that have one: shown until the LLM writes."""
+
+
+class Settled(str):
+    """The whole text so far that no later window changes."""
 
 
 class QueueStreamer(TextStreamer):
@@ -99,10 +115,19 @@ def check(recording: str | None) -> None:
 
 def work(recording: str, request: dict[str, Any], pieces: "queue.Queue[Any]", asked: threading.Event) -> None:
     """Transcribe, when it is this recording's turn; the answer, or what went wrong, goes into the queue."""
+
+    def on_window(text: str) -> None:
+        stop.check()
+        pieces.put(Settled(text))
+
     try:
         with one_at_a_time:
             stop = StopWhenAsked(asked)
-            pieces.put(transcribe(recording, generate_kwargs={"stopping_criteria": [stop]}, **request))
+            if BY_TORCH:
+                request = {**request, "generate_kwargs": {"stopping_criteria": [stop]}}
+            else:  # its engine is asked between two windows, and has no beams
+                request = {**request, "num_beams": 1, "on_window": on_window}
+            pieces.put(transcribe(recording, **request))
     except Stopped:
         pieces.put(
             refuse(f"This took more than {LIMITS['seconds_of_work']:g} s and was ended. Try a shorter recording.")
@@ -123,7 +148,7 @@ def run(recording: str | None, language: str, times: str) -> Iterator[tuple[str,
         request["language"] = language
     if TIMES.get(times) is not None:
         request["return_timestamps"] = TIMES[times]
-    if (transcribe.model.generation_config.num_beams or 1) == 1:  # beams are not known until the end
+    if BY_TORCH and (transcribe.model.generation_config.num_beams or 1) == 1:  # beams are not known until the end
         request["streamer"] = QueueStreamer(pieces)
     threading.Thread(target=work, args=(recording, request, pieces, asked), daemon=True).start()
     text = draft = ""
@@ -140,6 +165,8 @@ def run(recording: str | None, language: str, times: str) -> Iterator[tuple[str,
                 return
             if isinstance(piece, Draft):
                 draft = piece
+            elif isinstance(piece, Settled):
+                text = piece
             elif piece:
                 text, draft = text + piece, ""
             yield text + draft, [], ""

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from hub_upload import space
 from hub_upload.published import read_json
+from trainers.cli import main
 from trainers.files import write_json
 from trainers.sound import silence, voice_like, write_wav
 
@@ -28,6 +30,12 @@ def app(finished_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("space")
     config = read_json(finished_model / "config.json", required=True)
     space.write_space(folder, str(finished_model), None, config, ["da", "nl"])
+    with app_in(folder) as module:
+        yield module
+
+
+@contextmanager
+def app_in(folder: Path) -> Iterator[Any]:
     settings = read_json(folder / "space.json")
     write_json(
         folder / "space.json", {**settings, "limits": {**settings["limits"], "seconds_of_sound": 10, "megabytes": 1}}
@@ -122,3 +130,26 @@ def test_the_draft_of_a_model_with_a_ctc_head_is_shown_until_the_llm_writes(app:
     streamer.put_draft(tokens)
     draft = pieces.get_nowait()
     assert isinstance(draft, app.Draft) and draft == streamer.tokenizer.decode(tokens)
+
+
+def test_another_engine_computes_where_the_package_is_installed(
+    finished_model: Path, recording: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in ("llama_cpp", "onnxruntime", "onnxscript", "gguf"):
+        pytest.importorskip(package)
+    exported = tmp_path / "exported"
+    assert main(["export", str(finished_model), str(exported), "--gguf", "f16"]) == 0
+    space.write_space(tmp_path / "space", str(exported), None, {}, [], "llama_cpp")
+    with app_in(tmp_path / "space") as app:
+        assert type(app.transcribe).__name__ == "ExportedPipeline" and app.WORDS not in app.TIMES
+        *_, (text, rows, _) = app.run(recording, app.AS_TRAINED, "segments")
+        assert text == app.transcribe(recording, num_beams=1)["text"] and len(rows) == 1
+        asked = threading.Event()
+        asked.set()
+        answers: queue.Queue[Any] = queue.Queue()
+        app.work(recording, {}, answers, asked)
+        assert isinstance(answers.get_nowait(), app.gr.Error) and answers.empty(), "whoever left is not worked for"
+    assert main(["space", "acme/tiny", "--engine", "llama_cpp"]) == 2
+    assert "--engine llama_cpp: a Space has the model's own code" in " ".join(capsys.readouterr().err.split())
+    assert main(["space", str(finished_model), "--local", "--engine", "llama_cpp"]) == 2
+    assert "Make one with `slam-asr export MODEL DIR`" in " ".join(capsys.readouterr().err.split())

@@ -83,8 +83,11 @@ def place_for(folder: Path, ids: Sequence[str]) -> Path:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print the figures."""
-    from trainers.data.prepare import prepare
     from trainers.errors import UserError
+    from trainers.serving.engines import prepare_process
+
+    prepare_process(args.engine)
+    from trainers.data.prepare import prepare
     from trainers.evaluation import get_normalizer
     from trainers.evaluation.format import number, percent, percent_range
     from trainers.evaluation.reports import write_index

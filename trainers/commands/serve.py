@@ -81,6 +81,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal."""
     from trainers.errors import UserError
+    from trainers.serving.engines import prepare_process
+
+    prepare_process(args.engine)
 
     missing = [package for module, package in _PACKAGES.items() if importlib.util.find_spec(module) is None]
     if missing:

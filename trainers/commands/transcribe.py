@@ -87,6 +87,9 @@ def run(args: argparse.Namespace) -> int:
     """Transcribe, write, and tell at the end what went wrong."""
     from trainers.errors import UserError
     from trainers.inference import subtitles
+    from trainers.serving.engines import prepare_process
+
+    prepare_process(args.engine)
 
     formats = [name for name in ("json", *subtitles.FORMATS) if getattr(args, name)] or ["txt"]
     if len(formats) > 1 and args.output_dir is None:

@@ -11,8 +11,8 @@ from transformers import AutoConfig, WhisperFeatureExtractor
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.checkpoint_slam_asr import checkpoint_files, load_strictly, read_encoder
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
+from trainers.embedded.base_models import base_model
 from trainers.errors import UserError, reading_files_of
-from trainers.training.models import base_model
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,8 +13,11 @@ from typing import Any
 
 import psutil
 
+from trainers.provenance import cpu_cores
+
 BUSY = 0.25
 """cores; more than this in the hands of other processes, and a speed is not that of an idle machine"""
+_COMPUTING = ("torch", "transformers", "onnxruntime", "llama_cpp", "vllm")
 _PROC_STATUS, _PROC_CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -58,6 +62,12 @@ def measured_idle(speed: Mapping[str, Any] | None) -> bool:
     return others is not None and others < BUSY
 
 
+def _threads() -> int:
+    """torch's, where it computes; the engines without it take all cores."""
+    torch = sys.modules.get("torch")
+    return int(torch.get_num_threads()) if torch is not None else cpu_cores()
+
+
 def _seconds_of_others() -> float:
     """Processor seconds that processes other than this one have used since the machine started."""
     machine, own = psutil.cpu_times(), time.process_time()
@@ -79,9 +89,8 @@ class SpeedMeter:
     """
 
     def __init__(self, device: Any = "cpu", warmup: int = 1) -> None:
-        import torch
-
-        self.device = torch.device(device)
+        self.device = str(device)
+        self._is_cuda = self.device.partition(":")[0] == "cuda"
         self.warmup = warmup
         self.batches = 0
         self.audio_seconds = 0.0
@@ -120,9 +129,6 @@ class SpeedMeter:
         self, *, parameters: int | None = None, dtype: str = "float32", batch_size: int | None = None
     ) -> SpeedReport:
         """The figures so far. With no more batches than the warm-up, RTFx is `None`."""
-        import torch
-        import transformers
-
         memory, kind = self._peak_memory()
         return SpeedReport(
             audio_seconds=self.audio_seconds,
@@ -132,25 +138,25 @@ class SpeedMeter:
             peak_memory_kind=kind,
             time_to_first_token_seconds=self.time_to_first_token,
             parameters=parameters,
-            device=str(self.device),
+            device=self.device,
             device_name=self._device_name(),
-            threads=torch.get_num_threads(),
+            threads=_threads(),
             dtype=dtype.removeprefix("torch."),
             batch_size=batch_size,
             warmup_batches=min(self.warmup, self.batches),
             other_cores=round(self._others / self.wall_seconds, 3) if self.wall_seconds else None,
-            versions={"torch": torch.__version__, "transformers": transformers.__version__},
+            versions={name: sys.modules[name].__version__ for name in _COMPUTING if name in sys.modules},
         )
 
     def _synchronize(self) -> None:
-        if self.device.type == "cuda":
+        if self._is_cuda:
             import torch
 
             torch.cuda.synchronize(self.device)
 
     def _reset_peak(self) -> bool:
         """Start the peak at what is in use now. On Linux the kernel resets the process's own high-water mark."""
-        if self.device.type == "cuda":
+        if self._is_cuda:
             import torch
 
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -162,7 +168,7 @@ class SpeedMeter:
         return True
 
     def _peak_memory(self) -> tuple[int | None, str]:
-        if self.device.type == "cuda":
+        if self._is_cuda:
             import torch
 
             return torch.cuda.max_memory_allocated(self.device), "allocated on the GPU since the measuring began"
@@ -176,7 +182,7 @@ class SpeedMeter:
         return peak, "resident memory of the process over its whole life"
 
     def _device_name(self) -> str:
-        if self.device.type == "cuda":
+        if self._is_cuda:
             import torch
 
             return torch.cuda.get_device_name(self.device)

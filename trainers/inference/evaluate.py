@@ -3,13 +3,10 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from datasets import Dataset
-from transformers import AutoConfig
 
-from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrPipeline, SlamAsrProcessor
 from trainers.errors import UserError, reading_files_of
 from trainers.evaluation import evaluate_rows
 from trainers.evaluation.leaderboard import leaderboard_score, scored_utterances, write_manifest
@@ -19,10 +16,13 @@ from trainers.provenance import stamp
 from trainers.results import Metrics
 from trainers.serving.engines import AsrPipeline
 
+if TYPE_CHECKING:
+    from modeling_slam_asr import SlamAsrPipeline
+
 
 def load_pipeline(
     model: str | os.PathLike[str], *, device: str | None = None, dtype: str | None = None, revision: str | None = None
-) -> SlamAsrPipeline:
+) -> "SlamAsrPipeline":
     """
     The ASR pipeline of a model folder or Hub repository.
 
@@ -44,8 +44,13 @@ def load_pipeline(
         return _load_pipeline(name, device, dtype, revision)
 
 
-def _load_pipeline(name: str, device: str | None, dtype: str | None, revision: str | None) -> SlamAsrPipeline:
+def _load_pipeline(name: str, device: str | None, dtype: str | None, revision: str | None) -> "SlamAsrPipeline":
     """Part by part: `pipeline(model=NAME)` would wrap what is wrong with a checkpoint in tracebacks, and ask whether to run code."""
+    import torch
+    from transformers import AutoConfig
+
+    from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
+
     config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     if not isinstance(config, SlamAsrConfig):
         raise UserError(f"{name!r} is a {config.model_type} model, not a SLAM-ASR model.")
@@ -60,13 +65,17 @@ def _load_pipeline(name: str, device: str | None, dtype: str | None, revision: s
     return pipeline_of(network, processor, device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def pipeline_of(model: Any, processor: Any, device: str | None = None) -> SlamAsrPipeline:
+def pipeline_of(model: Any, processor: Any, device: str | None = None) -> "SlamAsrPipeline":
     """The pipeline of a loaded model and its processor; the device is the library's choice, if None."""
+    from modeling_slam_asr import SlamAsrPipeline
+
     parts = {"tokenizer": processor.tokenizer, "feature_extractor": processor.feature_extractor, "processor": processor}
     return SlamAsrPipeline(model, **parts, device=device)
 
 
 def _check_device(device: str) -> None:
+    import torch
+
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"--device {device}: this machine's torch has no GPU. Use --device cpu.")
     try:

@@ -1,15 +1,13 @@
 """What a transcript's reader should know and would not see: marks of an answer, and requests that do nothing."""
 
-import inspect
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from modeling_slam_asr import SlamAsrProcessor
-from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
+from modeling_slam_asr.transcripts_slam_asr import CONTEXT_PROMPT, LANGUAGE_NAMES
+from trainers.embedded.base_models import base_model
 from trainers.evaluation.normalizers import language_code
 from trainers.serving.engines import AsrPipeline
-from trainers.training.models import base_model
 
 LOW_CONFIDENCE = 0.6
 # Of the quickstart's model: 22 of 24 recordings of people stay below it, and 6 of 24 of its own test set.
@@ -27,8 +25,7 @@ def request_notices(pipe: AsrPipeline, language: str | None, context: str | None
             )
         if processor.language_prompt is None:
             notices.append(f"--language {language} changes nothing: this model's prompt names no language.")
-    default = inspect.signature(SlamAsrProcessor).parameters["context_prompt"].default
-    if context and processor.context_prompt == default:
+    if context and processor.context_prompt == CONTEXT_PROMPT:
         notices.append(
             "--context: nothing says that this model was trained with context; its transcripts may get worse by it."
         )

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trainers.errors import UserError
+from trainers.serving.without_torch import postpone_package
 
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["ENGINES", "AsrPipeline", "add_engine_arguments", "load_pipeline"]
+__all__ = ["ENGINES", "AsrPipeline", "add_engine_arguments", "load_pipeline", "prepare_process"]
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,19 @@ class Engine:
     An engine before it is imported.
 
     module: has `load_pipeline(model, *, device, dtype, revision)`. about: what it is, for help texts. dtypes: what it takes as such.
+    needs_torch: whether torch is imported.
     """
 
     module: str
     about: str
     dtypes: tuple[str, ...]
+    needs_torch: bool = True
 
 
 _FLOATS = ("float32", "bfloat16", "float16")
-_LLAMA_CPP = Engine("trainers.serving.llama_cpp_engine", "an export with --gguf, on a CPU", ("q8_0", "f16", "q4_k_m"))
+_LLAMA_CPP = Engine(
+    "trainers.serving.llama_cpp_engine", "an export with --gguf, on a CPU", ("q8_0", "f16", "q4_k_m"), False
+)
 ENGINES = {
     "torch": Engine("trainers.inference.evaluate", "the model itself", _FLOATS),
     "llama_cpp": _LLAMA_CPP,
@@ -78,6 +83,12 @@ def load_pipeline(
         model, device=device, dtype=dtype, revision=revision
     )
     return pipeline
+
+
+def prepare_process(engine: str) -> None:
+    """At the start of a program that uses one engine: an engine without torch spares it torch's memory and seconds."""
+    if not ENGINES[engine].needs_torch:
+        postpone_package()
 
 
 def add_engine_arguments(group: "argparse._ArgumentGroup") -> None:

@@ -228,6 +228,8 @@ class ExportedPipeline(recordings.RecordingsMixin):
         llm: its LLM.
     """
 
+    shows_attention = False
+
     def __init__(self, folder: str | os.PathLike[str], audio: OnnxAudio, llm: LanguageEngine) -> None:
         self.audio, self.llm, self.device = audio, llm, "cpu"
         self.generation = audio.manifest["generation"]

@@ -4,8 +4,9 @@ import importlib
 import importlib.util
 import sys
 from types import ModuleType
+from typing import Any
 
-__all__ = ["model_file"]
+__all__ = ["model_file", "postpone_package"]
 
 _PACKAGE = "modeling_slam_asr"
 _ALONE = "slam_asr_without_torch"
@@ -27,3 +28,26 @@ def model_file(name: str) -> ModuleType:
         alone.__path__ = list(found.submodule_search_locations or []) if found is not None else []
         sys.modules[_ALONE] = alone
     return importlib.import_module(f"{package}.{name}")
+
+
+def postpone_package() -> None:
+    """
+    From now on the model package's files can be imported without the package itself, which follows when one of its classes is asked for.
+
+    For a program of our own alone: where importing the package has to register its classes with transformers, it must not be postponed.
+    Nothing happens where the package is imported already.
+    """
+    spec = None if _PACKAGE in sys.modules else importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.loader is None:
+        return
+    module, loader = importlib.util.module_from_spec(spec), spec.loader
+
+    def load(name: str) -> Any:
+        if not name.startswith("SlamAsr"):  # files are asked for as attributes before they are imported
+            raise AttributeError(f"module {_PACKAGE!r} has no attribute {name!r}")
+        module.__dict__.pop("__getattr__", None)
+        loader.exec_module(module)
+        return getattr(module, name)
+
+    module.__getattr__ = load  # type: ignore[method-assign]
+    sys.modules[_PACKAGE] = module

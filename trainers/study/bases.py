@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from transformers import AutoConfig, PreTrainedConfig
 
 from modeling_slam_asr import SlamAsrConfig
+from trainers.embedded.base_models import base_model
 from trainers.errors import UserError
 from trainers.study.plan import PlannedRun
 from trainers.study.state import read_result
-from trainers.training.models import base_model, reading_base_models
+from trainers.training.models import reading_base_models
 
 
 def check_bases(runs: Sequence[PlannedRun]) -> None:

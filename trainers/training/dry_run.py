@@ -19,12 +19,13 @@ from trainers.data.kinds import DATA_KINDS
 from trainers.data.prepare import prepare
 from trainers.data.sources import detect_format
 from trainers.data.spec import DataSpec
+from trainers.embedded.base_models import base_model
 from trainers.errors import UserError
 from trainers.recipe import DATA_ROLES, Recipe
 from trainers.training.arguments import make_sampler, planned_steps, uses_autocast
 from trainers.training.data_checks import check_data
 from trainers.training.measure import Measured, measure
-from trainers.training.models import base_model, build_processor, config_settings, reading_base_models
+from trainers.training.models import build_processor, config_settings, reading_base_models
 
 SECONDS_A_CLIP = 4.5  # of Common Voice, for an estimate before its audio is downloaded
 _GIB = 2**30

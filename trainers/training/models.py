@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,29 +11,10 @@ from transformers import set_seed
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.checkpoint_slam_asr import checkpoint_files, load_strictly, open_tensors, repository_file
 from modeling_slam_asr.lora_slam_asr import ADAPTER_FILE, LORA_FOLDERS, has_lora, is_adapter_tensor, read_lora, set_lora
+from trainers.embedded.base_models import base_model
 from trainers.errors import UserError
 from trainers.passthrough import config_keys
 from trainers.recipe import DecodingSpec, Recipe
-
-EMBEDDED_BASES = Path(__file__).parents[1] / "embedded" / "bases"
-
-
-def base_model(name: str) -> str:
-    """The folder of a base model that comes with the project (`embedded/encoder`, `embedded/lm`), or `name` itself.
-
-    Raises:
-        UserError: an embedded base of that name does not exist.
-    """
-    kind, _, part = name.partition("/")
-    if kind != "embedded":
-        return name
-    folder = EMBEDDED_BASES / part
-    if not (folder / "config.json").is_file():
-        there = sorted(f"embedded/{path.parent.name}" for path in EMBEDDED_BASES.glob("*/config.json"))
-        raise UserError(
-            f"There is no base model {name!r}. Those that come with the project: {', '.join(there) or 'none'}."
-        )
-    return str(folder)
 
 
 def build_model(recipe: Recipe) -> SlamAsrForConditionalGeneration:

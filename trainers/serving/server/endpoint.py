@@ -13,7 +13,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from modeling_slam_asr import SlamAsrPipeline
 from modeling_slam_asr.recordings_slam_asr import settled_text
 from trainers.serving.server.answers import Answers
 from trainers.serving.server.backlog import Backlog
@@ -142,7 +141,7 @@ class _EventStream(StreamingResponse):
 def has_times_of_words(pipe: StepPipeline) -> bool:
     """Whether the pipeline can tell when a word was said: by the CTC head, or by the attention that torch shows."""
     config = pipe.model.config
-    return bool(config.projector_ctc or (isinstance(pipe, SlamAsrPipeline) and config.audio_geometry.in_time_order))
+    return bool(config.projector_ctc or (pipe.shows_attention and config.audio_geometry.in_time_order))
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:

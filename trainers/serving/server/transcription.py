@@ -25,6 +25,8 @@ _AHEAD = 2  # batches' worth of windows of one recording that may be cut and wai
 class StepPipeline(AsrPipeline, Protocol):
     """A pipeline of any engine, by its three steps."""
 
+    shows_attention: bool
+
     def preprocess(self, *args: Any, **kwargs: Any) -> Any:
         """The windows of a recording, one after another."""
 
