@@ -5,9 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-
 from trainers.evaluation.format import percent, percent_range
 from trainers.evaluation.speed import measured_idle
 from trainers.files import write_text
@@ -175,6 +172,7 @@ def facts(study: StudyRecipe, rows: Sequence[Row]) -> list[str]:
     machines = sorted(
         {f"{row['hardware']['device']}, {row['hardware']['cores']} cores" for row in rows if row.get("hardware")}
     )
+    versions = sorted({row["hardware"]["torch"] for row in rows if row.get("hardware")})  # of the runs, wherever they were
     memory = sorted({str(row["memory_kind"]) for row in rows if row.get("memory_kind")})
     seconds = sum({row["key"]: row["train_seconds"] for row in rows if "same_as" not in row}.values())
     return [
@@ -182,7 +180,7 @@ def facts(study: StudyRecipe, rows: Sequence[Row]) -> list[str]:
         f"Trained from {cache}; scored on sound by the saved models, each loaded anew.",
         f"Training time of all runs: {seconds / 3600:.2f} h. Machines: {'; '.join(machines) or 'none yet'}.",
         f"Memory is that of: {', '.join(memory) or 'nothing yet'}.",
-        f"torch {torch.__version__}, transformers {transformers.__version__}.",
+        f"torch {', '.join(versions) or 'not used yet'}.",
     ]
 
 
