@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from hub_upload.example import examples
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("slam_asr", "modeling_slam_asr", "trainers", "hub_upload", "model_cards")
-NOT_INSTALLED = ("model_cards/example/", "trainers/embedded/bases/README.md")
+NOT_INSTALLED = (*(f"model_cards/{folder.name}/" for folder in examples()), "trainers/embedded/bases/README.md")
 
 
 @pytest.fixture(scope="module")
