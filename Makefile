@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install install-browser quickstart test check audit clean
+.PHONY: install install-browser quickstart test test-quiet test-wheel check audit clean
 
 install: $(INSTALLED)
 
@@ -24,6 +24,15 @@ quickstart: install
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The same where every bar of tqdm, datasets, huggingface_hub and transformers is off, as on a server or in a notebook.
+test-quiet: install
+	TQDM_DISABLE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 HF_DATASETS_DISABLE_PROGRESS_BARS=1 \
+		$(BIN)/python -m pytest -n 2 --dist loadfile tests/modeling_slam_asr tests/trainers tests/hub_upload
+
+# The wheel as anybody installs it: `make test-wheel PYTHON=python3.13`, packages as pip picks them (gigabytes), no constraints.txt.
+test-wheel: install
+	SLAM_ASR_WHEEL_PYTHON=$(PYTHON) $(BIN)/python -m pytest -m slow tests/test_wheel.py
 
 check: install
 	$(BIN)/ruff check .

@@ -1,9 +1,14 @@
-"""The wheel in an environment of its own, in an empty folder: what it holds, its commands, a shortened quickstart."""
+"""The wheel in an environment of its own, in an empty folder: what it holds, its commands, a shortened quickstart.
+
+Once with the packages of the environment that runs the tests, and where `SLAM_ASR_WHEEL_PYTHON` names an interpreter
+(`make test-wheel`), once with what that one's pip installs by itself.
+"""
 
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 import zipfile
 from pathlib import Path
@@ -14,6 +19,7 @@ from hub_upload.example import examples
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("slam_asr", "modeling_slam_asr", "trainers", "hub_upload", "model_cards")
+PYTHON = os.environ.get("SLAM_ASR_WHEEL_PYTHON", "")
 NOT_INSTALLED = (*(f"model_cards/{folder.name}/" for folder in examples()), "trainers/embedded/bases/README.md")
 
 
@@ -79,19 +85,32 @@ def test_commands_start_in_an_empty_folder(program: Path, tmp_path: Path) -> Non
     assert program.parents[1] in home.parents, "the wheel's own, not the checkout's"
 
 
-@pytest.mark.slow
-def test_a_shortened_quickstart(program: Path, tiny_audio_dir: Path, tmp_path: Path) -> None:
-    test = f"{{dataset: {tiny_audio_dir / 'test' / 'manifest.jsonl'}, min_duration: 0}}"
+def shortened_quickstart(program: Path, audio: Path, folder: Path) -> None:
+    test = f"{{dataset: {audio / 'test' / 'manifest.jsonl'}, min_duration: 0}}"
     done = run(
-        program, tmp_path, "quickstart", "max_steps=2", "eval_steps=2", "batch_size=4", "decoding.max_new_tokens=4",
-        f"train={{dataset: {tiny_audio_dir / 'train' / 'manifest.jsonl'}, min_duration: 0}}", f"validation={test}", f"test={test}",
+        program, folder, "quickstart", "max_steps=2", "eval_steps=2", "batch_size=4", "decoding.max_new_tokens=4",
+        f"train={{dataset: {audio / 'train' / 'manifest.jsonl'}, min_duration: 0}}", f"validation={test}", f"test={test}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert {path.name for path in (tmp_path / "quickstart").iterdir()} >= {
-        "report.md",
-        "results.json",
-        "wer.svg",
-        "model",
-    }
-    said = run(program, tmp_path, "transcribe", "quickstart/model", str(tiny_audio_dir / "test" / "test-00.wav"))
+    made = {path.name for path in (folder / "quickstart").iterdir()}
+    assert made >= {"report.md", "results.json", "wer.svg", "model"}
+    said = run(program, folder, "transcribe", "quickstart/model", str(audio / "test" / "test-00.wav"))
     assert said.returncode == 0, said.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_a_shortened_quickstart(program: Path, tiny_audio_dir: Path, tmp_path: Path) -> None:
+    shortened_quickstart(program, tiny_audio_dir, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PYTHON, reason="SLAM_ASR_WHEEL_PYTHON names no interpreter; its pip fetches gigabytes")
+def test_a_shortened_quickstart_as_pip_installs_it(wheel: Path, tiny_audio_dir: Path, tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as environment:  # pytest keeps `tmp_path` for days
+        for command in (
+            [PYTHON, "-m", "venv", environment],
+            [f"{environment}/bin/python", "-m", "pip", "install", "--quiet", wheel],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr[-3000:]
+        shortened_quickstart(Path(environment, "bin", "slam-asr"), tiny_audio_dir, tmp_path)

@@ -125,7 +125,7 @@ def test_lossy_files(form: str, tmp_path: Path) -> None:
     ("source", "message"),
     [
         ("no/such.wav", "'no/such.wav' does not exist"),
-        ("a\0.wav", "cannot be read: embedded null byte"),
+        ("a\0.wav", "cannot be read: .*embedded null"),
         ("x" * 5_000, "cannot be read: File name too long"),
         (b"", "is empty: the file has 0 bytes"),
         (

@@ -6,6 +6,7 @@ import multiprocessing
 import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.utils.data import Dataset
 from transformers import GenerationConfig, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 from transformers.utils import logging as transformers_logging
-from transformers.utils.logging import disable_progress_bar, enable_progress_bar
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from modeling_slam_asr import SlamAsrProcessor, windows_slam_asr
 from modeling_slam_asr.windows_slam_asr import cut_windows, holds_no_word
@@ -378,9 +379,21 @@ def test_overlapping_windows_are_merged(make_pipe: Callable[..., Any], monkeypat
     assert answer["text"].split() == [f"{words[second // 10]}-{words[second % 10]}" for second in range(25)]
 
 
+@contextmanager
+def progress_bars(on: bool) -> Iterator[None]:
+    """transformers' progress bars on or off, afterwards as they were: the environment may have switched them off."""
+    switch, before = {True: enable_progress_bar, False: disable_progress_bar}, is_progress_bar_enabled()
+    switch[on]()
+    try:
+        yield
+    finally:
+        switch[before]()
+
+
 def test_progress_goes_to_stderr_when_asked_for(pipe: Any, capsys: Any) -> None:
     recording = np.concatenate([talk(20.0), np.zeros(50 * RATE)]).astype(np.float32)
-    pipe(recording, progress=True, max_new_tokens=2)
+    with progress_bars(True):
+        pipe(recording, progress=True, max_new_tokens=2)
     output = capsys.readouterr()
     assert output.out == ""
     assert "70" in output.err
@@ -446,11 +459,8 @@ def test_pairs_are_one_recording(pipe: Any) -> None:
 def test_long_recordings_with_progress_bars_off(pipe: Any) -> None:
     recording = talk(62.0)
     expected = pipe(recording, max_new_tokens=2)
-    disable_progress_bar()
-    try:
+    with progress_bars(False):
         assert pipe(recording, progress=True, max_new_tokens=2) == expected
-    finally:
-        enable_progress_bar()
 
 
 def test_eight_threads_over_all_modes(make_pipe: Callable[..., Any]) -> None:
