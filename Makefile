@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install install-browser quickstart test test-quiet test-wheel check audit clean
+.PHONY: install install-browser quickstart test test-quiet test-wheel check benchmark audit clean
 
 install: $(INSTALLED)
 
@@ -40,6 +40,10 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_docs.py tests/test_readme.py
 	$(BIN)/python -m pytest -q --collect-only -m slow >/dev/null
+
+# Speed by engine beside the plain composition of the parts; options are told by `python -m benchmarks.speed --help`.
+benchmark: install
+	$(BIN)/python -m benchmarks.speed
 
 # Known vulnerabilities of the versions that are installed, from an index that lists them; --strict: what it does not know is told.
 audit: install

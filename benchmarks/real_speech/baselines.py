@@ -14,9 +14,9 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -46,7 +46,13 @@ SYSTEMS = (
     "faster-whisper-float32",
 )
 RATE = 16_000
-Recognise = Callable[[list[np.ndarray]], list[str]]
+
+
+class Recognise(Protocol):
+    """Texts of recordings that go through a system together."""
+
+    def __call__(self, sounds: list[np.ndarray], beams: int = 1, limit: int | None = None) -> list[str]:
+        """`limit`: most tokens of a text; the system's own, if None."""
 
 
 def test_rows(language: str) -> Dataset:
@@ -72,32 +78,40 @@ def transcribe_batches(rows: Dataset, batch_size: int, recognise: Recognise) -> 
 
 
 def whisper(folder: Path, language: str) -> Recognise:
-    """Whisper's own decoder, greedy, through transformers."""
+    """Whisper's own decoder through transformers."""
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
     processor = WhisperProcessor.from_pretrained(folder)
     model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
 
-    def recognise(sounds: list[np.ndarray]) -> list[str]:
+    def recognise(sounds: list[np.ndarray], beams: int = 1, limit: int | None = None) -> list[str]:
         features = processor.feature_extractor(sounds, sampling_rate=RATE, return_tensors="pt").input_features
         with torch.inference_mode():
-            tokens = model.generate(features, language=language, task="transcribe", num_beams=1)
+            tokens = model.generate(
+                features, language=language, task="transcribe", num_beams=beams,
+                **({} if limit is None else {"max_new_tokens": limit}),
+            )  # fmt: skip
         return list(processor.batch_decode(tokens, skip_special_tokens=True))
 
     return recognise
 
 
 def faster_whisper(folder: Path, language: str, compute_type: str) -> Recognise:
-    """The same weights through CTranslate2, greedy, one utterance after the other."""
+    """The same weights through CTranslate2, one utterance after the other."""
     from faster_whisper import WhisperModel
 
     model = WhisperModel(str(folder), device="cpu", compute_type=compute_type, cpu_threads=torch.get_num_threads())
 
-    def one(sound: np.ndarray) -> str:
-        segments, _ = model.transcribe(sound, language=language, beam_size=1, without_timestamps=True)
-        return " ".join(segment.text.strip() for segment in segments)
+    def recognise(sounds: list[np.ndarray], beams: int = 1, limit: int | None = None) -> list[str]:
+        texts = []
+        for sound in sounds:
+            segments, _ = model.transcribe(
+                sound, language=language, beam_size=beams, without_timestamps=True, max_new_tokens=limit
+            )
+            texts.append(" ".join(segment.text.strip() for segment in segments))
+        return texts
 
-    return lambda sounds: [one(sound) for sound in sounds]
+    return recognise
 
 
 def prior(pipe: Any) -> str:

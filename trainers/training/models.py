@@ -38,7 +38,7 @@ def build_model(recipe: Recipe) -> SlamAsrForConditionalGeneration:
             parameter.data = parameter.data.float()
     if recipe.init_from is not None:
         start_from(model, recipe.init_from)
-    set_decoding(model, recipe.decoding, keeps_ctc=recipe.ctc_weight > 0)
+    set_decoding(model, recipe.decoding)
     return model
 
 
@@ -118,16 +118,13 @@ def reading_base_models(recipe: Recipe) -> Iterator[None]:
         ) from error
 
 
-def set_decoding(model: SlamAsrForConditionalGeneration, decoding: DecodingSpec, keeps_ctc: bool = False) -> None:
-    """Make the recipe's decoder the model's own, so that validation, test and every later use decode alike; with the CTC
-    head's drafts where it is trained to the end."""
+def set_decoding(model: SlamAsrForConditionalGeneration, decoding: DecodingSpec) -> None:
+    """Make the recipe's decoder the model's own, so that validation, test and every later use decode alike."""
     config: Any = model.generation_config
     config.num_beams = decoding.num_beams
     config.max_new_tokens = decoding.max_new_tokens
     config.repetition_penalty = decoding.repetition_penalty
     if decoding.num_beams > 1:
         config.length_penalty = decoding.length_penalty
-    if keeps_ctc:  # without a loss of its own the head forgets what it knew, and its drafts cost more than they save
-        config.ctc_draft = True
     if decoding.ctc_weight:
         config.ctc_weight = decoding.ctc_weight

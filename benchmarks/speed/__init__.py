@@ -1,0 +1,1 @@
+"""How fast a model transcribes by each engine, against what else a user could take. See `__main__.py`."""
