@@ -62,10 +62,12 @@ _LIBRARY_KEYS = {
     "attn_implementation", "experts_implementation", "output_attentions", "num_labels", "quantization_config",
     "per_layer_config", "use_cache", "kept_encoder_layers", "distributed_config", "format_version", "slam_asr_version",
 }  # fmt: skip
-# What a config.json may ask for before any memory is taken: far above every model there is.
+# What a config.json or generation_config.json may ask for before any memory is taken: far above every model there is.
 _LARGEST = (
     (re.compile(r"(^|_)layers?$"), 1_000),
     (re.compile(r"^vocab_size$"), 10_000_000),
+    (re.compile(r"^num_(beams|beam_groups|return_sequences)$"), 1_000),
+    (re.compile(r"^(max|min)_(length|new_tokens)$"), 1 << 20),
     (re.compile(r"^projector_downsample_rate$"), 1_500),
     (re.compile(r"(size|dim|d_model|n_embd|n_inner|heads|queries|bins|experts|positions)$"), 1 << 20),
 )

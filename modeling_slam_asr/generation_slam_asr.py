@@ -20,6 +20,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import logging
 
 from .checkpoint_slam_asr import repository_file
+from .configuration_slam_asr import refuse_sizes
 from .transcripts_slam_asr import (
     CHECK_EVERY,
     LOOP_PERIOD,
@@ -228,7 +229,7 @@ def _contiguous(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, 
 
 
 def stored_generation_config(path: Any, hub: dict[str, Any]) -> GenerationConfig | None:
-    """The generation configuration that lies beside a checkpoint, or None. A ValueError where it names code."""
+    """The generation configuration that lies beside a checkpoint, or None. A ValueError where it names code or no sane sizes."""
     if repository_file(path, "generation_config.json", **hub) is None:
         return None
     config = GenerationConfig.from_pretrained(path, **hub)
@@ -238,6 +239,7 @@ def stored_generation_config(path: Any, hub: dict[str, Any]) -> GenerationConfig
             f"generation_config.json asks for custom_generate={named!r}, code of a repository. Take the key out "
             "of it, or give custom_generate to `generate` yourself."
         )
+    refuse_sizes(vars(config), "generation_config.")
     return config
 
 

@@ -107,6 +107,12 @@ def test_a_generation_config_that_names_code_is_refused(edited: Callable[..., Pa
         AutoModelForSpeechSeq2Seq.from_pretrained(edited("generation_config.json", custom_generate="org/decoding"))
 
 
+@pytest.mark.parametrize("name", ["num_beams", "num_return_sequences", "max_new_tokens"])
+def test_a_generation_config_that_would_fill_the_memory_is_refused(edited: Callable[..., Path], name: str) -> None:
+    with pytest.raises(ValueError, match=rf"generation_config\.{name}=1000000000; no model has more than"):
+        AutoModelForSpeechSeq2Seq.from_pretrained(edited("generation_config.json", **{name: 10**9, "do_sample": True}))
+
+
 def test_foreign_code_is_dropped() -> None:
     foreign = {"AutoModel": "org/evil--modeling.Model"}
     pipelines: dict[str, Any] = {"automatic-speech-recognition": {"impl": "org/evil--pipeline.Pipeline"}}
