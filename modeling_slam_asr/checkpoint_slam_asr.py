@@ -93,7 +93,7 @@ def open_tensors(path: str | os.PathLike[str]) -> Iterator[Any]:
             yield file
     except SafetensorError as error:
         raise ValueError(
-            f"The file {os.fspath(path)!r} is damaged or cut off ({error}). Download or save it again."
+            f"The file {os.fspath(path)!r} is damaged or cut off ({error!s:.500}). Download or save it again."
         ) from error
 
 

@@ -181,3 +181,12 @@ def test_unknown_options(sound: Path, tiny_whisper_encoder_dir: Path, tiny_llama
         Model.from_pretrained(sound / "adapter", devicemap="cpu")
     with pytest.raises(ValueError, match="no floating-point type"):
         Model.from_pretrained(sound / "adapter", dtype="float31")
+
+
+def test_a_header_with_endless_words_is_a_short_line(sound: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(sound / "standalone", tmp_path / "endless"))
+    header = json.dumps({"a": "a" * 100_000}).encode()
+    (folder / STANDALONE).write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ValueError, match="damaged or cut off") as caught:
+        Model.from_pretrained(folder)
+    assert len(str(caught.value)) < 2_000
