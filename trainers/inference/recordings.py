@@ -57,7 +57,9 @@ def output_names(names: Sequence[str], folder: Path) -> list[Path]:
     paths = []
     for name in names:
         stem = Path(unquote(urlsplit(name).path) if is_address(name) else name).stem
-        stem = "stdin" if name == STDIN else _shortened(stem.replace("\0", "")) or "recording"
+        stem = "stdin" if name == STDIN else _shortened(stem.replace("\0", ""))
+        if not stem.strip("."):  # nothing, or the name of a folder: "..", of "...wav"
+            stem = "recording"
         unique, number = stem, 2
         while (key := unicodedata.normalize("NFC", unique).casefold()) in used:
             unique, number = f"{stem}-{number}", number + 1

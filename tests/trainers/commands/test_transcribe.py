@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.modeling_slam_asr.conftest import talk
@@ -229,12 +229,18 @@ def test_names_of_results() -> None:
         "a [1].wav",
         ".wav",
         "A [1].ogg",
+        "..wav",
+        "...wav",
+        "http://h/%2e%2e",
     ]
     stems = [path.name for path in output_names(names, Path("out"))]
-    assert stems == ["what?", "a b", "stdin", "caf", "x" * 180, "a [1]", ".wav", "A [1]-2"]
+    rest = ["recording", "recording-2", "recording-3"]
+    assert stems == ["what?", "a b", "stdin", "caf", "x" * 180, "a [1]", ".wav", "A [1]-2", *rest]
 
 
 @settings(max_examples=200, deadline=None)
+@example(["."])
+@example(["..", "."])
 @given(st.lists(st.one_of(st.text(max_size=300), st.binary(max_size=40).map(os.fsdecode)), max_size=8))
 def test_every_recording_has_a_file_of_its_own(names: list[str]) -> None:
     paths = output_names([f"{name}.wav" for name in names], Path("out"))
