@@ -18,8 +18,9 @@ import model_cards
 from trainers.files import write_json
 from trainers.results import Evaluation
 
-from .build import BuildOptions, CardOptions, build_folder, complete_with_card
+from .build import CardOptions, build_folder, complete_with_card
 from .card import make_card
+from .commands.arguments import add_build_arguments, build_options
 from .facts import DEPTH_PLOT, ModelFacts
 from .licences import Licence, Part
 
@@ -55,15 +56,14 @@ def render_example(folder: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--study", type=Path, help="results.json or results.jsonl with systems at other depths")
     parser.add_argument("--name", default=MINIATURE, help=f"of the card's folder (default: {MINIATURE})")
-    parser.add_argument("--licence", action="append", default=[], metavar="NAME=ID", help="of a base model or data set")
+    add_build_arguments(parser)
     args = parser.parse_args()
     folder = ROOT / args.name
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / args.name
-        options = BuildOptions(study=args.study, licences=dict(one.split("=", 1) for one in args.licence))
+        options = build_options(args)
         build_folder(args.model, target, options)
         facts = complete_with_card(target, options, CardOptions(repo_id(folder)))
         if (target / DEPTH_PLOT).is_file():

@@ -278,8 +278,8 @@ def pad_left(mask: torch.Tensor, *tensors: torch.Tensor) -> list[torch.Tensor]:
 
 
 NO_DRAFT = (
-    "ctc_draft=True needs a model with a CTC head, one utterance at a time, num_beams=1 and no sampling. Leave it out: drafts are "
-    "used by themselves where they fit."
+    "ctc_draft=True needs a model with a CTC head, one utterance at a time, num_beams=1 and no sampling. Leave it "
+    "out: the transcript is the same without."
 )
 
 

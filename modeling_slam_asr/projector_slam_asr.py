@@ -264,6 +264,7 @@ class CtcPrefixScores(LogitsProcessor):
         padding = torch.full_like(frames, NEVER)
         padding[..., 0] = 0.0
         self.frames = torch.where(scores.mask[..., None], frames, padding)
+        self.probabilities = self.frames.exp()
         self.tokens, self.ends, self.weight = torch.as_tensor(list(tokens)), sorted(ends), weight
         self.before: torch.Tensor | None = None
 
@@ -311,7 +312,7 @@ class CtcPrefixScores(LogitsProcessor):
         """`(batch, rows, 1 + classes)`: the log-probability of the prefix with each class behind it, whatever follows."""
         enters = self._shifted(torch.logaddexp(self.label, self.blank))
         top = enters.amax(-1, keepdim=True)
-        summed = ((enters - top).exp() @ self.frames.exp()).clamp(min=1e-37).log() + top
+        summed = ((enters - top).exp() @ self.probabilities).clamp(min=1e-37).log() + top
         # The last token again needs a blank between.
         again = (self._shifted(self.blank) + self._of(self.last)).logsumexp(-1, keepdim=True)
         written = (self.last > 0)[..., None]

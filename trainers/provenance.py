@@ -82,11 +82,9 @@ def hardware() -> dict[str, Any]:
     without torch, that is the processor, and the version None.
     """
     torch = sys.modules.get("torch")
-    if torch is None:
-        return {"device": f"{platform.machine()} CPU", "gpus": 0, "cores": cpu_cores(), "torch": None}
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    device = torch.cuda.get_device_name(0) if gpus else f"{platform.machine()} CPU"
-    return {"device": device, "gpus": gpus, "cores": cpu_cores(), "torch": torch.__version__}
+    gpus = torch.cuda.device_count() if torch is not None and torch.cuda.is_available() else 0
+    device = torch.cuda.get_device_name(0) if torch is not None and gpus else f"{platform.machine()} CPU"
+    return {"device": device, "gpus": gpus, "cores": cpu_cores(), "torch": getattr(torch, "__version__", None)}
 
 
 def stamp(metrics: Mapping[str, Any], folder: str | Path, predictions: str | Path | None = None) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from trainers.files import write_json, write_text
 from trainers.inference.datasets import transcribe_dataset
 from trainers.inference.evaluate import load_pipeline
 from trainers.results import ERROR_TYPES, FIGURES, Metrics, PredictionRow, prediction_row
+from trainers.sound import RATE
 from trainers.study.plan import plan_runs
 from trainers.study.recipe import load_study
 from trainers.training.warm_start import load_projector
@@ -45,7 +46,6 @@ SYSTEMS = (
     "faster-whisper-int8",
     "faster-whisper-float32",
 )
-RATE = 16_000
 
 
 class Recognise(Protocol):

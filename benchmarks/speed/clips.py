@@ -11,6 +11,7 @@ from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
+from trainers.sound import RATE
 
 FILLED = 0.8  # a clip lasts at least this part of the length that is asked for, and at most all of it
 _TRIES = 400
@@ -25,7 +26,7 @@ class Clip:
 
     @property
     def seconds(self) -> float:
-        return len(self.samples) / 16_000
+        return len(self.samples) / RATE
 
 
 def make_clips(datasets: Sequence[str], split: str, language: str, seconds: float, count: int) -> list[Clip]:

@@ -20,11 +20,11 @@ from trainers.serving.exported import ExportedPipeline, Generated, LanguageEngin
 from trainers.serving.llama_cpp_engine import LlamaCpp
 from trainers.serving.manifest import read_manifest, require_part
 from trainers.serving.onnx_audio import Heard, OnnxAudio
+from trainers.sound import RATE
 
 Samples = NDArray[np.float32]
 BYTES_A_WEIGHT = {"f16": 2.0, "q8_0": 34 / 32, "q4_k_m": 4.85 / 8}  # of a GGUF file
 TORCH, PLAIN, LLAMA_CPP = "torch-", "plain-", "llama_cpp-"
-RATE = 16_000
 
 
 @dataclass(frozen=True)

@@ -44,14 +44,8 @@ _OBEYED = {"max_new_tokens", "max_length"}
 _SILENT = {"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "_from_model_config", "use_cache"}
 _SILENT |= {"temperature", "top_k", "top_p", "min_p", "length_penalty", "early_stopping", "cache_implementation"}
 _SILENT |= {"ctc_draft", "prompt_columns"}  # a draft changes the speed, and columns are cut off again
-_NEUTRAL = {
-    "num_beams": 1,
-    "do_sample": False,
-    "num_return_sequences": 1,
-    "repetition_penalty": 1.0,
-    "ctc_only": False,
-    "ctc_weight": 0.0,
-}
+_NEUTRAL = {"num_beams": 1, "do_sample": False, "num_return_sequences": 1, "repetition_penalty": 1.0}
+_NEUTRAL |= {"ctc_only": False, "ctc_weight": 0.0}
 _NEUTRAL |= {"no_repeat_ngram_size": 0, "output_scores": False, "return_dict_in_generate": False}
 _NEUTRAL |= {"output_attentions": False, "output_hidden_states": False, "output_logits": False}
 

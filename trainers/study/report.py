@@ -172,9 +172,7 @@ def facts(study: StudyRecipe, rows: Sequence[Row]) -> list[str]:
     machines = sorted(
         {f"{row['hardware']['device']}, {row['hardware']['cores']} cores" for row in rows if row.get("hardware")}
     )
-    versions = sorted(
-        {row["hardware"]["torch"] for row in rows if row.get("hardware")}
-    )  # the runs', not this process's
+    versions = sorted({row["hardware"]["torch"] for row in rows if row.get("hardware")})  # the runs' own
     memory = sorted({str(row["memory_kind"]) for row in rows if row.get("memory_kind")})
     seconds = sum({row["key"]: row["train_seconds"] for row in rows if "same_as" not in row}.values())
     return [
