@@ -46,14 +46,13 @@ def draw(rows: Sequence[Row], folder: Path) -> list[tuple[str, str]]:
     ]
     idle = all(_measured_idle(folder, row) for row in shown)
     for cost, (label, _) in COSTS.items():
-        if any(cost_of(row, cost) is not None for row in shown) and (idle or cost != "eval_rtf"):
-            plot_pareto(shown, cost, folder / f"wer_by_{cost}.svg")
-            pictures.append(
-                (
-                    f"wer_by_{cost}.svg",
-                    f"Word error rate against {label}; the line joins systems that none beats in both",
-                )
-            )
+        picture = folder / f"wer_by_{cost}.svg"
+        if not any(cost_of(row, cost) is not None for row in shown) or (cost == "eval_rtf" and not idle):
+            picture.unlink(missing_ok=True)  # of an earlier report, of other rows
+            continue
+        plot_pareto(shown, cost, picture)
+        caption = f"Word error rate against {label}; the line joins systems that none beats in both"
+        pictures.append((picture.name, caption))
     return pictures
 
 

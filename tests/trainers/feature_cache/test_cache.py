@@ -170,7 +170,7 @@ def _build_and_report(folder: Path, rows: Any, model: Any, processor: Any, repor
 
 
 def test_two_processes_and_kill(tmp_path: Path, tiny_model: Any, tiny_processor: Any, tiny_rows: Dataset) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
 
     def start(name: str) -> Any:
         arguments = (tmp_path / "cache", tiny_rows, tiny_model, tiny_processor, tmp_path / name)
@@ -179,14 +179,14 @@ def test_two_processes_and_kill(tmp_path: Path, tiny_model: Any, tiny_processor:
         return process
 
     killed = start("killed")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while not list((tmp_path / "cache").glob("*/states-*.json")) and time.monotonic() < deadline:
         time.sleep(0.002)
     killed.kill()
     killed.join()
     together = [start("one"), start("two")]
     for process in together:
-        process.join(60)
+        process.join(150)
     assert [process.exitcode for process in together] == [0, 0]
     _build_and_report(tmp_path / "fresh", tiny_rows, tiny_model, tiny_processor, tmp_path / "three")
     assert len({(tmp_path / name).read_text() for name in ("one", "two", "three")}) == 1
