@@ -1,9 +1,13 @@
 """Sound at addresses on the web: what is fetched, within which limits, and what on a private net is left alone."""
 
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -140,6 +144,31 @@ def test_the_address_that_was_checked_is_the_one_that_is_asked(http: Any, monkey
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     assert np.abs(load_audio(f"http://talks.example:{http.server_port}/talk.wav") - TALK).max() < 0.01
     assert asked.count("talks.example") == 1 and http.asked == [f"talks.example:{http.server_port}"]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl, which makes the certificate")
+def test_a_certificate_is_of_the_name_not_of_the_address(
+    http: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked at its IP address, a server shows the certificate of the name that was typed, and another's is refused."""
+    certificate, key, names = tmp_path / "certificate.pem", tmp_path / "key.pem", []
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=talks.example", "-addext",
+         "subjectAltName=DNS:talks.example", "-days", "2", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    context.sni_callback = lambda connection, name, own: names.append(name)
+    http.socket = context.wrap_socket(http.socket, server_side=True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv(PRIVATE_HOSTS, "talks.example other.example")
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *args, **kwargs: real("127.0.0.1", *args, **kwargs))
+    assert np.abs(load_audio(f"https://talks.example:{http.server_port}/talk.wav") - TALK).max() < 0.01
+    with pytest.raises(ValueError, match=r"cannot be fetched: .*certificate verify failed"):
+        load_audio(f"https://other.example:{http.server_port}/talk.wav")
+    assert names == ["talks.example", "other.example"] and http.asked == [f"talks.example:{http.server_port}"]
 
 
 @pytest.mark.parametrize(

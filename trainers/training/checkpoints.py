@@ -74,12 +74,22 @@ def read_marker(folder: Path) -> dict[str, Any] | None:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         whole = all((folder / name).stat().st_size == size for name, size in marker["files"].items())
         seconds = float(marker.get("train_seconds", 0.0))
-        state = folder / TRAINER_STATE_NAME
-        if state.exists():
-            whole &= type(TrainerState.load_from_json(str(state)).global_step) is int
+        if (folder / TRAINER_STATE_NAME).exists():
+            whole &= type(read_state(folder).global_step) is int
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return {**marker, "train_seconds": seconds} if whole and marker["files"] and seconds >= 0 else None
+
+
+def read_state(folder: Path) -> TrainerState:
+    """The Trainer's state in a checkpoint or a finished run."""
+    return TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
+
+
+def write_state(folder: Path, state: TrainerState) -> None:
+    """Write the Trainer's state into `folder`, atomically. By one process: two would write into each other's file."""
+    with replacing(folder / TRAINER_STATE_NAME) as partial:
+        state.save_to_json(str(partial))
 
 
 def list_checkpoints(output_dir: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from torch.utils.data import IterableDataset
-from transformers import PrinterCallback, TrainerState
+from transformers import PrinterCallback
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.configuration_slam_asr import FORMAT_VERSION, PACKAGE_VERSION
@@ -37,8 +37,10 @@ from trainers.training.checkpoints import (
     last_checkpoint,
     list_checkpoints,
     read_marker,
+    read_state,
     remove_incomplete,
     room_to_write,
+    write_state,
 )
 from trainers.training.models import build_model, build_processor
 from trainers.training.offload import parked_blocks
@@ -341,7 +343,7 @@ class TrainingRun:
         marker = read_marker(checkpoint) if checkpoint is not None else None
         trainer.seconds_before = float(marker["train_seconds"]) if marker else 0.0
         if checkpoint is not None and self.is_over(checkpoint, trainer):
-            trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+            trainer.state = read_state(checkpoint)
             trainer.load_weights(checkpoint)
             return trainer.seconds_before
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
@@ -350,7 +352,7 @@ class TrainingRun:
 
     def is_over(self, checkpoint: Path, trainer: SlamAsrTrainer) -> bool:
         """True when the checkpoint is the end of the run: its last step, or where early stopping ended it."""
-        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        state = read_state(checkpoint)
         stoppers = [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, EarlyStopping)]
         return state.global_step >= trainer.args.max_steps or any(stopper.stopped(state) for stopper in stoppers)
 
@@ -360,7 +362,8 @@ class TrainingRun:
         recipe = self.recipe
         if (self.output_dir / BEST).is_dir() and history(trainer.state):
             trainer.load_weights(self.output_dir / BEST)
-        trainer.state.save_to_json(str(self.output_dir / "trainer_state.json"))
+        if trainer.is_world_process_zero():
+            write_state(self.output_dir, trainer.state)
         role = "test" if self.datasets.get("test") is not None else "validation"
         if self.datasets.get(role) is None:
             return {}

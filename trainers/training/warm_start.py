@@ -34,7 +34,14 @@ from trainers.files import write_json
 from trainers.recipe import Recipe, WarmStartSpec
 from trainers.training.arguments import training_arguments
 from trainers.training.callbacks import EarlyStopping, Progress, StopOnTermination, history
-from trainers.training.checkpoints import last_checkpoint, list_checkpoints, load_trainable, remove, remove_incomplete
+from trainers.training.checkpoints import (
+    last_checkpoint,
+    list_checkpoints,
+    load_trainable,
+    remove,
+    remove_incomplete,
+    write_state,
+)
 from trainers.training.trainer import (
     NOT_FOR_FORWARD,
     SlamAsrTrainer,
@@ -182,7 +189,7 @@ class WarmStart:
             "ctc_wer": wers[best] if best is not None else None,
         }
         if trainer.is_world_process_zero():
-            trainer.state.save_to_json(str(self.folder / "trainer_state.json"))
+            write_state(self.folder, trainer.state)
             write_json(self.folder / RECORD, record)
             for path in list_checkpoints(self.folder):
                 remove(path)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from datasets import Dataset
 
+from modeling_slam_asr import SlamAsrForConditionalGeneration
 from trainers.data.rows import read_audio
 from trainers.errors import UserError
 from trainers.feature_cache import FeatureCache, build_cache, depth_name, estimate_cache, states_at
@@ -163,17 +164,19 @@ def test_rows_of_samples_need_no_files(tmp_path: Path, tiny_model: Any, tiny_pro
     assert cache.dataset(2)["text"] == ["en"] * 3
 
 
-def _build_and_report(folder: Path, rows: Any, model: Any, processor: Any, report: Path) -> None:
+def _build_and_report(folder: Path, rows: Any, model_dir: Path, processor: Any, report: Path) -> None:
+    model = SlamAsrForConditionalGeneration.from_pretrained(model_dir)
     options: dict[str, Any] = {"dtype": "float32", "quiet": True, "shard_bytes": 10_000, "batch_seconds": 0.1}
     cache = build_cache(folder, rows, model.audio_encoder, processor, [1, 2], **options)
     report.write_text(str(sum(cache.states(i, 2).double().abs().sum().item() for i in range(len(cache)))))
 
 
 def test_two_processes_and_kill(tmp_path: Path, tiny_model: Any, tiny_processor: Any, tiny_rows: Dataset) -> None:
+    tiny_model.save_pretrained(tmp_path / "model")
     context = multiprocessing.get_context("spawn")
 
     def start(name: str) -> Any:
-        arguments = (tmp_path / "cache", tiny_rows, tiny_model, tiny_processor, tmp_path / name)
+        arguments = (tmp_path / "cache", tiny_rows, tmp_path / "model", tiny_processor, tmp_path / name)
         process = context.Process(target=_build_and_report, args=arguments)
         process.start()
         return process
@@ -188,7 +191,7 @@ def test_two_processes_and_kill(tmp_path: Path, tiny_model: Any, tiny_processor:
     for process in together:
         process.join(150)
     assert [process.exitcode for process in together] == [0, 0]
-    _build_and_report(tmp_path / "fresh", tiny_rows, tiny_model, tiny_processor, tmp_path / "three")
+    _build_and_report(tmp_path / "fresh", tiny_rows, tmp_path / "model", tiny_processor, tmp_path / "three")
     assert len({(tmp_path / name).read_text() for name in ("one", "two", "three")}) == 1
     assert not list((tmp_path / "cache").rglob(".*.partial"))
 
@@ -196,7 +199,8 @@ def test_two_processes_and_kill(tmp_path: Path, tiny_model: Any, tiny_processor:
 def test_full_disk_leaves_no_broken_cache(
     tmp_path: Path, tiny_model: Any, tiny_processor: Any, tiny_rows: Dataset
 ) -> None:
-    arguments = (tmp_path / "cache", tiny_rows, tiny_model, tiny_processor, tmp_path / "report")
+    tiny_model.save_pretrained(tmp_path / "model")
+    arguments = (tmp_path / "cache", tiny_rows, tmp_path / "model", tiny_processor, tmp_path / "report")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))  # a write beyond it fails like one to a full disk
