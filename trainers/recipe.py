@@ -127,7 +127,7 @@ class DecodingSpec:
 
     def __post_init__(self) -> None:
         check_numbers(
-            self, "decoding.", above_zero="num_beams max_new_tokens repetition_penalty", fractions="ctc_weight"
+            self, "decoding.", above_zero="num_beams max_new_tokens repetition_penalty", shares="ctc_weight"
         )
 
 

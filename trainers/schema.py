@@ -99,7 +99,7 @@ def _plain(value: Any, keeps: Callable[[dataclasses.Field[Any], Any], bool]) -> 
 
 
 def check_numbers(
-    spec: object, where: str = "", *, above_zero: str = "", from_zero: str = "", fractions: str = ""
+    spec: object, where: str = "", *, above_zero: str = "", from_zero: str = "", fractions: str = "", shares: str = ""
 ) -> None:
     """Check fields of a dataclass, each argument their names apart by spaces; None passes, NaN and infinity never do.
 
@@ -107,6 +107,7 @@ def check_numbers(
         where: what is put before a name in messages, such as `lora.`.
         above_zero, from_zero: numbers that must be greater than 0, or 0 at the least.
         fractions: numbers from 0 to 1.
+        shares: numbers from 0 to below 1, where the whole would leave another nothing.
 
     Raises:
         UserError: a number is out of its range.
@@ -115,6 +116,7 @@ def check_numbers(
         (above_zero, lambda number: number > 0, "must be above 0"),
         (from_zero, lambda number: number >= 0, "must be 0 or more"),
         (fractions, lambda number: 0 <= number <= 1, "is a fraction: give a number from 0 to 1"),
+        (shares, lambda number: 0 <= number < 1, "must be from 0 to below 1"),
     ):
         for name in names.split():
             value = getattr(spec, name)

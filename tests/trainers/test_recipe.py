@@ -95,6 +95,7 @@ def test_the_papers_grid_is_complete() -> None:
         ("decoding.num_beams=0", "decoding.num_beams=0 must be above 0"),
         ("projector.hidden_size=0", "projector.hidden_size=0 must be above 0"),
         ("lora.r=0", "lora.r=0 must be above 0"),
+        ("decoding.ctc_weight=1", "decoding.ctc_weight=1.0 must be from 0 to below 1"),
         ("lora.dropout=3", "lora.dropout=3.0 is a fraction"),
         ("augmentation.noise.probability=7", "noise.probability=7.0 is a fraction"),
         ("augmentation.spec_augment.time_width=-4", "spec_augment.time_width=-4 must be 0 or more"),
