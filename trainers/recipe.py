@@ -126,9 +126,7 @@ class DecodingSpec:
     ctc_weight: float = field(default=0.0, metadata={LATER: True})
 
     def __post_init__(self) -> None:
-        check_numbers(
-            self, "decoding.", above_zero="num_beams max_new_tokens repetition_penalty", shares="ctc_weight"
-        )
+        check_numbers(self, "decoding.", above_zero="num_beams max_new_tokens repetition_penalty", shares="ctc_weight")
 
 
 @dataclass

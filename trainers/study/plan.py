@@ -75,12 +75,18 @@ def plan_runs(study: StudyRecipe) -> list[PlannedRun]:
             tuple(_frozen(value) for value in study.grid.prune_encoder_layers) if point["healing"] == "elastic" else ()
         )
         key = run_key(study, point, recipe, depths)
-        folder = study.folder / "runs" / f"{run_name(study, point)}-{key[:8]}"
+        folder = run_folder(study.folder / "runs", run_name(study, point), key)
         recipe.name, recipe.output_dir = folder.name, str(folder / "model")
         runs.setdefault(key, PlannedRun(point, recipe, depths, key, folder))
     if not runs:
         raise UserError("The study has no run: `skip` leaves nothing of the grid.")
     return list(runs.values())
+
+
+def run_folder(runs: Path, name: str, key: str) -> Path:
+    """The folder of a run: the one that has its key, whatever name a larger or smaller grid gave it, else a new one."""
+    own = runs / f"{name}-{key[:8]}"
+    return own if own.is_dir() else next(iter(sorted(runs.glob(f"*-{key[:8]}"))), own)
 
 
 def grid_points(study: StudyRecipe) -> list[GridPoint]:

@@ -35,6 +35,7 @@ from trainers.recipe import Recipe, WarmStartSpec
 from trainers.training.arguments import training_arguments
 from trainers.training.callbacks import EarlyStopping, Progress, StopOnTermination, history
 from trainers.training.checkpoints import (
+    TRAINABLE,
     last_checkpoint,
     list_checkpoints,
     load_trainable,
@@ -129,12 +130,13 @@ class WarmStart:
         return record
 
     def record(self) -> WarmStartRecord | None:
-        """What is known of the warm start in `folder`; None where there is no finished one."""
+        """What is known of the warm start in `folder`; None where there is no finished one with its weights."""
         try:
             found = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         whole = isinstance(found, dict) and found.keys() == WarmStartRecord.__annotations__.keys()
+        whole &= (self.folder / WEIGHTS / TRAINABLE).is_file()
         return cast(WarmStartRecord, found) if whole else None
 
     def train(self) -> None:

@@ -82,6 +82,18 @@ def test_plan(make_study: Any) -> None:
     assert runs[0].recipe.lora is None and runs[1].recipe.lora is not None and runs[1].recipe.lora.r == 2
 
 
+def test_a_part_of_a_grid_and_the_whole_share_their_runs(make_study: Any, tiny_llama_dir: Path, tmp_path: Path) -> None:
+    """The LLM's name is in a run's only where a study has several; the run is the same."""
+    other = shutil.copytree(tiny_llama_dir, tmp_path / "another-llm")
+    (other / "config.json").write_text((other / "config.json").read_text() + " ")
+    (part,) = plan_runs(load_study(make_study(grid={"prune_encoder_layers": [1], "lora": [False]})))
+    part.folder.mkdir(parents=True)
+    whole = plan_runs(load_study(make_study(grid={"text_model": [str(other), str(tiny_llama_dir)]})))
+    assert len(whole) == 8
+    assert [run.folder for run in whole if run.key == part.key] == [part.folder]
+    assert [run.name for run in whole if run.folder == part.folder] == [part.name]
+
+
 def test_key_is_of_the_content(make_study: Any, tmp_path: Path, tiny_whisper_encoder_dir: Path) -> None:
     def keys(**changes: Any) -> list[str]:
         return [run.key for run in plan_runs(load_study(make_study(**changes)))]

@@ -1,6 +1,7 @@
 """The CTC warm start: what it learns, that it is made once, resumed exactly, and what it refuses."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,11 @@ def test_interrupted_and_resumed_is_uninterrupted(warm_recipe: Callable[..., Any
     again.load()
     for name, tensor in whole.model.projector.state_dict().items():
         assert torch.equal(tensor, again.model.projector.state_dict()[name]), name
+    # What was copied without its weights is trained again.
+    shutil.rmtree(tmp_path / "parts/best")
+    anew = start(tmp_path / "parts", None)
+    anew.load()
+    assert torch.equal(anew.model.projector.linear1.weight, whole.model.projector.linear1.weight)
 
 
 def test_more_tokens_than_frames_is_told(warm_recipe: Callable[..., Any], capsys: Any) -> None:
