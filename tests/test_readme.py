@@ -37,6 +37,19 @@ def test_results_are_those_of_the_recorded_run() -> None:
         assert f"| {row['name']} | {figures} |" in table
 
 
+def test_the_example_card_is_of_the_recorded_run() -> None:
+    recorded = json.loads((ROOT / "benchmarks" / "quickstart" / "results.json").read_text(encoding="utf-8"))
+    facts = json.loads((ROOT / "model_cards" / "example" / "facts.json").read_text(encoding="utf-8"))
+    (evaluation,) = facts["evaluations"]
+    metrics = evaluation["metrics"]
+    best = min((row for row in recorded if row["language"] == "all"), key=lambda row: row["wer"])
+    for name in ("wer", "wer_ci", "cer", "substitutions", "deletions", "insertions"):
+        assert metrics[name] == best[name], name
+    files = {path.name for path in (ROOT / "modeling_slam_asr").glob("*_slam_asr.py")}
+    card = (ROOT / "model_cards" / "example" / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| \[(\w+_slam_asr\.py)\]", card, re.MULTILINE)) == files
+
+
 def test_a_picture_is_a_file_without_scripts() -> None:
     picture = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
     assert ElementTree.fromstring(picture).tag.endswith("svg")
