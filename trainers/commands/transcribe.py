@@ -58,9 +58,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", metavar="TEXT", help="names or terms to expect, for models trained with context")
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="one JSON object a file, with the times of its windows")
-    for name, write in subtitles.FORMATS.items():
-        title = (write.__doc__ or name).partition(":")[0]
-        output.add_argument(f"--{name}", action="store_true", help=f"{title} subtitles")
+    for name, form in subtitles.FORMATS.items():
+        output.add_argument(f"--{name}", action="store_true", help=f"{form.title} subtitles")
     output.add_argument("--word-timestamps", action="store_true", help="times of words from the model's attention")
     output.add_argument(
         "--confidence", action="store_true", help="geometric mean of the tokens' probabilities; with --json"

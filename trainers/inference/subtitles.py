@@ -3,7 +3,8 @@
 The limits are those of the usual style guides: two lines of 42 columns, 17 columns a second where the next cue leaves
 time for it. A letter of a script that is written without spaces takes two columns, on the screen as here.
 
-A new format is a function from cues to a file's text, and its entry in `FORMATS`: flags, help and files follow from that.
+A new format is a function from cues to a file's text, and its entry in `FORMATS`: flags, help, files and the server's answers
+follow from that.
 """
 
 import unicodedata
@@ -87,8 +88,20 @@ def to_vtt(items: Sequence[Cue]) -> str:
     return f"WEBVTT\n\n{body}"
 
 
-FORMATS: dict[str, Callable[[Sequence[Cue]], str]] = {"srt": to_srt, "vtt": to_vtt}
-"""Each format's file ending, which is its flag too, and what writes it. Its docstring's start, up to a colon, is its name."""
+@dataclass(frozen=True)
+class SubtitleFormat:
+    """A form of subtitles."""
+
+    title: str
+    media_type: str
+    write: Callable[[Sequence[Cue]], str]
+
+
+FORMATS = {
+    "srt": SubtitleFormat("SubRip", "application/x-subrip", to_srt),
+    "vtt": SubtitleFormat("WebVTT", "text/vtt", to_vtt),
+}
+"""Each format by its file ending, which is its flag and the server's `response_format` too."""
 
 
 def clock(seconds: float, separator: str) -> str:

@@ -52,7 +52,7 @@ def render(name: str, answer: Mapping[str, Any], form: str, unsure: bool = False
         return json.dumps({"file": name, **answer}, ensure_ascii=False, allow_nan=False) + "\n"
     if form not in subtitles.FORMATS:
         raise UserError(f"There is no output format {form!r}; choose one of {', '.join(FORMATS)}.")
-    return subtitles.FORMATS[form](subtitles.cues(answer["chunks"], unsure=unsure))
+    return subtitles.FORMATS[form].write(subtitles.cues(answer["chunks"], unsure=unsure))
 
 
 class StreamWriter:

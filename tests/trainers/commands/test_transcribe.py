@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from trainers.errors import UserError
 from trainers.inference.evaluate import load_pipeline
 from trainers.inference.notices import answer_notices, request_notices
 from trainers.inference.recordings import Recording, find_recordings, output_names, shown
-from trainers.inference.subtitles import FORMATS, NO_SPEECH_MARK, Cue
+from trainers.inference.subtitles import FORMATS, NO_SPEECH_MARK, Cue, SubtitleFormat
 from trainers.inference.transcribe import StreamWriter, render, timestamps_for
 
 RATE = 16_000
@@ -199,10 +200,9 @@ def test_names_and_needs() -> None:
 
 def test_a_new_subtitle_format_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     def to_lrc(items: Sequence[Cue]) -> str:
-        """LRC: one line a cue."""
         return "".join(f"[{cue.start:.1f}]{cue.text}\n" for cue in items)
 
-    monkeypatch.setitem(FORMATS, "lrc", to_lrc)
+    monkeypatch.setitem(FORMATS, "lrc", SubtitleFormat("LRC", "text/plain", to_lrc))
     assert timestamps_for(["lrc"], False) == "estimate"
     assert render("f", {"chunks": [{"text": "hej", "timestamp": (0.5, 1.0)}]}, "lrc") == "[0.5]hej\n"
     parser = argparse.ArgumentParser()
@@ -211,6 +211,11 @@ def test_a_new_subtitle_format_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> 
     told = " ".join(parser.format_help().split())
     assert "--srt SubRip subtitles --vtt WebVTT subtitles --lrc LRC subtitles" in told
     assert "write NAME.txt, NAME.json, NAME.srt, NAME.vtt, NAME.lrc there" in told
+    app = pytest.importorskip("trainers.serving.server.app", reason="the extra `serve` is not installed")
+    assert '<option value="lrc">LRC subtitles</option>' in app.page_text()
+    form = runpy.run_path(app.PAGE.with_name("form.py"))  # anew: the field is made when the module is read
+    asked = form["read_form"]([("response_format", "lrc")], model_names=(), times_of_words=False)
+    assert asked.response_format == "lrc" and asked.confidence
 
 
 def test_help_does_without_torch() -> None:

@@ -46,6 +46,9 @@ def test_text_and_subtitles_are_those_of_the_command(client: Any, server_pipe: A
     assert create(client, data, response_format="text") == wanted["text"] + "\n"
     for form in ("srt", "vtt"):
         assert create(client, data, response_format=form) == render("", wanted, form, unsure)
+    raw = client.audio.transcriptions.with_raw_response
+    answer = raw.create(model="tiny", file=("talk.wav", data), response_format="srt")
+    assert answer.headers["content-type"].startswith("application/x-subrip")
 
 
 def test_verbose_json_has_segments_with_marks_and_words(client: Any, server_pipe: Any) -> None:

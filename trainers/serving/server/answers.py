@@ -1,4 +1,4 @@
-"""Answers in OpenAI's forms: json, text, srt, vtt, verbose_json."""
+"""Answers in OpenAI's forms: json, text, verbose_json, subtitles."""
 
 import math
 import zlib
@@ -9,13 +9,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from modeling_slam_asr.recordings_slam_asr import MARKS
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
+from trainers.inference import subtitles
 from trainers.inference.notices import answer_notices, is_unsure, knows_synthetic_speech_only, request_notices
 from trainers.inference.transcribe import render, timestamps_for
 from trainers.serving.server.batching import Window
 from trainers.serving.server.form import TranscriptionForm
 from trainers.serving.server.transcription import StepPipeline
-
-_TYPES = {"srt": "application/x-subrip", "vtt": "text/vtt", "text": "text/plain"}
 
 
 class Answers:
@@ -36,7 +35,8 @@ class Answers:
             windows, return_timestamps=timestamps_for([name], False), return_confidence=form.confidence
         )
         text = render("", answer, name, is_unsure(answer, self._synthetic))
-        return PlainTextResponse(text, media_type=_TYPES[form.response_format])
+        media_type = "text/plain" if name == "txt" else subtitles.FORMATS[name].media_type
+        return PlainTextResponse(text, media_type=media_type)
 
     def plain(self, windows: list[Window], form: TranscriptionForm) -> dict[str, Any]:
         """Text, marks where they are true, token log-probabilities where they are asked for, and the seconds."""

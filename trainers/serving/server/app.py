@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import jinja2
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
+from trainers.inference import subtitles
 from trainers.serving.server.batching import Batcher
 from trainers.serving.server.endpoint import TranscriptionEndpoint
 from trainers.serving.server.errors import ApiError, shape_errors
@@ -96,9 +98,14 @@ def create_app(
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
-        return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers=PAGE_HEADERS)
+        return HTMLResponse(page_text(), headers=PAGE_HEADERS)
 
     return app
+
+
+def page_text() -> str:
+    """The page for browsers, with the formats that there are."""
+    return jinja2.Template(PAGE.read_text(encoding="utf-8"), autoescape=True).render(subtitles=subtitles.FORMATS)
 
 
 def _guard(key: str | None) -> Any:

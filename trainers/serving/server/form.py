@@ -11,6 +11,7 @@ from trainers.inference import subtitles
 from trainers.schema import nearest
 from trainers.serving.server.errors import ApiError
 
+RESPONSE_FORMATS = ("json", "text", "verbose_json", *subtitles.FORMATS)
 LONGEST_PROMPT = 2000  # characters: names and terms, not a book
 Options = tuple[tuple[str, Any], ...]
 """Keyword arguments of the pipeline's `forward`, sorted by name: windows with equal ones may share a batch."""
@@ -34,7 +35,7 @@ class TranscriptionForm(BaseModel):
         max_length=LONGEST_PROMPT,
         description="Names or terms to expect, for models that were trained with context.",
     )
-    response_format: Literal["json", "text", "srt", "verbose_json", "vtt"] = "json"
+    response_format: Literal[RESPONSE_FORMATS] = "json"  # type: ignore[valid-type]
     temperature: float = Field(0.0, ge=0.0, le=1.0, description="0: the model's own decoding; above: sampling.")
     timestamp_granularities: list[Literal["segment", "word"]] = Field(default_factory=list)
     include: list[Literal["logprobs"]] = Field(default_factory=list, description="logprobs: each token's, with json.")
