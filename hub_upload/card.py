@@ -8,8 +8,8 @@ from huggingface_hub import ModelCard, ModelCardData
 
 import model_cards
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
-from trainers.evaluation.format import percent, percent_with_interval
-from trainers.results import Evaluation
+from trainers.evaluation.format import RATE_NAMES, percent, percent_with_interval
+from trainers.results import RATES, Evaluation
 
 from . import user_text
 from .card_lines import decoding_lines, limit_lines, speed_lines, summary_of, training_lines
@@ -55,6 +55,7 @@ def make_card(
         requirements=requirements(facts),
         user_text={"introduction": sections["introduction"], "notes": notes},
         results=rows,
+        further_rates=RATE_NAMES[1:],
         has_baseline=with_baseline,
         baseline_note=f"the unpruned, projector-only system is from [{facts.depth_path}]({facts.depth_path})"
         if with_baseline
@@ -97,7 +98,7 @@ def metadata(facts: ModelFacts, repo_id: str, extra: dict[str, Any]) -> ModelCar
         base_model=facts.base_models or None,
         base_model_relation=relation if facts.base_models else None,
         datasets=facts.datasets or None,
-        metrics=["wer", "cer"] if facts.evaluations else None,
+        metrics=[rate.key for rate in RATES] if facts.evaluations else None,
         tags=tags,
         model_name=repo_id.split("/")[-1] if results else None,
         eval_results=results or None,
@@ -118,7 +119,7 @@ def result_rows(facts: ModelFacts) -> list[dict[str, Any]]:
                     "utterances": f"{figures.get('utterances', 0):,}",
                     "words": f"{figures['reference_words']:,}",
                     "wer": word_error_rate(figures),
-                    "cer": percent(figures.get("cer")),
+                    "further_rates": [percent(rate.of(figures)) for rate in RATES[1:]],
                     "baseline": word_error_rate(baseline) if baseline else "",
                     "change": _relative(figures.get("wer"), baseline.get("wer")) if baseline else "",
                     "normalizer": plain(evaluation.metrics.get("normalizer", "")),

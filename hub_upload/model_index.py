@@ -4,7 +4,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
-from trainers.results import Evaluation, ScoreTable
+from trainers.results import RATES, Evaluation, ScoreTable
 
 from .checks import is_hub_id
 from .facts import ModelFacts
@@ -21,19 +21,16 @@ def figures_by_language(evaluation: Evaluation) -> list[tuple[str, ScoreTable]]:
 
 
 def model_index(facts: ModelFacts) -> list[EvalResult]:
-    """WER and CER of each test set, and language of it, in per cent."""
+    """The rates of each test set, and language of it, in per cent."""
     results = []
     for evaluation in facts.evaluations:
         data = evaluation.dataset
         for language, figures in figures_by_language(evaluation):
             if language == "all":
                 continue
-            rates = (
-                ("wer", "Word error rate", figures.get("wer")),
-                ("cer", "Character error rate", figures.get("cer")),
-            )
-            for metric, label, rate in rates:
-                if rate is not None:
+            for rate in RATES:
+                value = rate.of(figures)
+                if value is not None:
                     results.append(
                         EvalResult(
                             task_type="automatic-speech-recognition",
@@ -43,9 +40,9 @@ def model_index(facts: ModelFacts) -> list[EvalResult]:
                             dataset_config=data.get("config") or language or None,
                             dataset_split=data.get("split"),
                             dataset_revision=data.get("revision"),
-                            metric_type=metric,
-                            metric_name=label,
-                            metric_value=per_cent(rate),
+                            metric_type=rate.key,
+                            metric_name=rate.name,
+                            metric_value=per_cent(value),
                         )
                     )
     return results

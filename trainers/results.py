@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
 ERROR_TYPES = ("substitutions", "deletions", "insertions")
 
@@ -23,6 +23,27 @@ class Figures(TypedDict):
 
 
 FIGURES = tuple(Figures.__annotations__)
+
+
+class ErrorRate(NamedTuple):
+    """A rate among the figures: its key, and its name in full and in short."""
+
+    key: str
+    name: str
+    short: str
+
+    @property
+    def interval(self) -> str:
+        """The key of its interval."""
+        return f"{self.key}_ci"
+
+    def of(self, table: Mapping[str, Any]) -> float | None:
+        """The rate in a table; None where an older one lacks it."""
+        return table.get(self.key)
+
+
+RATES = (ErrorRate("wer", "Word error rate", "WER"), ErrorRate("cer", "Character error rate", "CER"))
+"""The rates of every report. The first is what systems are compared by; short tables give the interval of no other."""
 COUNTS = (*ERROR_TYPES, "hits")
 METADATA_COLUMNS = ("age", "gender", "sex", "dialect", "accent", "accents", "variant", "region", "native_language")
 """What data sets tell of speakers and of their speech; results are given by each of these that the rows have."""
@@ -182,8 +203,8 @@ def prediction_row(row: Mapping[str, Any], prediction: str) -> PredictionRow:
 
 
 def figures_of(table: Mapping[str, Any]) -> Figures:
-    """The figures out of a larger table."""
-    return cast(Figures, {name: table[name] for name in FIGURES})
+    """The figures out of a larger table; None where an older one lacks them."""
+    return cast(Figures, {name: table.get(name) for name in FIGURES})
 
 
 def errors_of(table: Mapping[str, Any]) -> int:
@@ -217,6 +238,8 @@ EVALUATIONS = "evaluation"
 """The folder of a model in which `slam-asr evaluate` keeps its results, one folder a data set."""
 
 
+# What every version has written: an evaluation has these at least.
+_LEAST = {"wer", "wer_ci", "cer", *COUNTS, "reference_words", "model_fingerprint"}
 # Folders of a run whose metrics.json is of no finished model.
 _UNFINISHED = ("checkpoint-*", "best", "runs", ".*")
 
@@ -285,6 +308,6 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
             metrics = json.loads(path.read_text(encoding="utf-8")) if place.parts[0] == EVALUATIONS else None
         except (OSError, ValueError, RecursionError):
             continue
-        if isinstance(metrics, dict) and set(FIGURES) <= metrics.keys() and "model_fingerprint" in metrics:
+        if isinstance(metrics, dict) and metrics.keys() >= _LEAST:
             found.append(Evaluation(place.as_posix(), cast(Metrics, metrics)))
     return found

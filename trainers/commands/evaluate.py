@@ -22,7 +22,7 @@ examples:
   slam-asr evaluate user/slam-asr-danish --dataset fixie-ai/common_voice_17_0 --config da --split test --text-column sentence
   slam-asr evaluate my/model --dataset hf-audio/open-asr-leaderboard --config ami_cleaned --protocol open-asr-leaderboard
 
-The data set is a Hub name, an AudioFolder, a Common Voice folder, or a JSON Lines manifest with `audio` and `text`.
+The data set is a Hub name, a JSON Lines manifest with `audio` and `text`, or another kind of docs/training.md.
 Writes metrics.json, predictions.jsonl, report.md and report.html. Results of several data sets accumulate, a folder each,
 and evaluation/index.md shows them together."""
 
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     from trainers.evaluation.format import number, percent, percent_range
     from trainers.evaluation.reports import write_index
     from trainers.inference.evaluate import evaluate
-    from trainers.results import EVALUATIONS, read_evaluations
+    from trainers.results import EVALUATIONS, RATES, read_evaluations
     from trainers.serving.engines import load_pipeline
 
     if args.normalizer is not None:
@@ -127,11 +127,13 @@ def run(args: argparse.Namespace) -> int:
         dataset_name=spec.published_name(), leaderboard=leaderboard,
     )  # fmt: skip
     interval = "" if metrics["wer_ci"] is None else f" (95 % interval {percent_range(metrics['wer_ci'])})"
+    further = "".join(f", {rate.short} {percent(rate.of(metrics))}" for rate in RATES[1:])
+    fractions = ", ".join(f"{rate.short} {number(rate.of(metrics), 4)}" for rate in RATES)
     print(
-        f"WER {percent(metrics['wer'])}{interval}, CER {percent(metrics['cer'])}: {describe_counts(metrics)} "
+        f"WER {percent(metrics['wer'])}{interval}{further}: {describe_counts(metrics)} "
         f"of {metrics['reference_words']:,} reference words; {metrics['eval_rtfx']:.1f} x real time\n"
         f"{folder / 'report.md'}\n{folder / 'report.html'}\n"
-        f"{folder / 'metrics.json'} (rates as fractions: WER {number(metrics['wer'], 4)}, CER {number(metrics['cer'], 4)})"
+        f"{folder / 'metrics.json'} (rates as fractions: {fractions})"
     )
     if leaderboard:
         print(describe_leaderboard(metrics["leaderboard"]))

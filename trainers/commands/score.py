@@ -106,7 +106,7 @@ def training_word_counts(args: argparse.Namespace, rows: Sequence[PredictionRow]
 def run(args: argparse.Namespace) -> int:
     """Score the file, print the figures, write the reports."""
     from trainers.evaluation import evaluate_rows, read_predictions
-    from trainers.evaluation.format import percent_with_interval
+    from trainers.evaluation.format import RATE_NAMES, rates_with_intervals
 
     rows = with_local_audio(read_predictions(args.file), args.file.parent)
     extra: dict[str, Any] = {}
@@ -128,8 +128,8 @@ def run(args: argparse.Namespace) -> int:
         confidence=args.confidence,
         seed=args.seed,
     )
-    print(f"WER  {percent_with_interval(metrics['wer'], metrics['wer_ci'])}")
-    print(f"CER  {percent_with_interval(metrics['cer'], metrics['cer_ci'])}")
+    for name, cell in zip(RATE_NAMES, rates_with_intervals(metrics), strict=True):
+        print(f"{name}  {cell}")
     counted = describe_counts(metrics)
     print(f"{counted}; {metrics['reference_words']:,} reference words in {metrics['utterances']:,} utterances")
     print(f"normalizer {metrics['normalizer']}")

@@ -6,6 +6,7 @@ from typing import Any
 
 from trainers.errors import UserError
 from trainers.evaluation.alignment import Alignment
+from trainers.evaluation.bins import change_table
 from trainers.evaluation.bootstrap import DEFAULT_RESAMPLES, Blocks, BootstrapSettings, make_blocks
 from trainers.evaluation.insertions import KINDS, insertion_kinds
 from trainers.evaluation.language_prior import DEFAULT_RESAMPLES as PRIOR_RESAMPLES
@@ -14,7 +15,6 @@ from trainers.evaluation.normalizers import Normalizer
 from trainers.evaluation.predictions import column, pair_predictions, texts
 from trainers.evaluation.scoring import ScoredUtterances, normalize_and_align, row_languages, summarize
 from trainers.evaluation.significance import holm, matched_pairs, paired_bootstrap
-from trainers.evaluation.tables import change_table
 from trainers.evaluation.transitions import (
     changed_examples,
     error_type_changes,

@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from trainers.evaluation.format import (
+    RATE_NAMES,
     escape_markdown,
     number,
     p_value,
     percent,
     percent_with_interval,
     points_with_interval,
+    rates_with_intervals,
     relative_with_interval,
 )
 from trainers.evaluation.html_report import render_page
-from trainers.evaluation.sections import BIN_TITLES, INSERTION_NAMES, Section, markdown_section
+from trainers.evaluation.score_tables import BIN_TITLES, INSERTION_NAMES, Section, markdown_section
 from trainers.files import write_json, write_text
 from trainers.results import ERROR_TYPES
 
@@ -80,13 +82,12 @@ def _systems(systems: Mapping[str, Any]) -> Section:
     rows = [
         [
             name,
-            percent_with_interval(m["wer"], m["wer_ci"]),
-            percent_with_interval(m["cer"], m["cer_ci"]),
+            *rates_with_intervals(m),
             *(number(m[kind]) for kind in ERROR_TYPES),
         ]
         for name, m in systems.items()
     ]
-    return Section("Systems", ["System", "WER", "CER", "S", "D", "I"], rows)
+    return Section("Systems", ["System", *RATE_NAMES, "S", "D", "I"], rows)
 
 
 def _tests(comparison: Mapping[str, Any]) -> Section:

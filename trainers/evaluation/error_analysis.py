@@ -7,10 +7,10 @@ from typing import Any, cast
 import numpy as np
 
 from trainers.evaluation.alignment import DELETE, EQUAL, INSERT, SUBSTITUTE, Alignment
+from trainers.evaluation.bins import bin_labels, rate_table
 from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, make_blocks
 from trainers.evaluation.insertions import KINDS, insertion_kinds, output_table
 from trainers.evaluation.scoring import ScoredUtterances
-from trainers.evaluation.tables import bin_labels, rate_table
 from trainers.evaluation.word_tokens import WordTokens, names_in, wrong_words
 from trainers.results import ERROR_TYPES, Confusion, ErrorAnalysis, RateBin, SpacingErrors, WordTables
 

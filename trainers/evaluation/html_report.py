@@ -12,7 +12,7 @@ from trainers.data.suffixes import SOUND_SUFFIXES
 from trainers.evaluation.alignment import DELETE, EQUAL, INSERT, SUBSTITUTE, Alignment
 from trainers.evaluation.format import percent
 from trainers.evaluation.plots import score_plots
-from trainers.evaluation.sections import score_sections
+from trainers.evaluation.score_tables import score_sections
 from trainers.results import ERROR_TYPES, PredictionRow
 
 MOST_UTTERANCES = 1_000

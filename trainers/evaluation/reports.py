@@ -8,12 +8,19 @@ from typing import Any, cast
 from trainers.evaluation.alignment import DELETE, EQUAL, INSERT, SUBSTITUTE, Alignment
 from trainers.evaluation.bootstrap import DEFAULT_RESAMPLES, BootstrapSettings
 from trainers.evaluation.error_analysis import ANALYSIS_RESAMPLES, analyze
-from trainers.evaluation.format import escape_markdown, markdown_table, number, percent, percent_with_interval
+from trainers.evaluation.format import (
+    RATE_NAMES,
+    escape_markdown,
+    markdown_table,
+    number,
+    percent_with_interval,
+    rates_in_short,
+)
 from trainers.evaluation.html_report import MOST_UTTERANCES, render_html
 from trainers.evaluation.normalizers import Normalizer
 from trainers.evaluation.predictions import column, texts, write_predictions
+from trainers.evaluation.score_tables import markdown_section, score_sections
 from trainers.evaluation.scoring import ScoredUtterances, normalize_and_align, row_groups, row_languages, summarize
-from trainers.evaluation.sections import markdown_section, score_sections
 from trainers.evaluation.speed import SpeedReport
 from trainers.files import write_json, write_text
 from trainers.results import ERROR_TYPES, EVALUATIONS, Evaluation, Metrics, PredictionRow
@@ -100,15 +107,14 @@ def write_index(folder: str | os.PathLike[str], evaluations: Sequence[Evaluation
         [
             one.name,
             one.metrics["language"] or "several",
-            percent_with_interval(one.metrics["wer"], one.metrics["wer_ci"]),
-            percent(one.metrics["cer"]),
+            *rates_in_short(one.metrics),
             number(one.metrics["utterances"]),
             number(one.metrics["reference_words"]),
             one.metrics["normalizer"],
         ]
         for one in evaluations
     ]
-    header = ["Data", "Language", "WER", "CER", "Utterances", "Words", "Normalizer"]
+    header = ["Data", "Language", *RATE_NAMES, "Utterances", "Words", "Normalizer"]
     links = [
         f"- [{one.name}]({Path(one.path).relative_to(EVALUATIONS).with_name('report.md').as_posix()})"
         for one in evaluations

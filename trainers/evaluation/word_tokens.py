@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.evaluation.alignment import DELETE, SUBSTITUTE, Alignment
+from trainers.evaluation.bins import bin_labels
 from trainers.evaluation.scoring import ScoredUtterances
-from trainers.evaluation.tables import bin_labels
 from trainers.evaluation.word_classes import compound_test, name_words, numeral_test
 
 FREQUENCY_EDGES = (1, 2, 5, 20, 100)

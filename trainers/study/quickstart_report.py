@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainers.evaluation.format import percent, percent_range
+from trainers.evaluation.format import RATE_NAMES, markdown_table, percent, percent_range
 from trainers.figures import draw_bars, draw_legend, new_figure, rate_of, write_figure
 from trainers.files import write_text
-from trainers.results import ERROR_TYPES, language_name
+from trainers.results import ERROR_TYPES, RATES, language_name
 from trainers.study.claims import read_claims
 from trainers.study.pairs import paired_intervals
 from trainers.study.rows import ResultRow
@@ -23,17 +23,26 @@ def readings(folder: Path, rows: Sequence[ResultRow]) -> str:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """All rows as a Markdown table."""
-    lines = [
-        "| system | language | WER | 95 % interval | CER | sub | del | ins | words | parameters | trained | x real time |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    header = [
+        "system", "language", "WER", "95 % interval", *RATE_NAMES[1:], "sub", "del", "ins", "words", "parameters", "trained",
+        "x real time",
+    ]  # fmt: skip
+    cells = [
+        [
+            row["name"],
+            language_name(row["language"]),
+            percent(row["wer"]),
+            percent_range(row["wer_ci"]),
+            *(percent(rate.of(row)) for rate in RATES[1:]),
+            *(row[kind] for kind in ERROR_TYPES),
+            row["reference_words"],
+            f"{row['total_params'] / 1e6:.2f} M",
+            f"{row['trainable_params'] / 1e6:.3f} M",
+            f"{row['eval_rtfx']:.0f}",
+        ]
+        for row in rows
     ]
-    for row in rows:
-        lines.append(
-            f"| {row['name']} | {language_name(row['language'])} | {percent(row['wer'])} | {percent_range(row['wer_ci'])} "
-            f"| {percent(row['cer'])} | {' | '.join(str(row[kind]) for kind in ERROR_TYPES)} | {row['reference_words']} "
-            f"| {row['total_params'] / 1e6:.2f} M | {row['trainable_params'] / 1e6:.3f} M | {row['eval_rtfx']:.0f} |"
-        )
-    return "\n".join(lines)
+    return markdown_table(header, cells, numeric_from=2).rstrip()
 
 
 def plot(rows: Sequence[ResultRow], path: Path) -> None:

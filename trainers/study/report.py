@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainers.evaluation.format import percent, percent_range
+from trainers.evaluation.format import RATE_NAMES, percent, percent_range
 from trainers.evaluation.speed import measured_idle
 from trainers.files import write_text
-from trainers.results import ERROR_TYPES, language_name, mean
+from trainers.results import ERROR_TYPES, RATES, ErrorRate, language_name, mean
 from trainers.study.against_plain import against_plain
 from trainers.study.claims import Claim, read_claims
 from trainers.study.pairs import paired_intervals
@@ -117,10 +117,11 @@ def claims_table(claims: Sequence[Claim]) -> str:
 
 def results_table(rows: Sequence[Row]) -> str:
     """One line a system and depth, the mean over seeds; the interval is that of the utterances, averaged over seeds."""
-    lines = [
-        "| system | layers | seeds | WER | 95 % interval | CER | sub | del | ins | parameters | fewer | x real time | trained in |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    header = [
+        "system", "layers", "seeds", "WER", "95 % interval", *RATE_NAMES[1:], "sub", "del", "ins", "parameters", "fewer",
+        "x real time", "trained in",
+    ]  # fmt: skip
+    lines = [f"| {' | '.join(header)} |", f"| --- |{' ---: |' * (len(header) - 1)}"]
     systems = _systems(rows)
     best = min(mean(row["wer"] for row in own) for _, own in systems)
     for (name, layers, _), own in systems:
@@ -129,10 +130,11 @@ def results_table(rows: Sequence[Row]) -> str:
         shares = " | ".join(
             percent(mean(row[kind] / max(row["reference_words"], 1) for row in own)) for kind in ERROR_TYPES
         )
+        further = " | ".join(percent(_mean_rate(own, rate)) for rate in RATES[1:])
         first = own[0]
         lines.append(
-            f"| {name} | {layers} | {len(own)} | {shown} | {_mean_interval(own)} | {percent(mean(row['cer'] for row in own))} "
-            f"| {shares} | {first['total_params'] / 1e6:.2f} M | {100 * first['saving']:.1f} % "
+            f"| {name} | {layers} | {len(own)} | {shown} | {_mean_interval(own)} "
+            f"| {further} | {shares} | {first['total_params'] / 1e6:.2f} M | {100 * first['saving']:.1f} % "
             f"| {mean(row['eval_rtfx'] for row in own):.1f} | {mean(row['train_seconds'] for row in own) / 60:.1f} min |"
         )
     words = rows[0]["reference_words"]
@@ -197,6 +199,12 @@ def _systems(rows: Sequence[Row]) -> list[tuple[tuple[str, int, str], list[Row]]
         key = (system_name(row), row["encoder_layers"], str(row.get("kept_encoder_layers")))
         systems.setdefault(key, []).append(row)
     return sorted(systems.items(), key=lambda item: (item[0][0], -item[0][1], item[0][2]))
+
+
+def _mean_rate(tables: Sequence[Row], rate: ErrorRate) -> float | None:
+    """The mean over seeds; None where one of them, of an older version, lacks the rate."""
+    values = [value for table in tables if (value := rate.of(table)) is not None]
+    return mean(values) if len(values) == len(tables) else None
 
 
 def _mean_interval(tables: Sequence[Row]) -> str:

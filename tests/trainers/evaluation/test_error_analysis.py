@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainers.evaluation.alignment import align_words
+from trainers.evaluation.bins import bin_labels
 from trainers.evaluation.bootstrap import BootstrapSettings
 from trainers.evaluation.error_analysis import analyze, confusions, error_regions, spacing_errors
 from trainers.evaluation.insertions import insertion_kinds, is_runaway, output_table, repeated_positions
 from trainers.evaluation.scoring import normalize_and_align
-from trainers.evaluation.tables import bin_labels
 from trainers.evaluation.word_classes import compound_test, name_words, numeral_test
 
 

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainers.evaluation.format import (
+    RATE_NAMES,
     escape_markdown,
     markdown_table,
     mebibytes,
     number,
     percent,
     percent_with_interval,
+    rates_in_short,
+    rates_with_intervals,
 )
-from trainers.results import ERROR_TYPES, METADATA_COLUMNS, ErrorAnalysis, RateBin
+from trainers.results import ERROR_TYPES, METADATA_COLUMNS, RATES, ErrorAnalysis, RateBin
 
 MOST_GROUPS = 40
 GROUP_TITLES = {
@@ -88,8 +91,7 @@ def score_sections(metrics: Mapping[str, Any]) -> Iterator[Section]:
 def _summary(metrics: Mapping[str, Any]) -> Section:
     bootstrap = metrics.get("bootstrap")
     rows = [
-        ["Word error rate", percent_with_interval(metrics["wer"], metrics["wer_ci"])],
-        ["Character error rate", percent_with_interval(metrics["cer"], metrics["cer_ci"])],
+        *([rate.name, cell] for rate, cell in zip(RATES, rates_with_intervals(metrics), strict=True)),
         [
             "Sentence error rate",
             percent_with_interval(metrics["sentence_error_rate"], metrics["sentence_error_rate_ci"]),
@@ -127,14 +129,13 @@ def _groups(title: str, groups: Mapping[str, Any]) -> Section:
             name,
             number(groups[name]["utterances"]),
             number(groups[name]["reference_words"]),
-            percent_with_interval(groups[name]["wer"], groups[name]["wer_ci"]),
-            percent(groups[name]["cer"]),
+            *rates_in_short(groups[name]),
             _sdi(groups[name]),
         ]
         for name in names[:MOST_GROUPS]
     ]
     note = f"The {MOST_GROUPS} largest of {len(names)}." if len(names) > MOST_GROUPS else ""
-    return Section(title, ["Group", "Utterances", "Words", "WER", "CER", "S / D / I"], rows, note)
+    return Section(title, ["Group", "Utterances", "Words", *RATE_NAMES, "S / D / I"], rows, note)
 
 
 def _speed(speed: Mapping[str, Any]) -> Section:
