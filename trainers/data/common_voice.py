@@ -18,9 +18,10 @@ SPLIT_NAMES = {"validation": "dev", "valid": "dev", "val": "dev"}
 logger = logging.getLogger(__name__)
 
 
-def is_common_voice(folder: Path) -> bool:
+def is_common_voice(spec: DataSpec) -> bool:
     """True for the layout `transcript/{language}/{split}.tsv` with `audio/{language}/{split}/*.tar`, and for Mozilla's:
     `{language}/{split}.tsv` with `{language}/clips/`, named by the release's folder or by the language's."""
+    folder = Path(spec.dataset).expanduser()
     if (folder / "transcript").is_dir() and (folder / "audio").is_dir():
         return True
     return _is_mozillas(folder) or bool(_languages(folder))

@@ -21,9 +21,9 @@ _SPLITS = frozenset(("train", "test", "eval", *SPLIT_ALIASES["validation"]))
 logger = logging.getLogger(__name__)
 
 
-def is_audio_folder(folder: Path) -> bool:
+def is_audio_folder(spec: DataSpec) -> bool:
     """True where a metadata file lies in the folder or below it."""
-    return next(_metadata_below(folder), None) is not None
+    return next(_metadata_below(Path(spec.dataset).expanduser()), None) is not None
 
 
 def load_audio_folder(spec: DataSpec, downloaded: bool = False) -> list[Utterance]:

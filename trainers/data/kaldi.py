@@ -10,16 +10,14 @@ from trainers.data.tables import read_text
 from trainers.errors import UserError
 
 
-def is_kaldi(folder: Path) -> bool:
-    """True for a data folder of Kaldi, ESPnet or Icefall: `wav.scp` with `text`."""
-    return (folder / "wav.scp").is_file()
+def is_kaldi(spec: DataSpec) -> bool:
+    """True for a data folder of Kaldi, ESPnet or Icefall, `wav.scp` with `text`, or a folder of such splits."""
+    return (_folder(spec) / "wav.scp").is_file()
 
 
 def load_kaldi(spec: DataSpec) -> list[Utterance]:
     """The utterances of a Kaldi data folder: `wav.scp` and `text`, with `segments`, `utt2spk` and `utt2lang` where they are."""
-    folder = Path(spec.dataset).expanduser()
-    if (folder / spec.split / "wav.scp").is_file():
-        folder = folder / spec.split
+    folder = _folder(spec)
     place = Place(spec, Path(), root=None)
     recordings, texts = _entries(folder / "wav.scp"), _entries(folder / "text")
     segments = _entries(folder / "segments") if (folder / "segments").is_file() else None
@@ -70,6 +68,11 @@ def load_kaldi(spec: DataSpec) -> list[Utterance]:
     if not found:
         raise UserError(f"{folder / 'wav.scp'} has no lines to read. Name a folder with recordings.")
     return found
+
+
+def _folder(spec: DataSpec) -> Path:
+    folder = Path(spec.dataset).expanduser()
+    return folder / spec.split if (folder / spec.split / "wav.scp").is_file() else folder
 
 
 def _entries(path: Path) -> dict[str, tuple[int, str]]:

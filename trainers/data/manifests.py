@@ -21,11 +21,17 @@ from trainers.data.rows import (
 )
 from trainers.data.segments import Bounds, Part, bounds, part_name, part_of, stated_length
 from trainers.data.spec import DataSpec
-from trainers.data.tables import Table, TableRow, read_table
+from trainers.data.tables import Table, TableRow, read_table, table_suffix
 from trainers.errors import UserError
 
 _NEMO_AUDIO = "audio_filepath"
 _CHANNELS = ("channel", "channel_selector")
+
+
+def is_manifest(spec: DataSpec) -> bool:
+    """True where the name says how a table is written, unless it is a folder's."""
+    path = Path(spec.dataset).expanduser()
+    return table_suffix(path) is not None and not path.is_dir()
 
 
 def load_manifest(spec: DataSpec, untranscribed: bool = False) -> list[Utterance]:

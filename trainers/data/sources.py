@@ -1,4 +1,4 @@
-"""Reading utterances from a folder, a manifest, Common Voice, the Hub, or the embedded corpus."""
+"""Reading utterances from a data set of any kind."""
 
 import os
 import pkgutil
@@ -22,6 +22,11 @@ def load_source(spec: DataSpec) -> Dataset:
     """
     found = pkgutil.resolve_name(DATA_KINDS[detect_format(spec)].reader)(spec)
     return found if isinstance(found, Dataset) else from_rows(found)
+
+
+def is_embedded(spec: DataSpec) -> bool:
+    """True for the name of the corpus that is synthesised on the spot."""
+    return spec.dataset == "embedded"
 
 
 def load_embedded(spec: DataSpec) -> list[Utterance]:
