@@ -211,7 +211,7 @@ def speed_lines(facts: ModelFacts) -> list[str]:
             memory = evaluation.metrics.get("peak_memory_bytes")
             used = f", {memory / 2**30:.1f} GiB at the peak" if memory else ""
             lines.append(
-                f"Speed on {machine}: {factor:.1f} seconds of audio a second{used} ([{plain(evaluation.path)}]({plain(evaluation.path)}))."
+                f"Speed when it was scored, beside what else ran on {machine}: {factor:.1f} seconds of audio a second{used} ([{plain(evaluation.path)}]({plain(evaluation.path)}))."
             )
     return lines
 
