@@ -339,6 +339,44 @@ def can_draft(config: GenerationConfig, options: Mapping[str, Any]) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class CtcShare:
+    """What the CTC head does in a call of `generate`: gives the transcript itself, a draft of it, its say in each token, or nothing."""
+
+    only: bool
+    draft: bool
+    weight: float
+
+    @property
+    def needed(self) -> bool:
+        """Whether its scores are."""
+        return self.only or self.draft or self.weight > 0
+
+
+def ctc_share(config: GenerationConfig, options: dict[str, Any], head: bool, utterances: int) -> CtcShare:
+    """
+    What is asked of the CTC head, by `options` (it is taken out of them) or else by `config`.
+
+    Args:
+        head: whether the model has one.
+
+    Raises:
+        ValueError: more is asked than this model or this call can do.
+    """
+    only = options.pop("ctc_only", getattr(config, "ctc_only", False))
+    asked = options.pop("ctc_draft", None)
+    weight = options.pop("ctc_weight", getattr(config, "ctc_weight", None)) or 0.0
+    if not 0 <= weight < 1 or (weight and not head):
+        raise ValueError(
+            f"ctc_weight={weight!r} must be from 0 to below 1, and above 0 only for a model with a CTC head."
+        )
+    fits = head and utterances == 1 and can_draft(config, options)
+    if asked and not fits:
+        raise ValueError(NO_DRAFT)
+    usual = getattr(config, "ctc_draft", False) or isinstance(options.get("streamer"), DraftTextStreamer)
+    return CtcShare(only, fits and (usual if asked is None else asked), weight)
+
+
 def draft_decoding(draft: Sequence[int], streamer: Any = None) -> Callable[..., torch.Tensor]:
     """
     Greedy decoding that verifies a draft, as the `custom_generate` of `GenerationMixin.generate`; for one utterance.

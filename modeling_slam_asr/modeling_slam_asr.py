@@ -16,11 +16,9 @@ from .configuration_slam_asr import SlamAsrConfig, kept_layers
 from .encoder_slam_asr import UNEQUAL, MergedInputs, SlamAsrAudioOutput, SlamAsrEncoder
 from .generation_slam_asr import (
     CACHE,
-    NO_DRAFT,
-    DraftTextStreamer,
     EndSilence,
     TranscriptRequest,
-    can_draft,
+    ctc_share,
     draft_decoding,
     llm_arguments,
     multiply_once,
@@ -430,28 +428,17 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
                 input_ids, input_features_mask, encoder_attention_mask, generation_config, **kwargs
             )
         config, rest = request.config, dict(request.options)
-        ctc_only = rest.pop("ctc_only", getattr(config, "ctc_only", False))
-        asked = rest.pop("ctc_draft", None)
-        ctc_weight = rest.pop("ctc_weight", getattr(config, "ctc_weight", None)) or 0.0
-        if not 0 <= ctc_weight < 1 or (ctc_weight and not self.config.projector_ctc):
-            raise ValueError(
-                f"ctc_weight={ctc_weight!r} must be from 0 to below 1, and above 0 only for a model with a CTC head."
-            )
-        fits = self.config.projector_ctc and len(input_ids) == 1 and can_draft(config, rest)
-        if asked and not fits:
-            raise ValueError(NO_DRAFT)
-        usual = getattr(config, "ctc_draft", False) or isinstance(rest.get("streamer"), DraftTextStreamer)
-        draft = fits and (usual if asked is None else asked)
+        ctc = ctc_share(config, rest, self.config.projector_ctc, len(input_ids))
         merged = self.merge_inputs(
             input_ids,
             attention_mask,
-            ctc=draft or ctc_only or ctc_weight > 0,
+            ctc=ctc.needed,
             input_features=input_features,
             input_features_mask=input_features_mask,
             encoder_hidden_states=encoder_hidden_states,
             encoder_attention_mask=encoder_attention_mask,
         )
-        if ctc_only and merged.ctc is not None:
+        if ctc.only and merged.ctc is not None:
             return self.ctc_sequences(merged.ctc, min(request.end_tokens)).to(input_ids.device)
         attention_mask, embeddings = pad_left(merged.attention_mask, merged.inputs_embeds)
         placeholders = input_ids == self.config.audio_token_id
@@ -460,9 +447,9 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         silent = placeholders.any(-1) & ~merged.audio.any(-1).to(placeholders.device)
         if silent.any() and ends[0] is not None:
             processors.append(EndSilence(silent, ends[0]))
-        if ctc_weight and merged.ctc is not None:
-            processors.append(CtcPrefixScores(merged.ctc, self.ctc_tokens(), request.end_tokens, ctc_weight))
-        if draft and merged.ctc is not None:
+        if ctc.weight and merged.ctc is not None:
+            processors.append(CtcPrefixScores(merged.ctc, self.ctc_tokens(), request.end_tokens, ctc.weight))
+        if ctc.draft and merged.ctc is not None:
             guess, streamer = self.ctc_transcripts(merged.ctc)[0], rest.get("streamer")
             if streamer is not None and hasattr(streamer, "put_draft"):
                 streamer.put_draft(guess)
