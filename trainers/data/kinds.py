@@ -27,6 +27,9 @@ class DataKind:
 DATA_KINDS = {
     "hub": DataKind("trainers.data.hub:load_hub", "remote"),
     "embedded": DataKind("trainers.data.sources:load_embedded", "made", "trainers.data.sources:is_embedded"),
+    "non_speech": DataKind(
+        "trainers.data.non_speech:load_non_speech", "made", "trainers.data.non_speech:is_non_speech"
+    ),
     "common_voice": DataKind(
         "trainers.data.common_voice:load_common_voice", "remote", "trainers.data.common_voice:is_common_voice"
     ),

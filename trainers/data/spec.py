@@ -13,13 +13,15 @@ if TYPE_CHECKING:  # a type checker cannot read the table
 else:
     DataFormat = Literal[("auto", *KIND_NAMES)]
 
+NON_SPEECH = "non_speech"
+
 
 @dataclass
 class DataSpec:
     """One source of utterances.
 
-    `dataset` is a Hub data-set id, a folder, a manifest (JSON lines, csv, tsv, parquet), or `embedded` (the corpus
-    synthesised on the spot). `audio_root` is the folder that rows' files are named from, and must lie in. `segments`
+    `dataset` is a Hub data-set id, a folder, a manifest (JSON lines, csv, tsv, parquet), `embedded` (the corpus
+    synthesised on the spot) or `non_speech` (noise, hum and music made on the spot, with empty transcripts). `audio_root` is the folder that rows' files are named from, and must lie in. `segments`
     says whether rows' `start` and `end` (or keys like these) name a part of their recording, or are left alone.
     Durations are seconds; text lengths are characters after normalisation. `max_samples` and `max_hours` take a seeded
     choice; `max_shards` reads only the first tar files of a Common Voice split. `verify` says how damage is looked for:
@@ -60,6 +62,8 @@ class DataSpec:
                 f"min_duration={self.min_duration} and max_duration={self.max_duration} leave no utterance: "
                 "min_duration must be 0 or more and below max_duration (seconds)."
             )
+        if self.dataset == NON_SPEECH:
+            self.min_characters = 0  # that is what it is for
         for name in ("max_samples", "max_hours", "max_shards", "max_characters"):
             value = getattr(self, name)
             if value is not None and value <= 0:
