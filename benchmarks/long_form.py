@@ -1,6 +1,6 @@
 """Long recordings made of short ones, transcribed by the pipeline, against the same utterances one at a time.
 
-    python -m benchmarks.long_form MODEL [--dataset embedded] [--windows 10 25] [--output FILE.json]
+    python -m benchmarks.long_form MODEL [--dataset embedded] [--split test] [--language en] [--windows 10 25] [--output FILE.json]
 
 The utterances of a test set are put one after another with pauses of 0.3 to 0.7 s of faint noise, a recording for each
 language. What cutting and merging cost is the difference of the two word error rates. `lost` counts utterances of which no
@@ -73,14 +73,14 @@ def is_repeated(words: list[str], start: int, end: int) -> bool:
     return size >= 3 and inserted in (words[max(0, start - size) : start], words[end : end + size])
 
 
-def measure(model: str, dataset: str, windows: list[float | None], seed: int = 0) -> list[dict[str, Any]]:
-    """Rows: for each language one of single utterances, then one for each window size."""
+def measure(model: str, data: dict[str, Any], windows: list[float | None], seed: int = 0) -> list[dict[str, Any]]:
+    """Rows: for each language of the `data` (keys of a `DataSpec`) one of single utterances, then one for each window size."""
     pipe: Any = load_pipeline(model)
-    recipe = from_dict({"audio_model": "-", "text_model": "-", "train": {"dataset": dataset, "split": "test"}})
+    recipe = from_dict({"audio_model": "-", "text_model": "-", "train": data})
     rows, _ = prepare(recipe.train, "test", seed=seed)
     by_language: dict[str, list[Any]] = defaultdict(list)
     for row in rows:
-        by_language[row["language"] or "all"].append(row)
+        by_language[row["language"] or "basic"].append(row)
     results = []
     for language, own in tqdm(sorted(by_language.items()), desc="languages"):
         waves, references = [read_audio(row) for row in own], [row["text"] for row in own]
@@ -107,7 +107,9 @@ def measure(model: str, dataset: str, windows: list[float | None], seed: int = 0
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder or Hub name")
-    parser.add_argument("--dataset", default="embedded", help="its test split is joined (default: embedded)")
+    parser.add_argument("--dataset", default="embedded", help="whose utterances are joined (default: embedded)")
+    parser.add_argument("--split", default="test", help="(default: test)")
+    parser.add_argument("--language", help="of rows that name none")
     parser.add_argument(
         "--windows", type=float, nargs="*", default=[], help="further window sizes in seconds, beside the model's own"
     )
@@ -116,8 +118,9 @@ def main() -> int:
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning)
     torch.set_num_threads(arguments.threads)
-    rows = measure(arguments.model, arguments.dataset, [None, *arguments.windows])
-    result = {"dataset": arguments.dataset, "rows": rows, "hardware": hardware()}
+    data = {"dataset": arguments.dataset, "split": arguments.split, "language": arguments.language}
+    rows = measure(arguments.model, data, [None, *arguments.windows])
+    result = {"dataset": Path(arguments.dataset).name, "split": arguments.split, "rows": rows, "hardware": hardware()}
     publish(result, arguments.output)
     return 0
 

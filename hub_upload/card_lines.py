@@ -3,6 +3,7 @@
 from typing import Any
 
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
+from trainers.data.spec import NON_SPEECH
 
 from .facts import ModelFacts, recipe_data
 from .markdown import code, plain
@@ -98,6 +99,8 @@ def data_name(name: str) -> str:
             "the embedded corpus (sentences of the project's own grammar, spoken by eSpeak NG, a program under GPL-3.0-or-later that "
             "is no part of this model: synthetic speech)"
         )
+    if name == NON_SPEECH:
+        return "sounds without a word (noise, hum, clicks and music, made on the spot)"
     return plain(public_name(name))
 
 

@@ -55,7 +55,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("alexandrainst/ftspeech", "other"),
 )
 # What the project itself ships and synthesises, by the names that it gives.
-OWN = ("embedded", "embedded/encoder", "embedded/lm", "embedded-encoder", "embedded-lm")
+OWN = ("embedded", "embedded/encoder", "embedded/lm", "embedded-encoder", "embedded-lm", "non_speech")
 OWN_LICENCE = "apache-2.0"
 
 

@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from trainers.data.spec import AugmentationSpec, DataSpec
+from trainers.data.spec import NON_SPEECH, AugmentationSpec, DataSpec
 from trainers.errors import UserError
 from trainers.evaluation.normalizers import get_normalizer
 from trainers.files import write_text
@@ -225,7 +225,7 @@ class Recipe:
         if any(spec.streaming for spec in self.train):
             if len(self.train) > 1:
                 raise UserError(
-                    "A streamed training set must be the only one: list one source, or set streaming: false."
+                    "A streamed training set must be the only one: list one source and set non_speech to 0, or set streaming: false."
                 )
             if self.warm_start is not None:
                 raise UserError(
@@ -279,13 +279,15 @@ EFFECTS: dict[str, Effect] = {one.name: one.metadata.get("effect", "result") for
 
 
 def from_dict(values: Mapping[str, Any]) -> Recipe:
-    """A recipe from plain values, with four conveniences.
+    """A recipe from plain values, with five conveniences.
 
     `train`, `validation` and `test` may each be one source or a list; `lora` may be true (the paper's) or false; a
     `language` at the top replaces that of every data set; `transcripts` at the top says whether case and punctuation are
-    trained on (`as_written`) or not (`paper`), where a data set does not say so itself.
+    trained on (`as_written`) or not (`paper`), where a data set does not say so itself; `non_speech` at the top is a number of
+    sounds without a word to train on beside the rest.
     """
     values = fold(values)
+    sounds = values.pop("non_speech", None)
     language = values.pop("language", None)
     form = transcript_form(values.pop("transcripts", None))
     for role in DATA_ROLES:
@@ -299,9 +301,23 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
             values[role] = [{**one, "language": language} if isinstance(one, Mapping) else one for one in sources]
     for role in DATA_ROLES if form else ():
         values[role] = [{**form, **one} if isinstance(one, Mapping) else one for one in values.get(role) or []]
+    if sounds:
+        values["train"] = with_non_speech(values.get("train") or [], sounds)
     if isinstance(values.get("lora"), bool):  # `lora=true` is the paper's LoRA
         values["lora"] = {} if values["lora"] else None
     return build(Recipe, values)
+
+
+def with_non_speech(train: list[Any], count: Any) -> list[Any]:
+    """The training sources, and one of `count` sounds without a word in the language of the first.
+
+    Raises:
+        UserError: `count` is no number of sounds.
+    """
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise UserError(f"non_speech is {count!r}; it must be a number of sounds, such as 200, or 0 for none.")
+    first = train[0] if train and isinstance(train[0], Mapping) else {}
+    return [*train, {"dataset": NON_SPEECH, "max_samples": count, "language": first.get("language")}]
 
 
 def transcript_form(name: Any) -> dict[str, bool]:

@@ -135,7 +135,7 @@ def test_base_is_merged(tmp_path: Path) -> None:
 def test_a_language_at_the_top_is_every_data_sets(tmp_path: Path) -> None:
     recipe = load_recipe("own_data", ["language=da"])
     assert recipe.language == "da"
-    assert [spec.language for spec in (*recipe.train, *recipe.validation)] == ["da", "da"]
+    assert [spec.language for spec in (*recipe.train, *recipe.validation)] == ["da", "da", "da"]
     with pytest.raises(UserError, match="quote the text"):
         load_recipe("own_data", ["language=no"])
 
@@ -250,9 +250,24 @@ def test_every_key_says_what_changing_it_changes() -> None:
     }
 
 
+def test_sounds_without_a_word_at_the_top_are_a_data_set(tmp_path: Path) -> None:
+    def sources(*overrides: str) -> list[tuple[str, int | None, int]]:
+        recipe = load_recipe("own_data", ["train.dataset=a.jsonl", *overrides])
+        recipe.save(tmp_path / "saved.yaml")
+        assert load_recipe(tmp_path / "saved.yaml") == recipe
+        return [(spec.dataset, spec.max_samples, spec.min_characters) for spec in recipe.train]
+
+    assert sources() == [("a.jsonl", None, 1), ("non_speech", 200, 0)]
+    assert sources("non_speech=5", "train.max_samples=9") == [("a.jsonl", 9, 1), ("non_speech", 5, 0)]
+    assert sources("non_speech=0") == [("a.jsonl", None, 1)]
+    for wrong in ("many", "-1", "true", "0.5"):
+        with pytest.raises(UserError, match="must be a number of sounds"):
+            sources(f"non_speech={wrong}")
+
+
 def test_the_form_of_transcripts(tmp_path: Path) -> None:
     def form(recipe: Recipe) -> list[tuple[bool, bool]]:
-        return [(spec.lowercase, spec.remove_punctuation) for spec in (*recipe.train, *recipe.validation)]
+        return [(spec.lowercase, spec.remove_punctuation) for spec in (recipe.train[0], *recipe.validation)]
 
     assert form(load_recipe("own_data")) == [(False, False)] * 2  # subtitles are read by people
     assert form(load_recipe("own_data", ["transcripts=paper"])) == [(True, True)] * 2
