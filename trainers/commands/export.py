@@ -29,6 +29,8 @@ Needs `pip install "slam-asr[export]"`, but for --hf-only. Memory: about three t
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
+    from trainers.serving.engines import GGUF_PRECISIONS
+
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="MODEL", help="a model folder or Hub name")
     parser.add_argument("folder", metavar="DIR", type=Path, help="where the export goes: a new or empty folder")
@@ -39,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PRECISION",
-        help="the LLM as GGUF: f16, q8_0 or q4_k_m (this one needs llama-cpp-python); may be given several times",
+        help=f"the LLM as GGUF: {', '.join(GGUF_PRECISIONS)} (q4_k_m needs llama-cpp-python); may be given several times",
     )
     parser.add_argument("--no-llm-weights", action="store_true", help="leave the weights out of llm/")
     parser.add_argument(

@@ -14,10 +14,10 @@ from typing import Any
 import psutil
 
 from trainers.provenance import cpu_cores
+from trainers.serving.engines import ENGINES
 
 BUSY = 0.25
 """cores; more than this in the hands of other processes, and a speed is not that of an idle machine"""
-_COMPUTING = ("torch", "transformers", "onnxruntime", "llama_cpp", "vllm")
 _PROC_STATUS, _PROC_CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -145,7 +145,12 @@ class SpeedMeter:
             batch_size=batch_size,
             warmup_batches=min(self.warmup, self.batches),
             other_cores=round(self._others / self.wall_seconds, 3) if self.wall_seconds else None,
-            versions={name: sys.modules[name].__version__ for name in _COMPUTING if name in sys.modules},
+            versions={
+                name: sys.modules[name].__version__
+                for engine in ENGINES.values()
+                for name in engine.packages
+                if name in sys.modules
+            },
         )
 
     def _synchronize(self) -> None:

@@ -15,7 +15,7 @@ from trainers.serving.without_torch import postpone_package
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["ENGINES", "AsrPipeline", "add_engine_arguments", "load_pipeline", "prepare_process"]
+__all__ = ["ENGINES", "GGUF_PRECISIONS", "AsrPipeline", "add_engine_arguments", "load_pipeline", "prepare_process"]
 
 
 @dataclass(frozen=True)
@@ -24,23 +24,29 @@ class Engine:
     An engine before it is imported.
 
     module: has `load_pipeline(model, *, device, dtype, revision)`. about: what it is, for help texts. dtypes: what it takes as such.
-    needs_torch: whether torch is imported.
+    packages: what computes, whose versions a measured speed is told with. needs_torch: whether torch is imported.
     """
 
     module: str
     about: str
     dtypes: tuple[str, ...]
+    packages: tuple[str, ...]
     needs_torch: bool = True
 
 
 _FLOATS = ("float32", "bfloat16", "float16")
-_LLAMA_CPP = Engine(
-    "trainers.serving.llama_cpp_engine", "an export with --gguf, on a CPU", ("q8_0", "f16", "q4_k_m"), False
-)
+GGUF_PRECISIONS = ("q8_0", "f16", "q4_k_m")
+"""Of the LLM for llama.cpp, the ones to prefer first."""
 ENGINES = {
-    "torch": Engine("trainers.inference.evaluate", "the model itself", _FLOATS),
-    "llama_cpp": _LLAMA_CPP,
-    "vllm": Engine("trainers.serving.vllm_engine", "an export, on a GPU", _FLOATS),
+    "torch": Engine("trainers.inference.evaluate", "the model itself", _FLOATS, ("torch", "transformers")),
+    "llama_cpp": Engine(
+        "trainers.serving.llama_cpp_engine",
+        "an export with --gguf, on a CPU",
+        GGUF_PRECISIONS,
+        ("onnxruntime", "llama_cpp"),
+        False,
+    ),
+    "vllm": Engine("trainers.serving.vllm_engine", "an export, on a GPU", _FLOATS, ("onnxruntime", "vllm")),
 }
 
 
@@ -100,6 +106,8 @@ def add_engine_arguments(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--device", help="cpu, cuda, cuda:1 (default: the GPU when there is one)")
     dtypes = tuple(dict.fromkeys(dtype for engine in ENGINES.values() for dtype in engine.dtypes))
     group.add_argument(
-        "--dtype", choices=dtypes, help="default: as saved; of llama_cpp the first of the last three there is"
+        "--dtype",
+        choices=dtypes,
+        help=f"default: as saved; of llama_cpp the first there is of {', '.join(GGUF_PRECISIONS)}",
     )
     group.add_argument("--revision", help="branch, tag or commit of a Hub model")

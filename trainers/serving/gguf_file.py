@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from trainers.errors import UserError
+from trainers.serving.engines import GGUF_PRECISIONS
 
-__all__ = ["ARCHITECTURES", "PRECISIONS", "check_architecture", "check_precision", "read_tensors", "write_gguf"]
+__all__ = ["ARCHITECTURES", "check_architecture", "check_precision", "read_tensors", "write_gguf"]
 
 # transformers' model type and llama.cpp's architecture.
 ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2", "gemma3_text": "gemma3"}
-PRECISIONS = ("f16", "q8_0", "q4_k_m")
 _BLOCK = 32  # weights that share a scale in q8_0
 _GEMMA3_PATTERN = 6  # every sixth layer of Gemma 3 attends to everything; llama.cpp takes that for granted
 _GEMMA3_LOCAL_BASE = 10_000.0
@@ -31,8 +31,8 @@ def check_precision(precision: str) -> None:
     Raises:
         UserError: for one that is unknown, or that this machine cannot make.
     """
-    if precision not in PRECISIONS:
-        raise UserError(f"--gguf {precision} is unknown. Choose one of {', '.join(PRECISIONS)}.")
+    if precision not in GGUF_PRECISIONS:
+        raise UserError(f"--gguf {precision} is unknown. Choose one of {', '.join(GGUF_PRECISIONS)}.")
     if precision == "q4_k_m" and importlib.util.find_spec("llama_cpp") is None:
         raise UserError(
             "--gguf q4_k_m needs llama.cpp's own quantiser: `pip install llama-cpp-python` (it compiles for minutes), or choose "
