@@ -9,7 +9,7 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .projector_slam_asr import MAX_SECONDS, PROJECTORS, AudioGeometry, audio_geometry
+from .projector_slam_asr import ENCODER_SECONDS, PROJECTORS, AudioGeometry, audio_geometry
 
 __all__ = [
     "AUDIO_TOKEN_ID",
@@ -187,17 +187,18 @@ class SlamAsrConfig(PreTrainedConfig):
         self._check_ctc()
         if not isinstance(self.max_tokens_per_second, int | float) or not self.max_tokens_per_second > 0:
             raise ValueError(f"max_tokens_per_second must be a number above 0, got {self.max_tokens_per_second!r}.")
-        if self.window_seconds is not None and not 1 <= self.window_seconds <= MAX_SECONDS:
+        if self.window_seconds is not None and not 1 <= self.window_seconds <= ENCODER_SECONDS:
             raise ValueError(
-                f"window_seconds must lie between 1 and {MAX_SECONDS:.0f}, the encoder's limit, or be None; got {self.window_seconds}."
+                f"window_seconds must lie between 1 and {ENCODER_SECONDS:.0f}, the encoder's limit, or be None; got {self.window_seconds}."
             )
         kept_layers(self.prune_encoder_layers, self.audio_config.encoder_layers)
 
     def _check_ctc(self) -> None:
-        if self.projector_ctc and self.projector_type == "qformer":
+        if self.projector_ctc and not self.audio_geometry.in_time_order:
+            possible = [name for name, kind in PROJECTORS.items() if kind.geometry(self).in_time_order]
             raise ValueError(
-                "projector_ctc=True is not possible with projector_type='qformer': CTC needs frames in the order of time, which a "
-                "Q-Former's queries are not. Use 'concat_linear' or 'conv1d'."
+                f"projector_ctc=True is not possible with projector_type={self.projector_type!r}: CTC needs frames in the order of "
+                f"time, which its outputs are not. Use one of {', '.join(map(repr, possible))}."
             )
         if self.projector_compress is not None:
             _check_choice("projector_compress", self.projector_compress, ("blank",))

@@ -29,7 +29,7 @@ from .lora_slam_asr import add_lora, checkpoint_frozen, is_adapter_tensor, is_lo
 from .pretrained_slam_asr import SlamAsrPreTrainedModel
 from .projector_slam_asr import (
     ENCODER_FRAMES_PER_SECOND,
-    MAX_SECONDS,
+    ENCODER_SECONDS,
     MEL_FRAMES_PER_SECOND,
     CtcMixin,
     CtcPrefixScores,
@@ -480,7 +480,7 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         **kwargs: Any,
     ) -> TranscriptRequest:
         """The settings of a call of [`generate`] with these arguments; given to it as `request`, they are not derived again."""
-        geometry, seconds = self.config.audio_geometry, torch.tensor(MAX_SECONDS)
+        geometry, seconds = self.config.audio_geometry, torch.tensor(ENCODER_SECONDS)
         masks = (input_features_mask, MEL_FRAMES_PER_SECOND), (encoder_attention_mask, ENCODER_FRAMES_PER_SECOND)
         for mask, rate in masks:
             if mask is not None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENCODER_FRAMES_PER_SECOND",
-    "MAX_SECONDS",
+    "ENCODER_SECONDS",
     "MEL_FRAMES_PER_SECOND",
     "PROJECTORS",
     "AudioGeometry",
@@ -41,7 +41,7 @@ __all__ = [
 # Whisper's: its spectrogram, its second convolution of stride 2, and the window that it was trained on.
 MEL_FRAMES_PER_SECOND = 100
 ENCODER_FRAMES_PER_SECOND = 50
-MAX_SECONDS = 30.0
+ENCODER_SECONDS = 30.0
 NEVER = -1e30  # a log-probability that keeps sums finite
 UNKNOWN_SHARE = 0.02  # of what is no blank: a token in a transcript that the CTC head does not know
 
@@ -74,7 +74,7 @@ class AudioGeometry:
         units = seconds * ENCODER_FRAMES_PER_SECOND / self.frames_per_token
         return max(1, math.ceil(round(units, 6))) * self.frames_per_token
 
-    def seconds_per_token(self, seconds: Any = MAX_SECONDS) -> Any:
+    def seconds_per_token(self, seconds: Any = ENCODER_SECONDS) -> Any:
         """Seconds that an audio token stands for, in a recording of `seconds`: a number, or a tensor `(batch,)`."""
         if self.fixed_tokens is not None:
             return seconds / self.fixed_tokens

@@ -31,7 +31,7 @@ MINIMAL: dict[str, Any] = {"audio_model": "a", "text_model": "b", "train": {"dat
         ({"projector": {"num_queries": 0}}, "projector_num_queries must be a whole number of 1 or more"),
         (
             {"projector": {"type": "conv1"}},
-            r"projector\.type is 'conv1'; it must be one of 'concat_linear', 'conv1d', 'qformer'\. Did you mean 'conv1d'",
+            rf"projector\.type is 'conv1'; it must be one of {', '.join(map(repr, PROJECTORS))}\. Did you mean 'conv1d'",
         ),
         ({"projector": {"type": False}}, r"projector\.type is False; it must be one of 'concat_linear', .*quote the text"),
         ({"projector": {"num_querys": 9}}, "Did you mean 'num_queries'"),

@@ -7,7 +7,7 @@ import numpy as np
 import soxr
 
 from modeling_slam_asr.audio_slam_asr import load_audio
-from modeling_slam_asr.projector_slam_asr import MAX_SECONDS
+from modeling_slam_asr.projector_slam_asr import ENCODER_SECONDS
 from trainers.data.spec import AugmentationSpec, NoiseAugment, SpecAugment
 from trainers.data.suffixes import SOUND_SUFFIXES
 from trainers.errors import UserError
@@ -29,7 +29,7 @@ class Augmenter:
 
     def wave(self, samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Speed, silence and noise, in this order: (samples,) float32 of another length, at most 30 s."""
-        most = int(MAX_SECONDS * self.sampling_rate)
+        most = int(ENCODER_SECONDS * self.sampling_rate)
         if self.spec.speed_factors:
             factor = float(rng.choice(self.spec.speed_factors))
             if len(samples) / factor <= most:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
+from modeling_slam_asr import SlamAsrConfig
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from trainers.data.prepare import MAX_BAD_FRACTION, DataReport, prepare
 from trainers.data.spec import DataSpec
@@ -122,7 +123,7 @@ class StudyData:
 
     def encoder_mark(self, recipe: Recipe) -> str:
         """What tells one base encoder, and the form of its input, from another."""
-        unit = recipe.projector.downsample_rate if recipe.projector.type != "qformer" else 1
+        unit = SlamAsrConfig(**recipe.projector.to_config()).audio_geometry.frames_per_token
         return _mark([recipe.audio_model, recipe.audio_revision, recipe.dtype, unit, recipe.pad_to_30s])
 
     def features(self, recipe: Recipe, role: str, depths: Sequence[tuple[int, ...]]) -> FeatureCache:

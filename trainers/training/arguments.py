@@ -12,7 +12,7 @@ from transformers import Seq2SeqTrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
 from modeling_slam_asr import SlamAsrProcessor
-from modeling_slam_asr.projector_slam_asr import MAX_SECONDS
+from modeling_slam_asr.projector_slam_asr import ENCODER_SECONDS
 from modeling_slam_asr.windows_slam_asr import WINDOW_SECONDS
 from trainers.data.batching import EpochBatchSampler
 from trainers.errors import UserError
@@ -133,11 +133,11 @@ def trained_window(train_set: Any) -> float:
 def padded_seconds(recipe: Recipe, dataset: Any) -> list[float]:
     """Seconds that each row takes at the most, with what augmentation may add."""
     if recipe.pad_to_30s:
-        return [MAX_SECONDS] * len(dataset)
+        return [ENCODER_SECONDS] * len(dataset)
     changes = recipe.augmentation
     slowest = min(changes.speed_factors) if changes.speed_factors else 1.0
     silence = 2 * changes.silence.max_seconds if changes.silence is not None else 0.0
-    return [min(MAX_SECONDS, seconds / min(1.0, slowest) + silence) for seconds in utterance_seconds(dataset)]
+    return [min(ENCODER_SECONDS, seconds / min(1.0, slowest) + silence) for seconds in utterance_seconds(dataset)]
 
 
 def token_costs(dataset: Any, seconds: list[float], processor: SlamAsrProcessor) -> list[float]:
