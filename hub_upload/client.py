@@ -18,12 +18,10 @@ from huggingface_hub.errors import (
 
 from trainers.errors import UserError
 
-from .client_environment import is_real_hub
+from .client_environment import HUB_TIMEOUT, is_real_hub
 from .retries import DEFAULT_ATTEMPTS, attempts, is_transient
 
 T = TypeVar("T")
-
-DEFAULT_TIMEOUT = 30.0
 
 
 class PublishError(UserError):
@@ -38,7 +36,7 @@ class TransientError(PublishError):
     """The Hub or the network failed in a way that may pass; all attempts were used up."""
 
 
-def connect(timeout: float = DEFAULT_TIMEOUT) -> HfApi:
+def connect(timeout: float = HUB_TIMEOUT) -> HfApi:
     """
     An `HfApi` whose requests give up after `timeout` seconds of silence (huggingface_hub's own client never does).
 

@@ -1,7 +1,12 @@
-"""Settings that huggingface_hub reads once, when it is imported: this module imports nothing of it."""
+"""Settings of the Hub's client, some of which it reads once, when it is imported: this module imports nothing of it."""
 
 import os
 from urllib.parse import urlsplit
+
+HUB_TIMEOUT = 30.0
+"""seconds of silence of the Hub"""
+VERIFY_TIMEOUT = 900.0
+"""seconds in which a fresh process loads and uses a model"""
 
 
 def prepare_environment() -> None:

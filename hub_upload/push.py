@@ -14,7 +14,8 @@ from trainers.errors import UserError, is_disk_full
 from . import checks, user_text
 from .build import BuildOptions, CardOptions, build_folder, complete_with_card, existing_texts
 from .checks import is_hub_id
-from .client import DEFAULT_TIMEOUT, ConflictError, PublishError, call, connect, request_timeout
+from .client import ConflictError, PublishError, call, connect, request_timeout
+from .client_environment import HUB_TIMEOUT, VERIFY_TIMEOUT
 from .facts import licence_parts
 from .foreign import foreign_metadata
 from .licences import readable_identifier
@@ -22,7 +23,6 @@ from .published import read_json, read_recipe
 from .remote import Commit, RepoState, commit_folder, compare, local_tree, read_repo, tag_commit, tagged_commit
 from .retries import attempts
 from .rights import check_repo_id, check_rights, open_repo
-from .verify import DEFAULT_TIMEOUT as VERIFY_TIMEOUT
 from .verify import Observed, differences, observe
 
 MAIN = "main"
@@ -48,7 +48,7 @@ class PushOptions:
     message: str = "Publish with slam-asr"
     recording: Path | None = None
     user_text: str | None = None
-    timeout: float = DEFAULT_TIMEOUT
+    timeout: float = HUB_TIMEOUT
     verify_timeout: float = VERIFY_TIMEOUT
 
 

@@ -8,11 +8,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, SpaceCard, SpaceCardData, get_token
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from packaging.requirements import Requirement
 
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
 from trainers.errors import UserError
@@ -20,7 +22,8 @@ from trainers.files import write_json, write_text
 from trainers.serving.manifest import read_manifest
 
 from . import checks
-from .client import DEFAULT_TIMEOUT, PublishError, call, connect, request_timeout
+from .client import PublishError, call, connect, request_timeout
+from .client_environment import HUB_TIMEOUT
 from .facts import recipe_data
 from .published import read_json, read_recipe
 from .remote import commit_folder
@@ -30,7 +33,7 @@ APP = Path(__file__).with_name("templates") / "app.py"
 GRADIO_VERSION = "6.31.0"
 # For a visitor: sound in seconds, a file's size, work in seconds (on a free Space), and how many may wait.
 LIMITS = {"seconds_of_sound": 600, "megabytes": 50, "seconds_of_work": 300, "waiting": 20}
-REQUIREMENTS = ("torch", "transformers>=5.20", "soundfile", "soxr")
+NEEDED = ("torch", "transformers", "soundfile", "soxr")  # by the code that travels with a model
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class SpaceOptions:
     space_id: str | None = None
     revision: str | None = None
     private: bool = False
-    timeout: float = DEFAULT_TIMEOUT
+    timeout: float = HUB_TIMEOUT
 
 
 def write_space(
@@ -74,7 +77,9 @@ def write_space(
     shutil.copyfile(APP, folder / "app.py")
     write_json(folder / "space.json", settings)
     adapters = config.get("lora") or config.get("encoder_lora")
-    write_text(folder / "requirements.txt", "\n".join([*REQUIREMENTS, *(["peft"] if adapters else [])]) + "\n")
+    needed = {*NEEDED, *(["peft"] if adapters else [])}
+    lines = [line for line in requires("slam-asr") or () if Requirement(line).name in needed and ";" not in line]
+    write_text(folder / "requirements.txt", "\n".join(lines) + "\n")
     data = SpaceCardData(
         title=title[:60], sdk="gradio", sdk_version=GRADIO_VERSION, python_version="3.11", app_file="app.py",
         models=[model] if revision else None, tags=["slam-asr", "automatic-speech-recognition"],
@@ -143,7 +148,7 @@ def run_local(
     model: str,
     revision: str | None = None,
     port: int | None = None,
-    timeout: float = DEFAULT_TIMEOUT,
+    timeout: float = HUB_TIMEOUT,
     engine: str = "torch",
 ) -> int:
     """

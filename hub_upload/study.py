@@ -14,12 +14,12 @@ from trainers.errors import UserError
 
 from .build import BuildOptions
 from .card import word_error_rate
-from .client import DEFAULT_TIMEOUT, PublishError, TransientError, call, connect
+from .client import PublishError, TransientError, call, connect
+from .client_environment import HUB_TIMEOUT, VERIFY_TIMEOUT
 from .facts import read_depth_rows
 from .push import PushOptions, PushResult, push_model
 from .retries import attempts
 from .rights import check_repo_id, check_rights
-from .verify import DEFAULT_TIMEOUT as VERIFY_TIMEOUT
 
 DESCRIPTION_LIMIT = 150
 NOTE_LIMIT = 500
@@ -39,7 +39,7 @@ class StudyOptions:
     build: BuildOptions = field(default_factory=BuildOptions)
     private: bool = False
     dry_run: bool = False
-    timeout: float = DEFAULT_TIMEOUT
+    timeout: float = HUB_TIMEOUT
     verify_timeout: float = VERIFY_TIMEOUT
 
 

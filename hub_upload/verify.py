@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from trainers import sound
 
 from .client import PublishError
+from .client_environment import VERIFY_TIMEOUT
 from .gate import open_gate
 from .snippets import snippets
 
 STRANGER = Path(__file__).with_name("stranger.py")
-DEFAULT_TIMEOUT = 900.0
 LOGIT_TOLERANCE = 1e-4
 SAMPLE_SECONDS = 2.5
 # All that the fresh process keeps of this one's environment: what a machine needs to compute, and nothing of the account.
@@ -48,7 +48,7 @@ def observe(
     revision: str | None = None,
     empty_cache: bool = False,
     token_for: Sequence[str] = (),
-    timeout: float = DEFAULT_TIMEOUT,
+    timeout: float = VERIFY_TIMEOUT,
 ) -> Observed:
     """
     Load and use a model, and run the examples of its card, in a fresh process that cannot import this project.

@@ -6,6 +6,8 @@ from typing import Any
 
 from trainers.errors import UserError
 
+from ..client_environment import HUB_TIMEOUT, VERIFY_TIMEOUT
+
 
 def add_build_arguments(parser: argparse.ArgumentParser, study: bool = True) -> None:
     """Options that decide what a card is made from."""
@@ -40,10 +42,18 @@ def add_hub_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout",
         type=positive,
-        default=30.0,
+        default=HUB_TIMEOUT,
         metavar="SECONDS",
-        help="give up on a Hub that is silent for so long (30)",
+        help=f"give up on a Hub that is silent for so long ({HUB_TIMEOUT:.0f})",
     )
+
+
+def add_verify_timeout(parser: argparse.ArgumentParser) -> None:
+    """The option of commands that load what they published in a fresh process."""
+    parser.add_argument(
+        "--verify-timeout", type=positive, default=VERIFY_TIMEOUT, metavar="SECONDS",
+        help=f"longest time to load and use a model ({VERIFY_TIMEOUT:.0f})",
+    )  # fmt: skip
 
 
 def positive(text: str) -> float:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .arguments import add_build_arguments, add_hub_arguments, build_options, positive
+from .arguments import add_build_arguments, add_hub_arguments, add_verify_timeout, build_options
 
 HELP = """Publish a model folder to the Hugging Face Hub and verify it.
 
@@ -37,13 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--user-text", choices=["local", "hub"], help="whose text counts where the card was edited here and on the Hub"
     )
-    parser.add_argument(
-        "--verify-timeout",
-        type=positive,
-        default=900.0,
-        metavar="SECONDS",
-        help="longest time to load and use the model (900)",
-    )
+    add_verify_timeout(parser)
     add_hub_arguments(parser)
     add_build_arguments(parser)
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .arguments import add_build_arguments, add_hub_arguments, build_options, positive
+from .arguments import add_build_arguments, add_hub_arguments, add_verify_timeout, build_options
 
 HELP = """Publish a study's chosen checkpoints, each verified, as one collection.
 
@@ -23,9 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     forms.add_argument("--standalone", action="store_true", help="every weight")
     parser.add_argument("--merge", action="store_true", help="standalone with LoRA added into the weights")
     parser.add_argument("--dry-run", action="store_true", help="print what would change")
-    parser.add_argument(
-        "--verify-timeout", type=positive, default=900.0, metavar="SECONDS", help="for each fresh process"
-    )
+    add_verify_timeout(parser)
     add_hub_arguments(parser)
     add_build_arguments(parser, study=False)
 

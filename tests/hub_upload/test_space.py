@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import SpaceCard
+from packaging.requirements import Requirement
 
 from ..browser import CHROMIUM, needs
 from .conftest import REPOSITORY, Run
@@ -47,7 +48,9 @@ def test_the_space_is_published_with_the_models_commit(hub: Server, run_python: 
     assert settings["revision"] == state["refs"]["refs/heads/main"] and settings["languages"] == ["da", "nl"]
     card = SpaceCard(hub.store.read("acme/tiny-demo", "README.md", kind="space").decode()).data.to_dict()
     assert card["sdk"] == "gradio" and card["app_file"] == "app.py" and card["models"] == ["acme/tiny"]
-    assert "peft" in hub.store.read("acme/tiny-demo", "requirements.txt", kind="space").decode()
+    lines = hub.store.read("acme/tiny-demo", "requirements.txt", kind="space").decode().splitlines()
+    assert {Requirement(line).name for line in lines} == {"torch", "transformers", "soundfile", "soxr", "peft"}
+    assert all(Requirement(line).specifier for line in lines), "the package's own ranges"
     space = hub.store.load("space", "acme/tiny-demo")
     assert space is not None and space["sdk"] == "gradio"
 

@@ -8,7 +8,7 @@ added to the interval.
 - `agree`: the interval excludes no change, and the estimate lies where the claim says.
 - `disagree`: the interval lies wholly outside of what the claim says.
 - `not enough evidence`: anything else, and rows that are missing.
-- `withheld`: every system of the pairs has a WER above 60 %. What barely recognises anything says nothing of a claim.
+- `withheld`: every system of the pairs has a WER above `TOO_WRONG`. What barely recognises anything says nothing of a claim.
 """
 
 import math
@@ -22,8 +22,9 @@ Row = Mapping[str, Any]
 PairedInterval = Callable[[Row, Row], tuple[float, float] | None]
 """From a baseline's row and another's to the 95 % interval of their relative difference in WER, or None if it is unknown."""
 
-AGREE, DISAGREE, UNCLEAR, WITHHELD = "agree", "disagree", "not enough evidence", "withheld (all WER above 60 %)"
 TOO_WRONG = 0.6
+AGREE, DISAGREE, UNCLEAR = "agree", "disagree", "not enough evidence"
+WITHHELD = f"withheld (all WER above {100 * TOO_WRONG:.0f} %)"
 PRUNED = 2
 _Z = 1.959964
 

@@ -10,7 +10,7 @@ from trainers.evaluation.speed import measured_idle
 from trainers.files import write_text
 from trainers.results import ERROR_TYPES, RATES, ErrorRate, language_name, mean
 from trainers.study.against_plain import against_plain
-from trainers.study.claims import Claim, read_claims
+from trainers.study.claims import TOO_WRONG, Claim, read_claims
 from trainers.study.pairs import paired_intervals
 from trainers.study.plan import PlannedRun
 from trainers.study.plots import COSTS, cost_of, plot_error_types, plot_pareto, plot_wer_by_depth, system_name
@@ -109,7 +109,7 @@ def claims_table(claims: Sequence[Claim]) -> str:
         "",
         "*Agree*: the 95 % interval of the relative change excludes 0 and its estimate lies where the claim says. *Disagree*: "
         "the interval lies outside of that. Anything else is not enough evidence. *Withheld*: all systems of the pairs have "
-        "a WER above 60 %. Intervals are paired: both systems "
+        f"a WER above {100 * TOO_WRONG:.0f} %. Intervals are paired: both systems "
         "transcribed the same utterances, which are resampled together. The spread over seeds is added.",
     ]
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from trainers.cli import run_command
 from trainers.encoder_depth.profile import profile_encoder
+from trainers.encoder_depth.selection import METHODS, TRAINED
 
 
 def test_measures_are_what_they_are_called(tiny_model: Any, tiny_processor: Any, tiny_rows: Dataset) -> None:
@@ -32,7 +33,7 @@ def test_measures_are_what_they_are_called(tiny_model: Any, tiny_processor: Any,
         x, y = before - before.mean(0), after - after.mean(0)
         cka = torch.linalg.norm(y.T @ x) ** 2 / (torch.linalg.norm(x.T @ x) * torch.linalg.norm(y.T @ y))
         assert profile.cka_distance[block] == pytest.approx(float(1 - cka), abs=1e-4)
-    assert profile.methods == ["last", "evenly_spaced", "cosine", "angular", "cka"]
+    assert profile.methods == [name for name, method in METHODS.items() if method.needs != TRAINED]
 
 
 def _samples(row: Any) -> Any:
