@@ -230,12 +230,13 @@ def _file_blocks(path: str, sampling_rate: int, name: str) -> Iterator[np.ndarra
             with open(path, "rb") as start:
                 check_end(missing_end(start.read(_HEAD_BYTES), os.path.getsize(path), file.extra_info), name, False)
             rate, scale = file.samplerate, 1.0
+            frames = min(BLOCK_SECONDS * rate, max(1, _SMALL_BYTES // (4 * file.channels)))
             if file.subtype in ("FLOAT", "DOUBLE"):
-                scale = _pcm_scale(max(float(np.nanmax(np.abs(b))) for b in file.blocks(BLOCK_SECONDS * rate)), name)
+                scale = _pcm_scale(max(float(np.nanmax(np.abs(b))) for b in file.blocks(frames)), name)
                 file.seek(0)
             resampler = None if rate == sampling_rate else soxr.ResampleStream(rate, sampling_rate, 1, dtype="float32")
             while True:
-                block = file.read(BLOCK_SECONDS * rate, dtype="float32", always_2d=True)
+                block = file.read(frames, dtype="float32", always_2d=True)
                 samples = block.mean(axis=1, dtype=np.float32) if len(block) else np.zeros(0, dtype=np.float32)
                 _refuse_non_finite(samples, name)
                 samples /= scale
@@ -416,6 +417,10 @@ def _size(source: str | os.PathLike[str], name: str) -> int:
         raise ValueError(f"{name} cannot be read: {getattr(error, 'strerror', error)}.") from error
     if stat.S_ISDIR(found.st_mode):
         raise ValueError(f"{name} is a folder. Name the sound files in it.")
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(
+            f"{name} is no file but a device or a pipe, which may never end. Save its sound to a file first."
+        )
     return found.st_size
 
 

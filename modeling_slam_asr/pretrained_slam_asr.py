@@ -37,7 +37,7 @@ from .checkpoint_slam_asr import (
     repository_commit,
     repository_file,
 )
-from .configuration_slam_asr import CHECKPOINT_FORMS, SlamAsrConfig, unknown_key
+from .configuration_slam_asr import CHECKPOINT_FORMS, SlamAsrConfig, refuse_sizes, unknown_key, without_foreign_code
 from .encoder_slam_asr import SlamAsrEncoder
 from .generation_slam_asr import multiply_once, quieten, stored_generation_config, transcription_defaults
 from .lora_slam_asr import (
@@ -244,8 +244,8 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
         audio_hub = {**hub, "revision": audio_revision or "main"}
         text_hub = {**hub, "revision": text_revision or "main"}
         config = SlamAsrConfig(
-            audio_config=AutoConfig.from_pretrained(audio_model, **audio_hub),
-            text_config=AutoConfig.from_pretrained(text_model, **text_hub),
+            audio_config=_base_config(audio_model, audio_hub),
+            text_config=_base_config(text_model, text_hub),
             prune_encoder_layers=prune_encoder_layers,
             audio_model_id=_identifier(audio_model),
             text_model_id=_identifier(text_model),
@@ -292,6 +292,7 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
                     f"The base model {model_id!r} is not there any more. Put it back, or set audio_model_id and text_model_id "
                     "in config.json to where the bases are. A checkpoint of the standalone form needs neither."
                 )
+        _base_config(str(config.text_model_id), text_hub)  # read again below
         if llm_options.get("quantization_config") is not None:  # which would round NaN to a number
             refuse_non_finite_files(str(config.text_model_id), checkpoint_files(str(config.text_model_id), **text_hub))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -299,6 +300,7 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
             dtype=dtype,
             device_map=device_map,
             output_loading_info=True,
+            trust_remote_code=False,
             ignore_mismatched_sizes=True,  # they are refused below, by name
             **({} if llm_attention is None else {"attn_implementation": llm_attention}),
             **text_hub,
@@ -480,6 +482,14 @@ def _converts(stored: SlamAsrConfig, kwargs: dict[str, Any]) -> bool:
     if dtype in (None, "auto") or isinstance(dtype, dict) or is_deepspeed_zero3_enabled():
         return False
     return str(dtype).removeprefix("torch.") != str(stored.dtype).removeprefix("torch.")
+
+
+def _base_config(name: str | os.PathLike[str], hub: Mapping[str, Any]) -> PreTrainedConfig:
+    """The configuration of a base model, which asks for no sizes that no model has and for no code of others."""
+    values, _ = PreTrainedConfig.get_config_dict(name, **hub)
+    refuse_sizes(values)
+    without_foreign_code(values)
+    return AutoConfig.from_pretrained(name, trust_remote_code=False, **hub)
 
 
 def _end_token(text_model: str | os.PathLike[str], hub: dict[str, Any]) -> int | None:

@@ -106,7 +106,14 @@ class SlamAsrProcessor(PromptMixin, ProcessorMixin):
         feature_extractor = WhisperFeatureExtractor.from_pretrained(
             audio_model, revision=audio_revision or "main", **hub
         )
-        tokenizer = AutoTokenizer.from_pretrained(text_model, revision=text_revision or "main", **hub)
+        tokenizer = AutoTokenizer.from_pretrained(
+            text_model, revision=text_revision or "main", trust_remote_code=False, **hub
+        )
+        for kept in (
+            vars(feature_extractor),
+            tokenizer.init_kwargs,
+        ):  # code of theirs, which would be saved with this one
+            kept.pop("auto_map", None)
         return cls(feature_extractor, tokenizer, **settings)
 
     @classmethod

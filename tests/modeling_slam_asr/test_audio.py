@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -344,3 +345,24 @@ def test_floats_in_the_range_of_16_bits(tmp_path: Path) -> None:
     long = np.tile(NOISE, 12)
     soundfile.write(tmp_path / "long.wav", long * 32_768, RATE, "FLOAT")
     assert np.allclose(np.concatenate(list(read_blocks(tmp_path / "long.wav")[0])), long, atol=1e-6)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_devices_and_pipes_are_no_recordings(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "zero.wav").symlink_to("/dev/zero")
+    for name in ("pipe.wav", "zero.wav"):
+        with pytest.raises(ValueError, match="no file but a device or a pipe"):
+            load_audio(str(tmp_path / name))
+
+
+def test_many_channels_at_a_high_rate_are_read_a_little_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "wide.wav"
+    tone = np.sin(np.arange(64 * 16_000) / 20).astype(np.float32) * 0.1
+    soundfile.write(path, np.repeat(tone[:, None], 4, axis=1), 16_000)
+    whole = np.concatenate(list(read_blocks(path)[0]))
+    monkeypatch.setattr(audio_slam_asr, "_SMALL_BYTES", 1 << 20)
+    blocks = list(read_blocks(path)[0])
+    assert max(map(len, blocks)) <= (1 << 20) // 16 < len(whole) and np.array_equal(np.concatenate(blocks), whole)

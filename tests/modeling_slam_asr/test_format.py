@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
 
-from modeling_slam_asr import SlamAsrConfig
+from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.configuration_slam_asr import (
     AUTO_MAP,
     CUSTOM_PIPELINES,
@@ -105,6 +105,31 @@ def test_kernels_of_other_repositories_are_refused(edited: Callable[..., Path], 
 def test_a_generation_config_that_names_code_is_refused(edited: Callable[..., Path]) -> None:
     with pytest.raises(ValueError, match="custom_generate='org/decoding', code of a repository"):
         AutoModelForSpeechSeq2Seq.from_pretrained(edited("generation_config.json", custom_generate="org/decoding"))
+
+
+@pytest.mark.parametrize("part", ["encoder", "llm"])
+@pytest.mark.parametrize("name", ["attn_implementation", "_attn_implementation"])
+def test_kernels_that_a_base_model_names_are_refused(
+    tiny_whisper_encoder_dir: Path, tiny_llama_dir: Path, tmp_path: Path, part: str, name: str
+) -> None:
+    bases = {"encoder": tiny_whisper_encoder_dir, "llm": tiny_llama_dir}
+    bases[part] = Path(shutil.copytree(bases[part], tmp_path / part))
+    config = json.loads((bases[part] / "config.json").read_text())
+    (bases[part] / "config.json").write_text(json.dumps({**config, name: "org/kernel"}))
+    with pytest.raises(ValueError, match=f"{name}='org/kernel', code of another repository"):
+        SlamAsrForConditionalGeneration.from_base_models(str(bases["encoder"]), str(bases["llm"]))
+
+
+def test_code_that_a_base_model_names_is_not_saved_with_ours(
+    tiny_whisper_encoder_dir: Path, tiny_llama_dir: Path, tmp_path: Path
+) -> None:
+    llm = Path(shutil.copytree(tiny_llama_dir, tmp_path / "llm"))
+    settings = json.loads((llm / "tokenizer_config.json").read_text())
+    settings["auto_map"] = {"AutoTokenizer": ["org/code--tokens.Tokens", None]}
+    (llm / "tokenizer_config.json").write_text(json.dumps(settings))
+    processor = SlamAsrProcessor.from_base_models(str(tiny_whisper_encoder_dir), str(llm))
+    processor.save_pretrained(tmp_path / "saved")
+    assert "org/code" not in "".join(path.read_text() for path in (tmp_path / "saved").glob("*.json"))
 
 
 @pytest.mark.parametrize("name", ["num_beams", "num_return_sequences", "max_new_tokens"])

@@ -128,6 +128,8 @@ def read_manifest(folder: str | os.PathLike[str], part: str | None = None) -> Ma
         raise UserError(
             f"{folder / NAME} is of format {found!r}; this version reads {FORMAT}. Export the model again with `slam-asr export`."
         )
+    if not isinstance(manifest.get("files"), dict) or not isinstance(manifest.get("parts"), dict):
+        raise UserError(f"{folder / NAME} lists no files or parts. Export the model again with `slam-asr export`.")
     prefix = "" if part is None else require_part(manifest, folder, part)["path"]
     for name, record in manifest["files"].items():
         if not name.startswith(prefix):
@@ -145,8 +147,14 @@ def require_part(manifest: Manifest, folder: Path, part: str) -> Part:
     One part of an export.
 
     Raises:
-        UserError: when it was exported without.
+        UserError: when it was exported without, or lies outside of the folder or of the files that the manifest vouches for.
     """
     if part not in manifest["parts"]:
         raise UserError(f"{folder} was exported without {part!r}; it has {', '.join(manifest['parts'])}. Export again.")
+    path = manifest["parts"][part]["path"]
+    listed = any(name == path or name.startswith(f"{path}/") for name in manifest["files"] if isinstance(path, str))
+    if not listed or not (folder / path).resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{folder / NAME}: the part {part!r} lies at {path!r}, which is none of its files. Export again."
+        )
     return manifest["parts"][part]
