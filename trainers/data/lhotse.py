@@ -46,7 +46,7 @@ def read_cut(row: TableRow, spec: DataSpec, place: Place, where: str) -> Utteran
         lengths=True,
     )
     first: Mapping[str, Any] = said[0] if said else {}
-    texts = [text_of(each.get("text"), where) for each in sorted(said, key=lambda each: each.get("start") or 0.0)]
+    texts = [text_of(each.get("text"), where) for each in sorted(said, key=_start)]
     channels = sources[0].get("channels")
     channel = values.get("channel")
     several = isinstance(channels, list) and len(channels) > 1 and channel in channels
@@ -64,3 +64,9 @@ def read_cut(row: TableRow, spec: DataSpec, place: Place, where: str) -> Utteran
         duration=part.end - part.start,
     )
     return with_fault(with_fault(found, missing), part.fault)
+
+
+def _start(supervision: Mapping[str, Any]) -> float:
+    """When a supervision begins; what names no number keeps its place before the others."""
+    start = supervision.get("start")
+    return float(start) if isinstance(start, int | float) else 0.0

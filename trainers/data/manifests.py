@@ -26,6 +26,7 @@ from trainers.errors import UserError
 
 _NEMO_AUDIO = "audio_filepath"
 _CHANNELS = ("channel", "channel_selector")
+_NO_CHANNEL = 1024
 
 
 def is_manifest(spec: DataSpec) -> bool:
@@ -125,7 +126,13 @@ def _channel(values: Mapping[str, Any], where: str) -> tuple[int, str | None]:
         if isinstance(value, bool) or value is None or value in ("", "average"):
             continue
         if isinstance(value, int) or (isinstance(value, str) and value.strip().isdecimal()):
-            return int(value), None
+            number = int(value) if isinstance(value, int) or len(value) < 10 else _NO_CHANNEL
+            if not -1 <= number < _NO_CHANNEL:
+                return (
+                    -1,
+                    f"{where} has {name}={str(value)[:20]}; channels are counted from 0. Correct it, or leave it out.",
+                )
+            return number, None
         if name == "channel_selector":
             return -1, f"{where} has {name}={value!r}. Give the number of one channel, from 0, or leave it out."
     return -1, None

@@ -19,6 +19,9 @@ JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 TABLE_SUFFIXES = (*JSON_SUFFIXES, ".csv", ".tsv", ".parquet")
 KINDS = ".jsonl, .json, .csv, .tsv (each also with .gz) or .parquet"
 MAX_BYTES = 2 << 30
+MAX_ROWS = 5_000_000
+"""of a parquet file, whose size says little of what it unpacks to"""
+_SMALL_BYTES, _MAX_UNPACKED = 64 << 20, 50  # text packs to a tenth, made to fill the memory to a thousandth
 _BLOCK = 1 << 20
 _MARKS = (  # UTF-32's mark begins with UTF-16's
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -113,6 +116,11 @@ def _read_bytes(path: Path) -> bytes:
                 held += len(part)
                 if held > MAX_BYTES:
                     raise UserError(f"{path} holds more than {MAX_BYTES >> 20} MiB of text. Give it in several files.")
+                if held > _SMALL_BYTES and held > _MAX_UNPACKED * path.stat().st_size:
+                    raise UserError(
+                        f"{path} has {path.stat().st_size} bytes and unpacks to more than {held >> 20} MiB, as no text does. Unpack "
+                        "it yourself if it is what you want."
+                    )
     except (OSError, EOFError, zlib.error, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -222,6 +230,11 @@ def _read_parquet(path: Path) -> Table:
     import pyarrow.parquet
 
     try:
+        count = pyarrow.parquet.read_metadata(path).num_rows
+        if count > MAX_ROWS:
+            raise UserError(
+                f"{path} has {count} rows; a table of more than {MAX_ROWS} is not read. Give it in several files."
+            )
         table = pyarrow.parquet.read_table(path)
         return Table(path, table.column_names, [TableRow(row, n) for n, row in enumerate(table.to_pylist(), start=1)])
     except (pyarrow.ArrowException, OSError, ValueError) as error:

@@ -38,6 +38,9 @@ def test_cuts_of_lhotse(long: Path) -> None:
     assert dataset.select_columns(["id", "text", "speaker_id", "language", "seconds"])[0] == {
         "id": "c1", "text": "hej du", "speaker_id": "A", "language": "da", "seconds": 2.0,
     }  # fmt: skip
+    mixed = [{"text": "du", "start": 1.0}, {"text": "hej", "start": "soon"}]
+    (row,) = load_source(DataSpec(str(write(long / "m.jsonl", cut(supervisions=mixed)))))
+    assert row["text"] == "hej du"
     changed = {**cut()["recording"], "transforms": [{"name": "Speed"}]}
     for other, says in (({"type": "MixedCut", "tracks": []}, "MixedCut"), ({"recording": changed}, "transforms")):
         with pytest.raises(UserError, match=says):

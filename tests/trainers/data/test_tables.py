@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import soundfile
+from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import speak
+from trainers.data import tables
 from trainers.data.formats import detect_format
 from trainers.data.prepare import prepare
 from trainers.data.sources import load_source
@@ -203,3 +205,27 @@ def test_what_a_csv_writer_writes_is_read(tmp_path: Path, rows: list[tuple[str, 
         assert not kept or "quotation marks" in str(error)
     else:
         assert [tuple(row.values.values()) for row in table.rows] == kept
+
+
+def test_tables_that_unpack_to_the_memory_s_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_SMALL_BYTES", 1 << 20)
+    packed = tmp_path / "packed.csv.gz"
+    packed.write_bytes(gzip.compress(b"audio,text\n" + b"a.wav,a\n" * 500_000))
+    with pytest.raises(UserError, match=r"unpacks to more than \d+ MiB, as no text does"):
+        read_table(packed)
+    long = tmp_path / "long.parquet"
+    Dataset.from_dict({"audio": ["a.wav"] * 30, "text": ["a"] * 30}).to_parquet(long)
+    assert len(read_table(long).rows) == 30
+    monkeypatch.setattr(tables, "MAX_ROWS", 29)
+    with pytest.raises(UserError, match="has 30 rows; a table of more than 29 is not read"):
+        read_table(long)
+
+
+@pytest.mark.parametrize(
+    ("channel", "fits"), [(0, True), (-1, True), ("1", True), (10**30, False), ("9" * 40, False), (-2, False)]
+)
+def test_channels_that_there_are(tmp_path: Path, channel: Any, fits: bool) -> None:
+    manifest = tmp_path / "rows.jsonl"
+    manifest.write_text(json.dumps({"audio": "a.wav", "text": "a", "channel": channel}) + "\n")
+    (row,) = load_source(DataSpec(dataset=str(manifest)))
+    assert (row["fault"] is None) == fits and row["channel"] == (int(channel) if fits else -1)

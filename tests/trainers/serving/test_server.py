@@ -107,6 +107,7 @@ def test_temperature_samples_and_nought_does_not(client: Any) -> None:
     plain = {create(client, data).text for _ in range(2)}
     sampled = {create(client, data, temperature=1.0).text for _ in range(3)}
     assert len(plain) == 1 and len(sampled | plain) > 1
+    assert {create(client, data, temperature=1e-300).text} == plain
 
 
 def test_log_probabilities_of_tokens(client: Any, server_pipe: Any) -> None:

@@ -12,6 +12,7 @@ from trainers.schema import nearest
 from trainers.serving.server.errors import ApiError
 
 RESPONSE_FORMATS = ("json", "text", "verbose_json", *subtitles.FORMATS)
+LEAST_TEMPERATURE = 1e-3  # below it sampling divides by next to nothing, and takes the likeliest token
 LONGEST_PROMPT = 2000  # characters: names and terms, not a book
 Options = tuple[tuple[str, Any], ...]
 """Keyword arguments of the pipeline's `forward`, sorted by name: windows with equal ones may share a batch."""
@@ -59,7 +60,7 @@ class TranscriptionForm(BaseModel):
         wanted: dict[str, Any] = {"return_confidence": bool(self.confidence)}
         if self.words:
             wanted["return_timestamps"] = "word"
-        if self.temperature:
+        if self.temperature >= LEAST_TEMPERATURE:
             wanted |= {"do_sample": True, "num_beams": 1, "temperature": self.temperature}
         return tuple(sorted(wanted.items()))
 
