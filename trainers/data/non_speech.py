@@ -6,6 +6,7 @@ begin and fade, one or two at a time, from -60 to -6 dB of full scale.
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def load_non_speech(spec: DataSpec) -> list[Utterance]:
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number in range(spec.max_samples or COUNT):
-        path = folder / f"{spec.split}-{number:05d}.wav"
+        path = folder / f"{Path(spec.split).name}-{number:05d}.wav"
         if not path.is_file():
             file = io.BytesIO()
             soundfile.write(file, make_sound(spec.split, number), RATE, format="WAV", subtype="PCM_16")
