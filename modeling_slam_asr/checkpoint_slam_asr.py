@@ -2,9 +2,10 @@
 
 import copy
 import json
+import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from .configuration_slam_asr import SlamAsrConfig
 __all__ = [
     "ENCODER_LAYER",
     "HUB_ARGUMENTS",
+    "MOST_PACKED",
     "StoredTensor",
     "check_tensors",
     "checkpoint_files",
@@ -37,6 +39,7 @@ __all__ = [
     "renumbered",
     "repository_commit",
     "repository_file",
+    "stored_numbers",
 ]
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
@@ -80,6 +83,9 @@ def checkpoint_files(model: str | os.PathLike[str], **hub: Any) -> list[str]:
     return files
 
 
+MOST_PACKED = 8  # parameters that one stored number may hold, where they are quantised
+
+
 @contextmanager
 def open_tensors(path: str | os.PathLike[str]) -> Iterator[Any]:
     """
@@ -95,6 +101,15 @@ def open_tensors(path: str | os.PathLike[str]) -> Iterator[Any]:
         raise ValueError(
             f"The file {os.fspath(path)!r} is damaged or cut off ({error!s:.500}). Download or save it again."
         ) from error
+
+
+def stored_numbers(files: Sequence[str]) -> int:
+    """How many numbers safetensors files hold, by their headers. Raises a ValueError for one that is cut off."""
+    count = 0
+    for path in files:
+        with open_tensors(path) as file:
+            count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    return count
 
 
 class StoredTensor:

@@ -21,6 +21,7 @@ __all__ = [
     "PACKAGE_VERSION",
     "PROJECTOR_TYPES",
     "SlamAsrConfig",
+    "base_config",
     "kept_layers",
     "refuse_sizes",
     "unknown_key",
@@ -334,6 +335,14 @@ def without_foreign_code(values: Mapping[str, Any], where: str = "") -> dict[str
             )
         kept[name] = without_foreign_code(value, f"{where}{name}.") if isinstance(value, Mapping) else value
     return kept
+
+
+def base_config(name: Any, hub: Mapping[str, Any]) -> PreTrainedConfig:
+    """The configuration of a base model, which asks for no sizes that no model has and for no code of others."""
+    values, _ = PreTrainedConfig.get_config_dict(name, **hub)
+    refuse_sizes(values)
+    without_foreign_code(values)
+    return AutoConfig.from_pretrained(name, trust_remote_code=False, **hub)
 
 
 def _is_ours(value: Any, own: Mapping[str, Any]) -> bool:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedConfig,
@@ -21,13 +20,13 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 
 from .checkpoint_slam_asr import (
     HUB_ARGUMENTS,
+    MOST_PACKED,
     checkpoint_files,
     for_llm_only,
     hand_quantizer_to_llm,
     hub_arguments,
     load_projector,
     load_strictly,
-    open_tensors,
     read_encoder,
     read_pruned,
     refuse_non_finite,
@@ -36,8 +35,9 @@ from .checkpoint_slam_asr import (
     renumbered,
     repository_commit,
     repository_file,
+    stored_numbers,
 )
-from .configuration_slam_asr import CHECKPOINT_FORMS, SlamAsrConfig, refuse_sizes, unknown_key, without_foreign_code
+from .configuration_slam_asr import CHECKPOINT_FORMS, SlamAsrConfig, base_config, unknown_key
 from .encoder_slam_asr import SlamAsrEncoder
 from .generation_slam_asr import multiply_once, quieten, stored_generation_config, transcription_defaults
 from .lora_slam_asr import (
@@ -244,8 +244,8 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
         audio_hub = {**hub, "revision": audio_revision or "main"}
         text_hub = {**hub, "revision": text_revision or "main"}
         config = SlamAsrConfig(
-            audio_config=_base_config(audio_model, audio_hub),
-            text_config=_base_config(text_model, text_hub),
+            audio_config=base_config(audio_model, audio_hub),
+            text_config=base_config(text_model, text_hub),
             prune_encoder_layers=prune_encoder_layers,
             audio_model_id=_identifier(audio_model),
             text_model_id=_identifier(text_model),
@@ -292,7 +292,7 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
                     f"The base model {model_id!r} is not there any more. Put it back, or set audio_model_id and text_model_id "
                     "in config.json to where the bases are. A checkpoint of the standalone form needs neither."
                 )
-        _base_config(str(config.text_model_id), text_hub)  # read again below
+        base_config(str(config.text_model_id), text_hub)  # read again below
         if llm_options.get("quantization_config") is not None:  # which would round NaN to a number
             refuse_non_finite_files(str(config.text_model_id), checkpoint_files(str(config.text_model_id), **text_hub))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -397,9 +397,14 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
             kwargs["quantization_config"] = for_llm_only(kwargs["quantization_config"], config)
         load: Any = super().from_pretrained  # returns a pair, by output_loading_info
         files = checkpoint_files(path, **hub)
-        for file in files:
-            with open_tensors(file):
-                pass  # a file that is cut off is refused here, by name
+        held = stored_numbers(files)  # a file that is cut off is refused here, by name
+        with torch.device("meta"):
+            asked = sum(parameter.numel() for parameter in cls._from_config(copy.deepcopy(stored)).parameters())
+        if asked > MOST_PACKED * held + 10_000_000:
+            raise ValueError(
+                f"The config.json of {os.fspath(path)!r} describes a model of {asked:,} parameters, and its files hold {held:,}. It is "
+                "damaged, or meant to fill the memory."
+            )
         if kwargs.get("quantization_config") is not None:
             refuse_non_finite_files(os.fspath(path), files, "language_model.")
         converts = _converts(stored, kwargs)
@@ -482,14 +487,6 @@ def _converts(stored: SlamAsrConfig, kwargs: dict[str, Any]) -> bool:
     if dtype in (None, "auto") or isinstance(dtype, dict) or is_deepspeed_zero3_enabled():
         return False
     return str(dtype).removeprefix("torch.") != str(stored.dtype).removeprefix("torch.")
-
-
-def _base_config(name: str | os.PathLike[str], hub: Mapping[str, Any]) -> PreTrainedConfig:
-    """The configuration of a base model, which asks for no sizes that no model has and for no code of others."""
-    values, _ = PreTrainedConfig.get_config_dict(name, **hub)
-    refuse_sizes(values)
-    without_foreign_code(values)
-    return AutoConfig.from_pretrained(name, trust_remote_code=False, **hub)
 
 
 def _end_token(text_model: str | os.PathLike[str], hub: dict[str, Any]) -> int | None:

@@ -132,6 +132,15 @@ def test_code_that_a_base_model_names_is_not_saved_with_ours(
     assert "org/code" not in "".join(path.read_text() for path in (tmp_path / "saved").glob("*.json"))
 
 
+def test_a_config_that_describes_far_more_than_the_files_hold_is_refused(edited: Callable[..., Path]) -> None:
+    folder = edited("config.json")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["vocab_size"] = 1_200_000
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"describes a model of [\d,]+ parameters, and its files hold [\d,]+\."):
+        AutoModelForSpeechSeq2Seq.from_pretrained(folder)
+
+
 @pytest.mark.parametrize("name", ["num_beams", "num_return_sequences", "max_new_tokens"])
 def test_a_generation_config_that_would_fill_the_memory_is_refused(edited: Callable[..., Path], name: str) -> None:
     with pytest.raises(ValueError, match=rf"generation_config\.{name}=1000000000; no model has more than"):
