@@ -21,6 +21,7 @@ from .facts import (
     ModelFacts,
     evaluated_fingerprint,
     is_training_record,
+    read_any_limits,
     read_config,
     read_depth_rows,
     read_facts,
@@ -30,7 +31,7 @@ from .foreign import foreign_metadata
 from .limits import measure_limits
 from .model_index import EVAL_RESULTS, eval_results
 from .plots import plot_depth
-from .published import CONVERTED, SETTINGS, hide_paths, loaded_files, read_json, read_recipe
+from .published import CODE, CONVERTED, EVIDENCE, PACKAGE, SETTINGS, hide_paths, loaded_files, read_json, read_recipe
 
 FORMS = ("adapter", "standalone")
 # Paths here are refused, not hidden: others could not load the model.
@@ -81,6 +82,7 @@ def build_folder(source: Path, target: Path, options: BuildOptions) -> str | Non
     Raises:
         UserError: when the source is no complete model, or the form is not possible.
     """
+    refuse_outside_links(source)
     config = read_config(source)
     form = wanted_form(config, options)
     bases = base_repositories(config, form, options.bases)
@@ -153,21 +155,40 @@ def convert(source: Path, target: Path, form: str, merge: bool, bases: dict[str,
     model.save_pretrained(target, checkpoint_form=form, merge_lora=merge)
 
 
+def refuse_outside_links(source: Path) -> None:
+    """
+    Raises:
+        PublishError: for a file of the allow-list that lies behind a link to a place outside the folder.
+    """
+    metrics = evaluation_files(source)
+    predictions = (path.with_name("predictions.jsonl") for path in metrics)
+    for path in (*loaded_files(source), *(source / name for name in EVIDENCE), *metrics, *predictions):
+        if not path.resolve().is_relative_to(source.resolve()):
+            raise PublishError(f"{path} is a link to a file outside the folder. Copy the file, or take the link away.")
+
+
 def copy_files(source: Path, target: Path, weights: bool) -> None:
-    """Copy what a model is loaded from; the weights, code and configuration only when they were not converted."""
-    written = () if weights else loaded_files(source, CONVERTED)
+    """
+    Copy what a model is loaded from; the weights and configuration only when they were not converted. The code is this package's:
+    the folder's own may be anybody's.
+    """
+    written = loaded_files(source, CODE if weights else CONVERTED)
+    for path in loaded_files(PACKAGE, CODE):
+        shutil.copyfile(path, target / path.name)
     for path in loaded_files(source):
         place = target / path.relative_to(source)
-        if path.is_symlink() and not path.resolve().is_relative_to(source.resolve()):
-            raise PublishError(f"{path} is a link to a file outside the folder. Copy the file, or take the link away.")
         if path in written or place.exists():
             continue
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
     for path in loaded_files(target, SETTINGS):
         value = read_json(path)
+        try:
+            safe = published.settings(path.name, value)
+        except ValueError as error:
+            raise PublishError(f"{source / path.relative_to(target)} cannot be published: {error}") from error
         pinned = ADAPTER_BASES if value.get("checkpoint_form") == "adapter" else ()
-        hidden = {key: item if key in pinned else hide_paths(item) for key, item in value.items()}
+        hidden = {key: item if key in pinned else hide_paths(item) for key, item in safe.items()}
         if hidden != value:
             write_json(path, hidden)
 
@@ -175,9 +196,10 @@ def copy_files(source: Path, target: Path, weights: bool) -> None:
 def copy_evidence(source: Path, target: Path, options: BuildOptions) -> None:
     """Write what is published of the recipe, the training run, evaluations and the study."""
     fingerprint = evaluated_fingerprint(source, model_fingerprint(source))
-    for name in ("limits.json", "publication.json"):
-        if (source / name).is_file() and not (target / name).exists():
-            shutil.copyfile(source / name, target / name)
+    if limits := read_any_limits(source):
+        write_json(target / "limits.json", limits)
+    if publication := published.publication(read_json(source / "publication.json")):
+        write_json(target / "publication.json", publication)
     if recipe := read_recipe(source):
         write_text(target / "recipe.yaml", yaml.safe_dump(hide_paths(recipe), allow_unicode=True, sort_keys=False))
     if record := read_training(source):

@@ -76,7 +76,7 @@ def make_card(
         limits=limit_lines(facts),
         licence=licence_text(facts),
         licence_parts=[{name: plain(value) for name, value in vars(part).items()} for part in facts.licence.parts],
-        code=facts.code,
+        code={plain(name): sha256 for name, sha256 in facts.code.items()},
         weights=weights_line(facts),
     )  # fmt: skip
 
@@ -231,7 +231,7 @@ def weights_line(facts: ModelFacts) -> str:
     """The weights' fingerprint, and that of the evaluated ones where the form was changed for publishing."""
     line = f"Weights: `{facts.fingerprint}` (SHA-256)."
     if facts.publication.get("published_fingerprint") == facts.fingerprint:
-        evaluated, conversion = facts.publication["evaluated_fingerprint"], facts.publication["conversion"]
+        evaluated, conversion = (plain(facts.publication.get(key)) for key in ("evaluated_fingerprint", "conversion"))
         return (
             f"{line} The results name `{evaluated}`: the same model before publishing ({conversion}); its logits and "
             "transcript were found equal ([publication.json](publication.json))."

@@ -136,7 +136,7 @@ def read_facts(folder: Path, licences: dict[str, str] | None = None) -> ModelFac
         training=read_training(folder),
         recipe=recipe,
         limits=read_limits(folder, fingerprint),
-        publication=read_json(folder / "publication.json"),
+        publication=published.publication(read_json(folder / "publication.json")),
         generation=read_json(folder / "generation_config.json"),
         code={path.name: file_sha256(path) for path in loaded_files(folder, CODE)},
         licence=derive_licence(licence_parts(config, recipe, licences or {})),
@@ -161,7 +161,7 @@ def is_training_record(path: Path) -> bool:
 def read_training(folder: Path) -> dict[str, Any]:
     """What the training run recorded: `training.json`, or the run's `metrics.json` without its error rates."""
     if (folder / "training.json").is_file():
-        return read_json(folder / "training.json")
+        return published.training(read_json(folder / "training.json"))
     path = folder / "metrics.json"
     if path.is_file() and is_training_record(path):
         return published.training(read_json(path))
@@ -181,8 +181,20 @@ def evaluated_fingerprint(folder: Path, fingerprint: str) -> str:
 
 def read_limits(folder: Path, fingerprint: str) -> dict[str, Any]:
     """`limits.json`, if it was measured on these weights."""
-    limits = read_json(folder / "limits.json")
+    limits = read_any_limits(folder)
     return limits if limits.get("model_fingerprint") == fingerprint else {}
+
+
+def read_any_limits(folder: Path) -> dict[str, Any]:
+    """`limits.json`, of whichever weights; empty when it is not there."""
+    value = read_json(folder / "limits.json")
+    try:
+        return published.limits(value) if value else {}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / 'limits.json'} is not what this program writes ({type(error).__name__}: {error}). Delete it; it is measured "
+            "again."
+        ) from error
 
 
 def read_depth_rows(path: Path) -> list[dict[str, Any]]:
@@ -199,7 +211,9 @@ def read_depth_rows(path: Path) -> list[dict[str, Any]]:
         else:
             value = json.loads(text)
             rows = value.get("results", []) if isinstance(value, dict) else value
-    except ValueError as error:
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError("it must hold a list of objects, one for each system and language")
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}).") from error
     for row in rows:
         problem = inconsistency(row)

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import yaml
+from huggingface_hub import ModelCardData
 
 from .client import ConflictError
 
@@ -38,6 +39,11 @@ def foreign_metadata(card: str | None, where: str) -> dict[str, Any]:
             f"The metadata of {where} cannot be read ({reason}). Mend it on the Hub, then push again."
         ) from error
     own = OWN_METADATA | {"model_name", "eval_results", "ignore_metadata_errors"}
-    kept = {key: value for key, value in data.items() if isinstance(key, str) and key not in own}
-    tags = [tag for tag in data.get("tags") or [] if isinstance(tag, str)]
+    kept = {
+        key: value
+        for key, value in data.items()  # a key that is a method's name would take the method's place
+        if isinstance(key, str) and key not in own and key != "self" and not hasattr(ModelCardData, key)
+    }
+    given = data.get("tags")
+    tags = [tag for tag in given if isinstance(tag, str)] if isinstance(given, list) else []
     return {**kept, **({"tags": tags} if tags else {})}

@@ -1,8 +1,12 @@
 """Text from files and from the Hub as it may stand in a card: on one line, and never as Markdown or HTML of its own."""
 
+import re
 from typing import Any
 
 ESCAPED = {"<": "&lt;", ">": "&gt;", "`": "'", "|": "\\|", "[": "\\[", "]": "\\]"}
+
+
+_FENCE = re.compile(r"[ >]*(`{3,}|~{3,})(.*)", re.DOTALL)
 
 
 def one_line(text: Any) -> str:
@@ -21,5 +25,18 @@ def code(text: Any) -> str:
 
 
 def fences(text: str) -> list[str]:
-    """The lines of `text` that open or close a block of code."""
-    return [line for line in text.splitlines() if line.lstrip(" >").startswith(("```", "~~~"))]
+    """
+    The lines of `text` that open or close a block of code. As in CommonMark, a fence closes one of the same character that is not
+    longer, and stands alone on its line.
+    """
+    found: list[str] = []
+    opened = ""
+    for line in re.split(r"\r\n?|\n", text):
+        fence = _FENCE.match(line)
+        if fence is None or (opened and not (fence[1].startswith(opened) and not fence[2].strip())):
+            continue
+        if not opened and fence[1][0] == "`" and "`" in fence[2]:
+            continue  # code within a sentence
+        opened = "" if opened else fence[1]
+        found.append(line)
+    return found

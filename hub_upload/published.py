@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+import modeling_slam_asr
+from modeling_slam_asr.configuration_slam_asr import AUTO_MAP, CUSTOM_PIPELINES, without_foreign_code
 from trainers.errors import UserError
 from trainers.provenance import TRAINING_RECORD
 from trainers.results import ScoreTable
@@ -26,6 +28,16 @@ SETTINGS = (
 )  # fmt: skip
 VOCABULARY = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model")
 LOADED = (*WEIGHTS, *CODE, *SETTINGS, *VOCABULARY, "chat_template.jinja")
+# The code that is published, whatever stands in the model folder: it is what reads and checks the folder here.
+PACKAGE = Path(modeling_slam_asr.__file__).parent
+OWN_CODE: dict[str, dict[str, Any]] = {
+    "config.json": {"auto_map": AUTO_MAP, "custom_pipelines": CUSTOM_PIPELINES},
+    "processor_config.json": {"auto_map": {"AutoProcessor": AUTO_MAP["AutoProcessor"]}},
+}
+# Evidence at the root of a model folder, and what an evaluation leaves in a folder of its own.
+EVIDENCE = (
+    "README.md", "recipe.yaml", "training.json", "limits.json", "publication.json", "metrics.json", "results.json", "results.jsonl",
+)  # fmt: skip
 CONVERTED = (*WEIGHTS, *CODE, "*_lora/adapter_config.json")  # written anew when the form of a checkpoint is changed
 
 FIGURES = (
@@ -39,12 +51,55 @@ METRICS = (
 ROW = (
     *FIGURES, "name", "audio_model", "text_model", "prune_encoder_layers", "encoder_layers", "lora", "seed", "same_as",
 )  # fmt: skip
+BATCH = ("recordings", "same_transcripts", "largest_logit_difference")
+PUBLICATION = ("evaluated_fingerprint", "published_fingerprint", "conversion", "lora", "encoder_lora")
 PREDICTION = ("id", "audio", "reference", "prediction", "language", "duration")
 
 
 def loaded_files(folder: Path, patterns: tuple[str, ...] = LOADED) -> list[Path]:
     """The files of `folder` that a model is loaded from."""
     return sorted({path for pattern in patterns for path in folder.glob(pattern) if not path.name.startswith(".")})
+
+
+def settings(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    """
+    What is published of a settings file: it names no code but ours, in this repository, at no depth.
+
+    Raises:
+        ValueError: where a kernel of a Hub repository is asked for.
+    """
+    own = {key: item for key, item in OWN_CODE.get(name, {}).items() if key in value}
+    return {**without_foreign_code(value, f"{name}: "), **own}
+
+
+def limits(value: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    What is published of a `limits.json`.
+
+    Raises:
+        KeyError, TypeError, ValueError: when it is of another shape than `hub_upload.limits` writes.
+    """
+    edges = {
+        kind: [
+            {"seconds": _number(row["seconds"]), "text": str(row["text"]), "flagged": bool(row["flagged"])}
+            for row in value[kind]
+        ]
+        for kind in ("silence", "noise")
+    }
+    batch = {name: _number(value["batch"][name]) for name in BATCH}
+    fingerprint, longest = str(value["model_fingerprint"]), _number(value["max_seconds"])
+    return hide_paths({"model_fingerprint": fingerprint, "max_seconds": longest, **edges, "batch": batch})
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, int | float):
+        raise TypeError(f"{str(value)[:40]!r} is no number")
+    return value
+
+
+def publication(value: Mapping[str, Any]) -> dict[str, Any]:
+    """What is published of a `publication.json`."""
+    return hide_paths(_only(value, PUBLICATION))
 
 
 def metrics(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from .client_environment import HUB_TIMEOUT, VERIFY_TIMEOUT
 from .facts import licence_parts
 from .foreign import foreign_metadata
 from .licences import readable_identifier
-from .published import read_json, read_recipe
+from .markdown import one_line
+from .published import CODE, SETTINGS, loaded_files, read_json, read_recipe
 from .remote import Commit, RepoState, commit_folder, compare, local_tree, read_repo, tag_commit, tagged_commit
 from .retries import attempts
 from .rights import check_repo_id, check_rights, open_repo
@@ -27,6 +28,7 @@ from .verify import Observed, differences, observe
 
 MAIN = "main"
 VERIFY_ATTEMPTS = 2
+CARD_LIMIT = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ def push_model(options: PushOptions, report: Callable[[str], None] = print) -> P
                 ) from error
             raise
         report(f"built {len(local_tree(target))} files; loading them back in a fresh process")
+        if other := describe_changes(folder, target):
+            report(other)
         expected = load_back(options, target)
         local = local_tree(target)
         lines = compare(local, state.tree).lines(local, state.tree)
@@ -153,6 +157,11 @@ def remote_card(api: HfApi, repo_id: str, state: RepoState) -> str | None:
     """The README.md at the head that was read, or None."""
     if state.head is None or "README.md" not in state.tree:
         return None
+    size = state.tree["README.md"].size
+    if size > CARD_LIMIT:
+        raise ConflictError(
+            f"The card of {repo_id} has {size:,} bytes; cards of up to {CARD_LIMIT:,} are read. Shorten it on the Hub, then push again."
+        )
     with tempfile.TemporaryDirectory(prefix="slam-asr-card-") as cache:
         try:
             path = call(
@@ -284,6 +293,34 @@ def describe_dry_run(options: PushOptions, state: RepoState, lines: list[str], r
         report(line)
     if options.tag:
         report(f"would tag the commit {options.tag}")
+
+
+def describe_changes(source: Path, target: Path) -> str | None:
+    """Code and settings that are published otherwise than they stand in the model folder, in a line; None for none."""
+    names = [path.name for path in loaded_files(source, CODE)]
+    changed = [name for name in names if not same_bytes(source / name, target / name)]
+    for path in loaded_files(target, SETTINGS):
+        before = read_json(source / path.relative_to(target))
+        keys = changed_keys(before, read_json(path)) if before else []
+        changed += [f"{path.relative_to(target).as_posix()} ({', '.join(keys)})"] if keys else []
+    return f"not published as in the folder: {', '.join(map(one_line, changed))}" if changed else None
+
+
+def same_bytes(one: Path, other: Path) -> bool:
+    """Whether both are files with the same content."""
+    return other.is_file() and one.read_bytes() == other.read_bytes()
+
+
+def changed_keys(before: dict[str, Any], after: dict[str, Any], where: str = "") -> list[str]:
+    """The keys of settings whose values differ, with dots between the levels."""
+    found = []
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += changed_keys(old, new, f"{where}{key}.")
+        elif old != new:
+            found.append(f"{where}{key}")
+    return found
 
 
 def describe_left(source: Path, target: Path) -> str:

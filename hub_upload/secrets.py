@@ -32,9 +32,10 @@ _SHAPES = {
     "a Slack token": r"\bxox[abposr]-[A-Za-z0-9-]{10,}",
     "a package registry's token": r"\b(?:npm_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{30,}|rubygems_[a-f0-9]{40,})",
     "a JSON web token": r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+",
-    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    "a private key": r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----",
     "a bearer token": r"\b[Bb]earer\s+(?=[A-Za-z0-9._-]*\d)[A-Za-z0-9._-]{20,}",
-    "a password in an address": r"\b[a-z][a-z0-9+.-]*://[^\s/:@\"']+:[^\s/@\"']+@",
+    "a password in a header": r"(?i)\bauthorization[\"']?\s{0,9}[:=]\s{0,9}[\"']?basic\s{1,9}[A-Za-z0-9+/]{8,}",
+    "a password in an address": r"\b[a-z][a-z0-9+.-]{0,30}://[^\s/:@\"']+:[^\s/@\"']+@",
     "a credential": (
         r"(?i)(?<![a-z0-9])(?:api[_-]?key|secret(?:[_-]?key)?|passw(?:or)?d|(?:access|auth|hf|wandb|hub)[_-]?(?:token|key))\b"
         r"[\"']?\s*[:=]\s*[\"']?(?=[A-Za-z0-9_/+.-]*\d)(?=[A-Za-z0-9_/+.-]*[A-Za-z])[A-Za-z0-9_/+.-]{16,}"
@@ -42,10 +43,11 @@ _SHAPES = {
 }
 # ASCII: in binary data read as latin-1, letters such as y-umlaut would else count as part of a word.
 TOKEN_SHAPES = {kind: re.compile(shape, re.ASCII) for kind, shape in _SHAPES.items()}
-EMAIL = re.compile(r"\b[A-Za-z0-9][A-Za-z0-9._%+-]*@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,}\b")
+# No part of an address is longer than 63 or 64 characters; without bounds, long words take quadratic time.
+EMAIL = re.compile(r"\b[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,10}[A-Za-z]{2,63}\b")
 # In compressed data short e-mail addresses turn up by chance; long ones do not.
 EMAIL_IN_BINARY = re.compile(
-    r"\b[A-Za-z0-9][A-Za-z0-9._%+-]{2,}@[A-Za-z0-9-]{3,}(?:\.[a-z0-9-]{2,})*\.[a-z]{2,}\b", re.ASCII
+    r"\b[A-Za-z0-9][A-Za-z0-9._%+-]{2,63}@[A-Za-z0-9-]{3,63}(?:\.[a-z0-9-]{2,63}){0,10}\.[a-z]{2,63}\b", re.ASCII
 )
 ABSOLUTE_PATH = re.compile(
     r"(?<![\w./~:<\\+-])(?:file://)?/(?!/)(?:[\w.@-]+/)+[\w.@-]*"  # /home/alice/data

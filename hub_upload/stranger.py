@@ -19,8 +19,17 @@ for name in ("modeling_slam_asr", "trainers", "hub_upload", "model_cards", "slam
 HUB = urlsplit(os.environ["HF_ENDPOINT"])
 
 
-def refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
-    """An audit hook: this process talks to the gate to the Hub, and to nobody else."""
+# Ways to start another process, which would have no such hook.
+STARTS = {
+    "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "os.fork", "os.forkpty", "pty.spawn",
+    "_winapi.CreateProcess",
+}  # fmt: skip
+
+
+def refuse_others(event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook: this process talks to the gate to the Hub, and to nobody else, and starts no other."""
+    if event in STARTS:
+        raise PermissionError(f"a model that is loaded for a check may not start another process ({event})")
     if event == "socket.getaddrinfo" and arguments[0] not in (HUB.hostname, None, "localhost"):
         raise PermissionError(f"a model that is loaded for a check may not look up the address of {arguments[0]!r}")
     elsewhere = event in ("socket.connect", "socket.sendto") and arguments[1][:2] != (HUB.hostname, HUB.port)
@@ -28,7 +37,7 @@ def refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
         raise PermissionError(f"a model that is loaded for a check may not connect to {arguments[1][0]}")
 
 
-sys.addaudithook(refuse_network)
+sys.addaudithook(refuse_others)
 
 
 def main() -> None:

@@ -12,11 +12,12 @@ from .client import ConflictError
 from .markdown import fences
 
 SECTIONS = ("introduction", "notes")
-_SECTION = re.compile(
-    r"<!-- user text: (?P<name>[a-z-]+)[^>]*?(?:\(as of (?P<digest>[0-9a-f]{8}|none)\))? -->\n?"
-    r"(?P<text>.*?)\n?<!-- end of user text -->",
-    re.DOTALL,
+# A card on the Hub is anybody's: each mark is found in one pass, and ends before the next one begins.
+_MARK = re.compile(r"<!-- (?:user text: [^<>]*|end of user text )-->")
+_START = re.compile(
+    r"<!-- user text: (?P<name>[a-z-]+)(?:[^a-z-].*?)?(?:\(as of (?P<digest>[0-9a-f]{8}|none)\))? -->", re.DOTALL
 )
+_END = "<!-- end of user text -->"
 _ANY_MARK = re.compile(r"<!-- (?:user text: |end of user text)")
 _TRAINER_CARD = (
     "generated automatically according to the information the Trainer had access to",
@@ -60,7 +61,12 @@ def extract(card: str, where: str) -> dict[str, UserText]:
         ConflictError: when a mark was damaged, since text could then be lost.
     """
     body = re.sub(r"\A\s*---\r?\n.*?\r?\n---[ \t]*\r?\n", "", card.replace("\r\n", "\n"), count=1, flags=re.DOTALL)
-    found = {match["name"]: UserText(match["text"].strip(), match["digest"]) for match in _SECTION.finditer(body)}
+    complete = list(_MARK.finditer(body))
+    found = {}
+    for start, end in zip(complete[::2], complete[1::2], strict=False):  # an odd one is told below
+        head = _START.fullmatch(start[0])
+        if head and end[0] == _END:
+            found[head["name"]] = UserText(body[start.end() : end.start()].strip(), head["digest"])
     marks = len(_ANY_MARK.findall(body))
     if marks != 2 * len(found):
         raise ConflictError(

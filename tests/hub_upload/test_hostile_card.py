@@ -51,6 +51,7 @@ def _spy():
         outcome(lambda: socket.create_connection(("127.0.0.1", {port}), timeout=5)),
         outcome(lambda: socket.getaddrinfo("example.org", 443)),
         outcome(lambda: urllib.request.urlopen(request, timeout=5)),
+        outcome(lambda: os.system("true")),
     ]
 raise RuntimeError(f"SEEN {{_spy()}}")
 """
@@ -76,11 +77,12 @@ def test_code_that_is_loaded_for_a_check_finds_no_token_and_reaches_nobody(
     with socket.create_server(("127.0.0.1", 0)) as elsewhere:
         with (model_folder / "configuration_slam_asr.py").open("a") as file:
             file.write(SPY.format(port=elsewhere.getsockname()[1], hub=hub.url))
-        push = [*PUSH, str(model_folder), "acme/tiny", "--no-limits", "--dry-run"]
+        push = [*PUSH, str(model_folder), "acme/tiny", "--no-limits", "--dry-run", "--merge"]
         failed = run_python(*push, AWS_SECRET_ACCESS_KEY="canary-one", SSH_AUTH_SOCK="canary-two")
     assert failed.returncode == 2, failed.stdout
     seen = " ".join(failed.stderr.split())
     assert "SEEN [[], True, 'a model that is loaded for a check may not connect to 127.0.0.1'" in seen
     assert "may not look up the address of 'example.org'" in seen
     assert "HTTP Error 501" in seen, "the gate only reads"
+    assert "may not start another process (os.system)" in seen
     assert hub.store.load("model", "acme/tiny") is None
