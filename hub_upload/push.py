@@ -1,5 +1,6 @@
 """Publish a model folder: build, load back, one commit on the expected parent, tag, and the proof that a stranger can use it."""
 
+import filecmp
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -298,17 +299,13 @@ def describe_dry_run(options: PushOptions, state: RepoState, lines: list[str], r
 def describe_changes(source: Path, target: Path) -> str | None:
     """Code and settings that are published otherwise than they stand in the model folder, in a line; None for none."""
     names = [path.name for path in loaded_files(source, CODE)]
-    changed = [name for name in names if not same_bytes(source / name, target / name)]
+    _, differ, missing = filecmp.cmpfiles(source, target, names, shallow=False)
+    changed = sorted([*differ, *missing])
     for path in loaded_files(target, SETTINGS):
         before = read_json(source / path.relative_to(target))
         keys = changed_keys(before, read_json(path)) if before else []
         changed += [f"{path.relative_to(target).as_posix()} ({', '.join(keys)})"] if keys else []
     return f"not published as in the folder: {', '.join(map(one_line, changed))}" if changed else None
-
-
-def same_bytes(one: Path, other: Path) -> bool:
-    """Whether both are files with the same content."""
-    return other.is_file() and one.read_bytes() == other.read_bytes()
 
 
 def changed_keys(before: dict[str, Any], after: dict[str, Any], where: str = "") -> list[str]:

@@ -13,11 +13,12 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from modeling_slam_asr.audio_slam_asr import SAMPLING_RATE as RATE
 from trainers.data.rows import Utterance
+from trainers.data.sources import cache_folder
 from trainers.data.spec import NON_SPEECH, DataSpec
 from trainers.files import write_bytes
 
-RATE = 16_000
 SECONDS = (1.0, 10.0)
 COUNT = 200
 """clips where `max_samples` does not say"""
@@ -33,8 +34,6 @@ def is_non_speech(spec: DataSpec) -> bool:
 
 def load_non_speech(spec: DataSpec) -> list[Utterance]:
     """`max_samples` clips of a split, made once and kept; another split has others."""
-    from trainers.data.sources import cache_folder
-
     folder = cache_folder() / "non-speech"
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
