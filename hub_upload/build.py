@@ -280,14 +280,15 @@ def complete_with_card(
     if facts.depth_rows:
         plot_depth(facts.depth_rows, target / DEPTH_PLOT)
     facts = read_facts(target, build.licences)
-    made = card.make_card(
-        facts,
-        options.repo_id,
-        revision=options.revision,
-        texts=options.texts,
-        extra_metadata=options.extra_metadata,
-        links=build.links,
-    )
+    with reading_files_of(str(target)):
+        made = card.make_card(
+            facts,
+            options.repo_id,
+            revision=options.revision,
+            texts=options.texts,
+            extra_metadata=options.extra_metadata,
+            links=build.links,
+        )
     made.save(output or target / "README.md")
     if output is None and (results := eval_results(facts)):
         write_text(target / EVAL_RESULTS, yaml.safe_dump(results, allow_unicode=True, sort_keys=False))

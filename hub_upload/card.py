@@ -8,6 +8,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 import model_cards
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
+from trainers.errors import UserError
 from trainers.evaluation.format import RATE_NAMES, percent, percent_with_interval
 from trainers.results import RATES, Evaluation
 
@@ -259,4 +260,9 @@ def _relative(rate: float | None, baseline: float | None) -> str:
 def local_texts(folder: Path) -> dict[str, UserText]:
     """The user's sections in a folder's README.md."""
     path = folder / "README.md"
-    return user_text.extract(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        return user_text.extract(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text in UTF-8 ({error.reason} at byte {error.start}). Save it anew.") from error

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from modeling_slam_asr.generation_slam_asr import read_generation
 from trainers.errors import UserError
 from trainers.provenance import file_sha256, inconsistency, model_fingerprint, read_stamped
 from trainers.recipe import LoraSpec
@@ -137,7 +138,7 @@ def read_facts(folder: Path, licences: dict[str, str] | None = None) -> ModelFac
         recipe=recipe,
         limits=read_limits(folder, fingerprint),
         publication=published.publication(read_json(folder / "publication.json")),
-        generation=read_json(folder / "generation_config.json"),
+        generation=read_settings(folder / "generation_config.json"),
         code={path.name: file_sha256(path) for path in loaded_files(folder, CODE)},
         licence=derive_licence(licence_parts(config, recipe, licences or {})),
     )
@@ -183,6 +184,14 @@ def read_limits(folder: Path, fingerprint: str) -> dict[str, Any]:
     """`limits.json`, if it was measured on these weights."""
     limits = read_any_limits(folder)
     return limits if limits.get("model_fingerprint") == fingerprint else {}
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The generation configuration at `path`; empty without one."""
+    try:
+        return read_generation(path, str(path.parent)) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def read_any_limits(folder: Path) -> dict[str, Any]:

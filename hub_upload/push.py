@@ -171,7 +171,12 @@ def remote_card(api: HfApi, repo_id: str, state: RepoState) -> str | None:
             )
         except EntryNotFoundError:
             return None
-        return Path(path).read_text(encoding="utf-8")
+        try:
+            return Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ConflictError(
+                f"The card of {repo_id} is no text in UTF-8 ({error.reason} at byte {error.start}). Save it anew on the Hub, then push again."
+            ) from error
 
 
 def hub_licences(api: HfApi, options: PushOptions) -> dict[str, str]:

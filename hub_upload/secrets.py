@@ -21,7 +21,7 @@ _SHAPES = {
     "a mail or phone service's key": r"\bSG\.[\w-]{16,}\.[\w-]{16,}|\bkey-[a-f0-9]{32}\b|\b(?:SK|AC)[a-f0-9]{32}\b",
     "a cloud host's token": (
         r"\bdo[opr]_v1_[a-f0-9]{64}\b|\bdapi[a-f0-9]{32}\b|\bhv[sb]\.[\w-]{24,}|\bsbp_[a-f0-9]{40}\b|\bFlyV1 fm\d_\S{20,}"
-        r"|\bdckr_pat_[\w-]{20,}|\bAGE-SECRET-KEY-1[A-Z0-9]{50,}"
+        r"|\bdckr_pat_[\w-]{20,}|\bAGE-SECRET-KEY-1[A-Z0-9]{50,}|\bHRKU-[\w-]{30,}"
     ),
     "a model host's token": r"\b(?:r8|gsk|nvapi|pplx|fw|xai|csk)[_-](?=[A-Za-z0-9_-]*\d)[A-Za-z0-9_-]{24,}",
     "a chat service's token": (
@@ -36,8 +36,12 @@ _SHAPES = {
     "a bearer token": r"\b[Bb]earer\s+(?=[A-Za-z0-9._-]*\d)[A-Za-z0-9._-]{20,}",
     "a password in a header": r"(?i)\bauthorization[\"']?\s{0,9}[:=]\s{0,9}[\"']?basic\s{1,9}[A-Za-z0-9+/]{8,}",
     "a password in an address": r"\b[a-z][a-z0-9+.-]{0,30}://[^\s/:@\"']+:[^\s/@\"']+@",
+    "a password": (
+        r"(?i)\bmachine\s{1,9}\S{1,99}\s{1,9}login\s{1,9}\S{1,99}\s{1,9}password\s{1,9}\S+"
+        r"|(?<![a-z0-9])passw(?:or)?d[\"']?\s{0,9}[:=]\s{0,9}[\"']?(?=[^\s\"']{0,99}\d)[^\s\"'<>(){}$,]{6,}"
+    ),
     "a credential": (
-        r"(?i)(?<![a-z0-9])(?:api[_-]?key|secret(?:[_-]?key)?|passw(?:or)?d|(?:access|auth|hf|wandb|hub)[_-]?(?:token|key))\b"
+        r"(?i)(?<![a-z0-9])(?:api[_-]?key|secret(?:[_-]?key)?|wandb|(?:access|auth|hf|wandb|hub)[_-]?(?:token|key))\b"
         r"[\"']?\s*[:=]\s*[\"']?(?=[A-Za-z0-9_/+.-]*\d)(?=[A-Za-z0-9_/+.-]*[A-Za-z])[A-Za-z0-9_/+.-]{16,}"
     ),
 }
@@ -52,12 +56,20 @@ EMAIL_IN_BINARY = re.compile(
 ABSOLUTE_PATH = re.compile(
     r"(?<![\w./~:<\\+-])(?:file://)?/(?!/)(?:[\w.@-]+/)+[\w.@-]*"  # /home/alice/data
     r"|(?<![\w./~:<\\+-])/(?:home|Users|root|mnt|tmp|data|scratch|workspace|content)\b(?!/)"
+    r"|(?<![\w./])(?:\.\./)+(?:home|Users|root|mnt|tmp|data|scratch|workspace)/[\w.@/-]+"  # ../../home/alice
+    r"|(?<![\w/])~[\w-]{1,32}/[\w.@/-]+"  # ~alice/data
+    r"|\b[\w.@-]{1,253}:/(?:home|Users|root|mnt|tmp|data|scratch|workspace)/[\w.@/-]+"  # alice@host:/data/set
     r"|(?<![\w])[A-Za-z]:[\\/]{1,2}[\w.-]+[\\/]"  # C:\Users\
     r"|\bfile://[\w./~-]+"
     r"|(?<![\\\w])\\\\[\w.-]+\\[\w$.-]+"  # \\server\share
 )
-# Long words of letters of both cases and digits. Hexadecimal numbers are not among them: commits and check sums are such.
-LONG_WORD = re.compile(r"(?<![\w+-])(?=[\w+-]*[a-z])(?=[\w+-]*[A-Z])(?=[\w+-]*\d)[A-Za-z0-9_+-]{24,}={0,2}", re.ASCII)
+# Long words of letters of both cases and digits. Hexadecimal numbers are not among them: commits and check sums are such. With
+# slashes they are words of 40 letters, as AWS' secret keys are, for paths are made of words too.
+LONG_WORD = re.compile(
+    r"(?<![\w+-])(?=[\w+-]*[a-z])(?=[\w+-]*[A-Z])(?=[\w+-]*\d)[A-Za-z0-9_+-]{24,}={0,2}"
+    r"|(?<![\w+/.-])(?=[\w+/]*[a-z])(?=[\w+/]*[A-Z])(?=[\w+/]*\d)[A-Za-z0-9+/]{40}(?![\w+/.-])",
+    re.ASCII,
+)
 # In a random word, neighbours are of different kinds (small, capital, digit) in 62 of 100 places; in a name in far fewer.
 RANDOM_CHANGES, RANDOM_BITS = 0.42, 3.9
 EMBEDDED_DATA = re.compile(r"data:[\w/.+-]+;base64,[A-Za-z0-9+/=]+")

@@ -49,6 +49,7 @@ MAX_UNPACKED = 1000
 UNKNOWN_FRAMES = 1 << 40  # and above: libsndfile's number where a header does not say how much follows, as in a stream
 _SMALL_BYTES = 64 << 20
 _LOUDEST = 8.0  # of floats from -1 to 1: filters and codecs go beyond 1, and not far
+_LONGEST_NAME = 300  # characters of a file's name that a message shows
 _HEAD_BYTES = 1 << 20  # of a long file, where an MP3 file says how long it is
 
 logger = logging.get_logger(__name__)
@@ -168,9 +169,10 @@ def describe(source: Any) -> str:
     if isinstance(source, Mapping) and source.get("audio") is not None:
         return describe(source["audio"])
     if isinstance(source, str | os.PathLike):
-        return f"The recording {os.fspath(source)!r}"
-    if isinstance(source, Mapping) and source.get("path"):
-        return f"The recording {source['path']!r}"
+        name = repr(os.fspath(source))
+        return f"The recording {name if len(name) <= _LONGEST_NAME else f'{name[:_LONGEST_NAME]}...'}"
+    if isinstance(source, Mapping) and isinstance(source.get("path"), str | os.PathLike):
+        return describe(source["path"])
     if isinstance(source, Mapping) and isinstance(source.get("bytes"), bytes):
         return describe(source["bytes"])
     if isinstance(source, bytes):

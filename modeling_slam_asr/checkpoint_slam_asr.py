@@ -224,12 +224,17 @@ def load_strictly(
         parameter.requires_grad_(trained[name])
 
 
-def load_projector(projector: nn.Module, path: str | os.PathLike[str], hub: dict[str, Any]) -> None:
-    """Give `projector` the tensors of the adapter-form checkpoint at `path`, strictly, in its own dtype and place."""
-    weight = next(projector.parameters())
+def load_projector(
+    projector: nn.Module, path: str | os.PathLike[str], hub: dict[str, Any], dtype: torch.dtype, device: torch.device
+) -> None:
+    """
+    Give `projector` the tensors of the adapter-form checkpoint at `path`, strictly.
+
+    It may be on the meta device: a configuration with sizes that the file does not have then takes no memory.
+    """
     tensors = read_pruned(checkpoint_files(path, **hub), [], [])
-    load_strictly(projector, tensors, os.fspath(path), weight.dtype, "projector.")
-    projector.to(weight.device)
+    load_strictly(projector, tensors, os.fspath(path), dtype, "projector.")
+    projector.to(device)
 
 
 def check_tensors(what: str, tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:

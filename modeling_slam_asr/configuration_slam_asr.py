@@ -67,10 +67,11 @@ _LIBRARY_KEYS = {
 _LARGEST = (
     (re.compile(r"(^|_)layers?$"), 1_000),
     (re.compile(r"^vocab_size$"), 10_000_000),
-    (re.compile(r"^num_(beams|beam_groups|return_sequences)$"), 1_000),
+    (re.compile(r"^num_(beams|beam_groups|return_sequences)$"), 100),
     (re.compile(r"^(max|min)_(length|new_tokens)$"), 1 << 20),
     (re.compile(r"^projector_downsample_rate$"), 1_500),
-    (re.compile(r"(size|dim|d_model|n_embd|n_inner|heads|queries|bins|experts|positions)$"), 1 << 20),
+    (re.compile(r"(size|dim|d_model|n_embd|n_inner|heads|queries|bins|experts|positions|rank|^r)$"), 1 << 20),
+    (re.compile(r"embeddings$"), 1 << 25),
 )
 # Keys with which a file could have code of another repository loaded, where their value names one.
 _KERNEL_KEYS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
@@ -305,7 +306,7 @@ def refuse_sizes(values: Mapping[str, Any], where: str = "") -> None:
         inner = getattr(value, "__dict__", value) if name in ("audio_config", "text_config") else value
         if isinstance(inner, Mapping):
             refuse_sizes(inner, f"{where}{name}.")
-        if isinstance(value, int):
+        if isinstance(value, int | float):
             limit = next((limit for pattern, limit in _LARGEST if pattern.search(name)), None)
             if limit is not None and value > limit:
                 raise ValueError(

@@ -2,9 +2,13 @@
 
 import copy
 import inspect
+import json
+import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,6 +49,7 @@ __all__ = [
     "new_token_limits",
     "pad_left",
     "quieten",
+    "read_generation",
     "repeats_itself",
     "requested_generation",
     "stored_generation_config",
@@ -228,19 +233,78 @@ def _contiguous(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, 
     return tuple(value.contiguous() if isinstance(value, torch.Tensor) else value for value in inputs)
 
 
+# What a stored generation configuration may hold: numbers above zero, other numbers, token ids, and a few short texts.
+_COUNTS = ("num_beams", "num_return_sequences", "max_new_tokens", "max_length")
+_NUMBERS = (
+    "min_new_tokens", "min_length", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h", "temperature",
+    "length_penalty", "repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size", "max_time", "ctc_weight",
+    "encoder_no_repeat_ngram_size", "prompt_lookup_num_tokens",
+)  # fmt: skip
+_TOKENS = (
+    "bos_token_id", "pad_token_id", "eos_token_id", "forced_bos_token_id", "forced_eos_token_id", "decoder_start_token_id",
+    "suppress_tokens", "begin_suppress_tokens",
+)  # fmt: skip
+_MOST_STOPS, _MOST_BYTES = 100, 10_000_000
+
+
 def stored_generation_config(path: Any, hub: dict[str, Any]) -> GenerationConfig | None:
-    """The generation configuration that lies beside a checkpoint, or None. A ValueError where it names code or no sane sizes."""
-    if repository_file(path, "generation_config.json", **hub) is None:
+    """The generation configuration that lies beside a checkpoint, or None. A ValueError as of [`read_generation`]."""
+    file = repository_file(path, "generation_config.json", **hub)
+    if file is None:
         return None
-    config = GenerationConfig.from_pretrained(path, **hub)
-    named = getattr(config, "custom_generate", None)
+    read_generation(file, os.fspath(path))
+    return GenerationConfig.from_pretrained(path, **hub)
+
+
+def read_generation(file: str | os.PathLike[str], name: str) -> dict[str, Any]:
+    """
+    The settings in a `generation_config.json`, of the model `name`.
+
+    Raises:
+        ValueError: it names code, asks for sizes that no model has, or holds something of another kind than it should.
+    """
+    damaged = (
+        "generation_config.json of {} {}. Mend it, get the model again, or take the file away to use the defaults."
+    )
+    try:
+        content = Path(file).read_bytes()
+        values = json.loads(content) if len(content) <= _MOST_BYTES else None
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError(damaged.format(name, f"is no JSON object of at most {_MOST_BYTES:,} bytes"))
+    named = values.get("custom_generate")
     if isinstance(named, str):
         raise ValueError(
             f"generation_config.json asks for custom_generate={named!r}, code of a repository. Take the key out "
             "of it, or give custom_generate to `generate` yourself."
         )
-    refuse_sizes(vars(config), "generation_config.")
-    return config
+    refuse_sizes(values, "generation_config.")
+    for key, value in values.items():
+        if value is not None and not _is_possible(key, value):
+            raise ValueError(damaged.format(name, f"has {key}={repr(value)[:100]}, which is not possible"))
+    return values
+
+
+def _is_possible(name: str, value: Any) -> bool:
+    """Whether a setting of a stored generation configuration has a value of the right kind."""
+    if name in _COUNTS:
+        return is_whole(value, 1)
+    if name in _NUMBERS:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if name in _TOKENS:
+        return is_whole(value, 0) or (isinstance(value, list) and all(is_whole(token, 0) for token in value))
+    if name == "stop_strings":
+        stops = value if isinstance(value, list) else [value]
+        return len(stops) <= _MOST_STOPS and all(
+            isinstance(stop, str) and 0 < len(stop) <= _MOST_STOPS for stop in stops
+        )
+    return True
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Whether a value is a whole number of `least` or more."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def transcription_defaults(base: GenerationConfig, end: int | None) -> GenerationConfig:

@@ -125,19 +125,20 @@ def lora_settings(model: PreTrainedModel, adapter: str = "default") -> dict[str,
     return {"r": settings["r"], "lora_alpha": settings["lora_alpha"], **_for_json(changed)}
 
 
-def add_lora(model: PreTrainedModel, settings: Any, adapter: str = "default") -> None:
+def add_lora(model: PreTrainedModel, settings: Any, adapter: str = "default", *, empty: bool = False) -> None:
     """
     Put LoRA layers into `model` and make them active.
 
     Args:
         settings: `peft.LoraConfig` or its keyword arguments. Without `target_modules` the attention's projections get LoRA.
+        empty: on the meta device, for [`set_lora`]: settings with sizes that the file does not have then take no memory.
     """
     config = lora_config(settings)
     if config.target_modules is None:
         names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
         config.target_modules = next((list(targets) for targets in DEFAULT_TARGETS if names >= set(targets)), None)
     # PEFT's own way: transformers' `add_adapter` asks for the newest PEFT, which this does not need.
-    peft_functional.inject_adapter_in_model(config, model, adapter)
+    peft_functional.inject_adapter_in_model(config, model, adapter, low_cpu_mem_usage=empty)
     peft_functional.set_adapter(model, adapter)
 
 
@@ -191,8 +192,12 @@ def set_lora(model: PreTrainedModel, tensors: dict[str, torch.Tensor], what: str
     Raises:
         ValueError: naming tensors that are missing, extra, of another shape, or not finite.
     """
-    check_tensors(what, tensors, peft.get_peft_model_state_dict(model, adapter_name=adapter))
-    peft.set_peft_model_state_dict(model, tensors, adapter_name=adapter)
+    expected = peft.get_peft_model_state_dict(model, adapter_name=adapter)
+    check_tensors(what, tensors, expected)
+    empty = any(tensor.is_meta for tensor in expected.values())
+    if empty:
+        tensors = {name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()}
+    peft.set_peft_model_state_dict(model, tensors, adapter_name=adapter, low_cpu_mem_usage=empty)
 
 
 def merged_state(model: PreTrainedModel, state_dict: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
@@ -373,14 +378,15 @@ class LoraMixin:
                     f"{getattr(self.config, name)!r}. Adapters of one model share base models and settings."
                 )
         weight = next(self.projector.parameters())
-        projector = build_projector(config).to(weight)
-        load_projector(projector, path, hub)
+        with torch.device("meta"):
+            projector = build_projector(config)
+        load_projector(projector, path, hub, weight.dtype, weight.device)
         for part, field in LORA_FIELDS.items():
             settings = getattr(config, field)
             if settings is not None:
                 model = getattr(self, part)
                 tensors = read_lora(path, LORA_FOLDERS[part], hub)
-                add_lora(model, settings, adapter_name)
+                add_lora(model, settings, adapter_name, empty=True)
                 set_lora(model, tensors, f"{os.fspath(path)} ({LORA_FOLDERS[part]})", adapter_name)
         self._adapters()[adapter_name] = projector.eval()
         self.set_adapter(self.active_adapter)

@@ -260,6 +260,8 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
             config, hub, dtype=dtype, device_map=device_map, attn_implementation=attn_implementation,
             quantization_config=quantization_config,
         )  # fmt: skip
+        weight = model.language_model.get_input_embeddings().weight
+        model.projector = build_projector(config).to(weight.device, model.config.dtype)
         model.generation_config = transcription_defaults(
             model.language_model.generation_config, _end_token(text_model, text_hub)
         )
@@ -278,7 +280,7 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
         attn_implementation: str | dict[str, str] | None = None,
         **llm_options: Any,
     ) -> Any:
-        """The base parts from where the configuration says they are, without LoRA, and a fresh projector."""
+        """The base parts from where the configuration says they are, without LoRA; the projector is on the meta device."""
         dtype = _resolve_dtype(dtype, config)
         options = {"attn_implementation": attn_implementation} if attn_implementation is not None else {}
         llm_attention = attn_implementation
@@ -292,11 +294,11 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
                     f"The base model {model_id!r} is not there any more. Put it back, or set audio_model_id and text_model_id "
                     "in config.json to where the bases are. A checkpoint of the standalone form needs neither."
                 )
-        base_config(str(config.text_model_id), text_hub)  # read again below
         if llm_options.get("quantization_config") is not None:  # which would round NaN to a number
             refuse_non_finite_files(str(config.text_model_id), checkpoint_files(str(config.text_model_id), **text_hub))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(config.text_model_id),
+            config=base_config(str(config.text_model_id), text_hub),
             dtype=dtype,
             device_map=device_map,
             output_loading_info=True,
@@ -318,10 +320,7 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
             read_encoder(files, config.kept_encoder_layers, config.audio_config.encoder_layers, dtype),
             f"{config.audio_model_id} (encoder)",
         )
-        model.projector = build_projector(config).to(dtype)
-        device = language_model.get_input_embeddings().weight.device
-        model.audio_encoder.to(device)
-        model.projector.to(device)
+        model.audio_encoder.to(language_model.get_input_embeddings().weight.device)
         model.language_model = language_model
         multiply_once(language_model)
         model.config.text_config = language_model.config
@@ -372,11 +371,13 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
                 f"{stored.audio_config.encoder_layers}. A checkpoint can be pruned further, not less."
             )
         config.checkpoint_form = stored.checkpoint_form
+        generation = stored_generation_config(path, hub)
         if stored.checkpoint_form == "adapter":
             model = cls._from_adapter(path, config, stored, hub, kwargs)
             info: dict[str, Any] = {}
         else:
             model, info = cls._from_standalone(path, config, stored, hub, args, kwargs)
+        model.generation_config = generation or model.generation_config
         quieten(model.language_model)
         model.freeze()
         return (model, info) if want_info else model
@@ -399,7 +400,8 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
         files = checkpoint_files(path, **hub)
         held = stored_numbers(files)  # a file that is cut off is refused here, by name
         with torch.device("meta"):
-            asked = sum(parameter.numel() for parameter in cls._from_config(copy.deepcopy(stored)).parameters())
+            described = cls._from_config(copy.deepcopy(stored))
+        asked = sum(tensor.numel() for tensor in (*described.parameters(), *described.buffers()))
         if asked > MOST_PACKED * held + 10_000_000:
             raise ValueError(
                 f"The config.json of {os.fspath(path)!r} describes a model of {asked:,} parameters, and its files hold {held:,}. It is "
@@ -415,8 +417,6 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
             rest = {name: value for name, value in kwargs.items() if name not in hub}
             model, info = load(None, *args, config=config, state_dict=tensors, **rest)
             model.name_or_path = os.fspath(path)
-        # transformers passes over one that cannot be read.
-        model.generation_config = stored_generation_config(path, hub) or model.generation_config
         refuse_problems(os.fspath(path), info["missing_keys"], info["unexpected_keys"], _shapes(info))
         for name, parameter in model.named_parameters():
             refuse_non_finite(os.fspath(path), name, parameter)
@@ -440,17 +440,17 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
                 f"{config.text_model_id} has {model.config.text_config.get_text_config().vocab_size}. The adapter form holds no "
                 "embeddings: a model whose vocabulary was changed has to be saved in the standalone form."
             )
-        load_projector(model.projector, path, hub)
+        device = model.language_model.get_input_embeddings().weight.device
+        load_projector(model.projector, path, hub, model.config.dtype, device)
         for part, settings in (("language_model", config.lora), ("audio_encoder", config.encoder_lora)):
             if settings is not None:
-                add_lora(getattr(model, part), settings)
+                add_lora(getattr(model, part), settings, empty=True)
                 tensors = read_lora(path, LORA_FOLDERS[part], hub)
                 if part == "audio_encoder":
                     blocks = stored.kept_encoder_layers, config.kept_encoder_layers
                     names = {name: renumbered(name, *blocks) for name in tensors}
                     tensors = {new: tensors[name] for name, new in names.items() if new is not None}
                 set_lora(getattr(model, part), tensors, f"{os.fspath(path)} ({LORA_FOLDERS[part]})")
-        model.generation_config = stored_generation_config(path, hub) or model.generation_config
         model.name_or_path = os.fspath(path)
         return model.eval()
 

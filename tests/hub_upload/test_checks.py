@@ -178,6 +178,14 @@ SECRETS = [
     ("https://hooks.slack.com/services/T00/B00/x", "chat service"),
     ("lin_api_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6", "work service"),
     ("glsa_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6_12345678", "work service"),
+    ("machine api.example.org login jane password s3cretWord", "password"),
+    ("password: hunter2hunter", "password"),
+    ("HRKU-" + "01234567-89ab-cdef-0123-456789abcdef", "cloud host"),
+    ("wandb: " + "0123456789abcdef" * 2 + "01234567", "credential"),
+    ("key zG7Kq2VbX9/LmT4RwYc8NdJ5hPf3sQ6aE/tU1vWx", "looks like a secret"),
+    ("../../../home/jane/corpus", "absolute path"),
+    ("~jane/corpus/train.tsv", "absolute path"),
+    ("jane@cluster:/data/corpus", "absolute path"),
     ("x = zG7Kq2VbX9LmT4RwYc8NdJ5hPf3sQ6aE", "looks like a secret"),
 ]
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from hub_upload.build import BuildOptions, build_folder
+from hub_upload.build import BuildOptions, CardOptions, build_folder, write_card
+from hub_upload.card import local_texts
 from hub_upload.client import ConflictError, PublishError
 from hub_upload.facts import read_depth_rows, read_limits
 from hub_upload.foreign import foreign_metadata
@@ -127,3 +128,16 @@ def test_metadata_with_the_name_of_a_method_is_dropped(key: str) -> None:
 @pytest.mark.parametrize("text", ["-----BEGIN PGP PRIVATE KEY BLOCK-----", "Authorization: Basic YWxpY2U6aHVudGVyMg=="])
 def test_further_secrets(text: str) -> None:
     assert list(find_tokens(text))
+
+
+@pytest.mark.parametrize("name", ["repetition_penalty", "ctc_weight"])
+def test_settings_of_other_kinds_are_one_line(model_folder: Path, name: str) -> None:
+    edit(model_folder / "generation_config.json", **{name: "much"})
+    with pytest.raises(UserError, match=f"has {name}='much', which is not possible"):
+        write_card(model_folder, BuildOptions(measure=False), CardOptions("acme/tiny"))
+
+
+def test_a_card_that_is_no_utf8_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_bytes("über".encode("latin-1"))
+    with pytest.raises(UserError, match=r"README\.md is no text in UTF-8 \(.* at byte 0\)"):
+        local_texts(tmp_path)

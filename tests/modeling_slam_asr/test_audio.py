@@ -366,3 +366,9 @@ def test_many_channels_at_a_high_rate_are_read_a_little_at_a_time(
     monkeypatch.setattr(audio_slam_asr, "_SMALL_BYTES", 1 << 20)
     blocks = list(read_blocks(path)[0])
     assert max(map(len, blocks)) <= (1 << 20) // 16 < len(whole) and np.array_equal(np.concatenate(blocks), whole)
+
+
+def test_an_endless_name_is_a_short_message() -> None:
+    with pytest.raises(ValueError, match="x{200}") as caught:
+        load_audio("x" * 100_000)
+    assert len(str(caught.value)) < 1_000

@@ -190,3 +190,19 @@ def test_a_header_with_endless_words_is_a_short_line(sound: Path, tmp_path: Path
     with pytest.raises(ValueError, match="damaged or cut off") as caught:
         Model.from_pretrained(folder)
     assert len(str(caught.value)) < 2_000
+
+
+@pytest.mark.parametrize("changes", [{"projector_hidden_size": 1 << 20}, {"lora": {**LORA, "r": 1 << 20}}])
+def test_sizes_that_an_adapter_does_not_have_take_no_memory(
+    changes: dict[str, Any], sound: Path, tmp_path: Path
+) -> None:
+    resource = pytest.importorskip("resource")
+    folder = Path(shutil.copytree(sound / "adapter", tmp_path / "adapter"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match="of another shape"):
+        Model.from_pretrained(folder)
+    assert (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
+    )  # KiB; the sizes ask for 1.5 GB and more

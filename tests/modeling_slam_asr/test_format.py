@@ -147,6 +147,36 @@ def test_a_generation_config_that_would_fill_the_memory_is_refused(edited: Calla
         AutoModelForSpeechSeq2Seq.from_pretrained(edited("generation_config.json", **{name: 10**9, "do_sample": True}))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_beams", "4"),
+        ("num_beams", 0),
+        ("max_new_tokens", 1.5),
+        ("temperature", "warm"),
+        ("top_k", [5]),
+        ("eos_token_id", {}),
+        ("eos_token_id", [[1]]),
+        ("pad_token_id", -5),
+        ("suppress_tokens", 5.5),
+        ("ctc_weight", "much"),
+        ("stop_strings", 5),
+        ("stop_strings", ["a" * n for n in range(1, 200)]),
+    ],
+)
+def test_a_generation_config_of_other_kinds_is_named(edited: Callable[..., Path], name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"generation_config\.json of .* has {name}=.*not possible\. Mend it"):
+        AutoModelForSpeechSeq2Seq.from_pretrained(edited("generation_config.json", **{name: value}))
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "[" * 200_000, '{"a": "' + "x" * 10_000_000 + '"}'])
+def test_a_generation_config_that_is_none_is_named(edited: Callable[..., Path], content: str) -> None:
+    folder = edited("generation_config.json")
+    (folder / "generation_config.json").write_text(content)
+    with pytest.raises(ValueError, match="is no JSON object of at most"):
+        AutoModelForSpeechSeq2Seq.from_pretrained(folder)
+
+
 def test_foreign_code_is_dropped() -> None:
     foreign = {"AutoModel": "org/evil--modeling.Model"}
     pipelines: dict[str, Any] = {"automatic-speech-recognition": {"impl": "org/evil--pipeline.Pipeline"}}

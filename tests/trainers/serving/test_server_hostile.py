@@ -308,3 +308,11 @@ def test_a_short_recording_does_not_wait_for_the_whole_of_a_long_one(make_server
         for thread in (long, short):
             thread.join(60)
     assert order == ["short", "long"]
+
+
+def test_a_form_without_a_boundary(server: str) -> None:
+    for kind in ("multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=\xff"):
+        answer = httpx.post(
+            f"{server}/v1/audio/transcriptions", content=form(b"x"), headers={"Content-Type": kind.encode("latin-1")}
+        )
+        assert answer.status_code == 400 and answer.json()["error"]["type"] == "invalid_request_error"
