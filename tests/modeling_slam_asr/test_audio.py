@@ -369,6 +369,6 @@ def test_many_channels_at_a_high_rate_are_read_a_little_at_a_time(
 
 
 def test_an_endless_name_is_a_short_message() -> None:
-    with pytest.raises(ValueError, match="x{200}") as caught:
+    with pytest.raises(ValueError, match=r"x{200}") as caught:
         load_audio("x" * 100_000)
     assert len(str(caught.value)) < 1_000
