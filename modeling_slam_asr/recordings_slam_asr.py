@@ -1,23 +1,24 @@
 """From recordings to answers, whatever computes the transcripts of their windows. Needs no torch."""
 
-import math
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from transformers.utils import logging
 
 from .audio_slam_asr import describe, rate_pair, read_blocks
 from .transcripts_slam_asr import (
+    Answer,
+    Chunk,
     Transcript,
     Word,
-    active_frames,
     attention_words,
+    confidence,
     ctc_words,
     estimate_words,
     join_texts,
@@ -30,6 +31,7 @@ from .windows_slam_asr import (
     SILENCE_DB,
     VoiceDetector,
     Window,
+    active_frames,
     check_vad,
     cut_windows,
     default_window,
@@ -47,12 +49,15 @@ __all__ = [
     "RecordingsMixin",
     "WindowTranscript",
     "assemble",
-    "confidence",
     "settled_text",
 ]
 
 TIMESTAMPS = (True, "word", "estimate")
-MARKS = ("no_speech", "truncated", "loop")  # of an answer or a chunk, where they are true
+MARKS: tuple[Literal["no_speech", "truncated", "loop"], ...] = (
+    "no_speech",
+    "truncated",
+    "loop",
+)  # of an answer or a chunk, where they are true
 
 
 @dataclass
@@ -100,9 +105,7 @@ class _Segment:
     words: list[Word] = field(default_factory=list)
 
 
-def assemble(
-    pieces: Sequence[Piece], return_timestamps: bool | str | None, return_confidence: bool | str
-) -> dict[str, Any]:
+def assemble(pieces: Sequence[Piece], return_timestamps: bool | str | None, return_confidence: bool | str) -> Answer:
     """
     The answer for one recording.
 
@@ -113,16 +116,11 @@ def assemble(
         `text` and, as asked for, `chunks`, `confidence`, `tokens`; and `no_speech`, `truncated` and `loop` where true.
     """
     segments = _merge(pieces, with_words=return_timestamps in ("word", "estimate"))
-    answer: dict[str, Any] = {"text": join_texts([segment.text for segment in segments])}
+    answer: Answer = {"text": join_texts([segment.text for segment in segments])}
     if return_timestamps is True:
         answer["chunks"] = [_chunk(segment, return_confidence) for segment in segments if segment.text]
     elif return_timestamps:
-        answer["chunks"] = [
-            {"text": word.text.strip(), "timestamp": (round(word.start, 2), round(word.end, 2))}
-            | ({"no_speech": True} if segment.piece.no_speech else {})
-            for segment in segments
-            for word in segment.words
-        ]
+        answer["chunks"] = [_word(word, segment.piece.no_speech) for segment in segments for word in segment.words]
         answer["approximate_timestamps"] = True
     tokens = [token for piece in pieces for token in piece.tokens or []]
     if return_confidence:
@@ -131,18 +129,15 @@ def assemble(
         answer["tokens"] = [{"text": text, "log_prob": log_prob} for text, log_prob in tokens]
     if all(piece.no_speech for piece in pieces):
         answer["no_speech"] = True
-    answer.update({flag: True for flag in ("truncated", "loop") if any(getattr(piece, flag) for piece in pieces)})
+    for mark in MARKS[1:]:
+        if any(getattr(piece, mark) for piece in pieces):
+            answer[mark] = True
     return answer
 
 
 def settled_text(pieces: Sequence[Piece]) -> str:
     """The text of a recording's first windows that no further window can change: all but the last, once merged."""
     return join_texts([segment.text for segment in _merge(pieces, with_words=False)[:-1]])
-
-
-def confidence(log_probs: Sequence[float]) -> float | None:
-    """`exp` of the mean: the geometric mean of the tokens' probabilities; None without tokens."""
-    return math.exp(math.fsum(log_probs) / len(log_probs)) if log_probs else None
 
 
 def _merge(pieces: Sequence[Piece], with_words: bool) -> list[_Segment]:
@@ -175,11 +170,18 @@ def _join(left: _Segment, right: _Segment, start: float, end: float) -> None:
     left.end, right.start = min(left.end, seam), max(right.start, seam)
 
 
-def _chunk(segment: _Segment, return_confidence: bool | str) -> dict[str, Any]:
-    chunk: dict[str, Any] = {"text": segment.text, "timestamp": (round(segment.start, 2), round(segment.end, 2))}
+def _word(word: Word, no_speech: bool) -> Chunk:
+    chunk: Chunk = {"text": word.text.strip(), "timestamp": (round(word.start, 2), round(word.end, 2))}
+    return {**chunk, "no_speech": True} if no_speech else chunk
+
+
+def _chunk(segment: _Segment, return_confidence: bool | str) -> Chunk:
+    chunk: Chunk = {"text": segment.text, "timestamp": (round(segment.start, 2), round(segment.end, 2))}
     if return_confidence:
         chunk["confidence"] = confidence([log_prob for _, log_prob in segment.piece.tokens or []])
-    chunk.update({flag: True for flag in MARKS if getattr(segment.piece, flag)})
+    for mark in MARKS:
+        if getattr(segment.piece, mark):
+            chunk[mark] = True
     return chunk
 
 
@@ -432,10 +434,10 @@ class RecordingsMixin:
         extra = {key: [value] for key, value in model_outputs[0]["extra"].items()}
         errors = [output["error"] for output in model_outputs if "error" in output]
         if errors:
-            answer: dict[str, Any] = {"text": "", "error": errors[0]}
+            answer: Answer = {"text": "", "error": errors[0]}
         else:
             answer = assemble([output["piece"] for output in model_outputs], return_timestamps, return_confidence)
-        return answer | {key: value for key, value in extra.items() if key not in answer}
+        return {**answer, **{key: value for key, value in extra.items() if key not in answer}}
 
     def get_iterator(
         self,

@@ -1,15 +1,16 @@
 """Text and token ids: what an LLM is told around the audio, where a transcript ends, and its words with times. Needs no torch."""
 
+import math
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from .windows_slam_asr import FRAME_SECONDS, frame_levels
+from .windows_slam_asr import FRAME_SECONDS
 
 __all__ = [
     "AUDIO_MARK",
@@ -20,12 +21,15 @@ __all__ = [
     "LOOP_REPEATS",
     "LOOP_SPAN",
     "SPARE_TOKENS",
+    "Answer",
+    "Chunk",
     "PromptMixin",
+    "TokenScore",
     "Transcript",
     "Word",
-    "active_frames",
     "align_tokens",
     "attention_words",
+    "confidence",
     "ctc_words",
     "estimate_words",
     "join_texts",
@@ -47,6 +51,42 @@ LANGUAGE_NAMES = {
     "ro": "Romanian", "ru": "Russian", "sv": "Swedish", "tr": "Turkish", "uk": "Ukrainian", "vi": "Vietnamese",
     "zh": "Chinese",
 }  # fmt: skip
+
+
+class TokenScore(TypedDict):
+    """A token's text and the natural logarithm of its probability."""
+
+    text: str
+    log_prob: float
+
+
+class Marks(TypedDict, total=False):
+    """What is true of an answer or a chunk; a mark that is not has no key."""
+
+    no_speech: bool
+    truncated: bool
+    loop: bool
+
+
+class Chunk(Marks):
+    """A stretch of an answer, `timestamp` its start and end in seconds; a word has no `confidence`."""
+
+    text: str
+    timestamp: tuple[float, float]
+    confidence: NotRequired[float | None]
+
+
+class Answer(Marks):
+    """What the pipeline says of a recording. `error` stands beside an empty text, with `on_error="return"`."""
+
+    text: str
+    chunks: NotRequired[list[Chunk]]
+    approximate_timestamps: NotRequired[bool]
+    confidence: NotRequired[float | None]
+    tokens: NotRequired[list[TokenScore]]
+    error: NotRequired[str]
+
+
 AUDIO_MARK = "<|slam_asr_audio|>"
 CONTEXT_PROMPT = "Context: {context}\n"
 
@@ -100,11 +140,8 @@ class PromptMixin:
         """What stands before the audio; a bare prompt has nothing there but the token that the tokenizer itself begins with."""
         if self.use_chat_template:
             return self._encode(before)
-        return list(self.tokenizer("").input_ids[:1]) if self._writes_bos() else []
-
-    def _writes_bos(self) -> bool:
-        start = self.tokenizer("").input_ids
-        return bool(start) and start[0] == self.tokenizer.bos_token_id and start[0] is not None
+        start = list(self.tokenizer("").input_ids[:1])
+        return start if start and start[0] == self.tokenizer.bos_token_id else []
 
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)
@@ -166,6 +203,11 @@ def token_limit(seconds: float, tokens_per_second: float) -> int:
     """The most new tokens of an utterance of `seconds`."""
     # Seconds are sums of tenths: without rounding, 4.2 s and 42 times 0.1 s could have different limits.
     return int(np.ceil(np.round(seconds * tokens_per_second, 3))) + SPARE_TOKENS
+
+
+def confidence(log_probs: Sequence[float]) -> float | None:
+    """`exp` of the mean: the geometric mean of the tokens' probabilities; None without tokens."""
+    return math.exp(math.fsum(log_probs) / len(log_probs)) if log_probs else None
 
 
 def loop_period(tokens: Sequence[int]) -> int | None:
@@ -278,13 +320,6 @@ def _align(left: Sequence[Word], right: Sequence[Word], scale: float) -> list[tu
 
 
 _REACH = 0.5  # positions: CTC marks a token where it is sure of it, not where the token begins
-_ACTIVE_DB = 30.0  # frames up to this much below the loud ones count as speech
-
-
-def active_frames(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """Which 20 ms of `(samples,)` are not quiet, `(frames,)` bool; always at least one."""
-    levels = frame_levels(samples, sampling_rate)
-    return levels >= min(float(np.percentile(levels, 95)) - _ACTIVE_DB, float(levels.max()))
 
 
 def estimate_words(text: str, active: np.ndarray, start: float, end: float) -> list[Word]:

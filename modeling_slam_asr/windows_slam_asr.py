@@ -33,6 +33,7 @@ __all__ = [
     "Part",
     "VoiceDetector",
     "Window",
+    "active_frames",
     "check_end",
     "check_vad",
     "cut_windows",
@@ -58,6 +59,7 @@ WINDOW_SECONDS = 25.0
 OVERLAP_SECONDS = 4.0
 PART_TOLERANCE = 0.1  # seconds that a part may reach beyond the recording's end, as rounded times do
 FRAME_SECONDS = 0.02
+_ACTIVE_DB = 30.0  # frames up to this much below the loud ones count as speech
 PAUSE_SECONDS = 0.2  # a shorter gap may be the closure of a stop consonant
 PAUSE_DEPTH_DB = 12.0  # a pause is this much weaker than the loud parts around it
 FLOOR_DB = -120.0
@@ -95,6 +97,12 @@ def frame_levels(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
     if count:
         held[-1] = len(samples) - (count - 1) * size
     return 10 * np.log10(np.maximum(power / held, 10 ** (FLOOR_DB / 10)))
+
+
+def active_frames(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """Which 20 ms of `(samples,)` are not quiet, `(frames,)` bool; always at least one."""
+    levels = frame_levels(samples, sampling_rate)
+    return levels >= min(float(np.percentile(levels, 95)) - _ACTIVE_DB, float(levels.max()))
 
 
 def find_pause(levels: np.ndarray, earliest: int, latest: int) -> tuple[int, float] | None:

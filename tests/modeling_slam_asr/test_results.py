@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_slam_asr.recordings_slam_asr import Piece, assemble, confidence
-from modeling_slam_asr.transcripts_slam_asr import Word
+from modeling_slam_asr.recordings_slam_asr import Piece, assemble
+from modeling_slam_asr.transcripts_slam_asr import Word, confidence
 
 ALL = np.ones(500, dtype=bool)
 

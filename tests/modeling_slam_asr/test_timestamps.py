@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeling_slam_asr.pipeline_slam_asr import alignment_matrix, eager_twin, look_again
-from modeling_slam_asr.recordings_slam_asr import confidence
 from modeling_slam_asr.transcripts_slam_asr import (
     Word,
-    active_frames,
     attention_words,
+    confidence,
     estimate_words,
     join_texts,
     join_words,
@@ -25,6 +24,7 @@ from modeling_slam_asr.transcripts_slam_asr import (
     token_pieces,
     warp,
 )
+from modeling_slam_asr.windows_slam_asr import active_frames
 from tests.modeling_slam_asr.conftest import talk
 
 

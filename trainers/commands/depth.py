@@ -49,8 +49,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Profile, write, print."""
     from trainers.data.prepare import prepare
+    from trainers.encoder_depth.block_measures import describe, plot_profile, profile_encoder
     from trainers.encoder_depth.loading import load_encoder
-    from trainers.encoder_depth.profile import describe, plot_profile, profile_encoder
     from trainers.errors import UserError
     from trainers.files import write_json
 

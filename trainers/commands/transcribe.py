@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from trainers.commands.decoding_arguments import add_decoding_arguments, check_decoding, decoding_of
 
 if TYPE_CHECKING:
+    from modeling_slam_asr.transcripts_slam_asr import Answer
     from trainers.inference.recordings import Recording
 
 HELP = """\
@@ -184,10 +185,12 @@ def _transcribe(
     return problems
 
 
-def _without_confidence(answer: dict[str, Any]) -> dict[str, Any]:
+def _without_confidence(answer: "Answer") -> "Answer":
     """The answer without what was not asked for: confidence is measured for the doubts on the standard error."""
-    chunks = answer.get("chunks")
-    plain = {key: value for key, value in answer.items() if key not in ("confidence", "chunks")}
-    if chunks is not None:
-        plain["chunks"] = [{key: value for key, value in chunk.items() if key != "confidence"} for chunk in chunks]
-    return {key: plain[key] for key in answer if key in plain}
+    answer = answer.copy()
+    answer.pop("confidence", None)
+    if "chunks" in answer:
+        answer["chunks"] = [chunk.copy() for chunk in answer["chunks"]]
+        for chunk in answer["chunks"]:
+            chunk.pop("confidence", None)
+    return answer

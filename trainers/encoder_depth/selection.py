@@ -9,7 +9,7 @@ import numpy as np
 from trainers.errors import UserError
 
 if TYPE_CHECKING:  # the profile's module imports torch
-    from trainers.encoder_depth.profile import DepthProfile
+    from trainers.encoder_depth.block_measures import DepthProfile
 
 # What a method may need; said in errors.
 PROFILE = "a profile of the encoder"

@@ -1,10 +1,8 @@
 """What a transcript's reader should know and would not see: marks of an answer, and requests that do nothing."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
-from modeling_slam_asr.transcripts_slam_asr import CONTEXT_PROMPT, LANGUAGE_NAMES
+from modeling_slam_asr.transcripts_slam_asr import CONTEXT_PROMPT, LANGUAGE_NAMES, Answer, Chunk
 from trainers.embedded.base_models import base_model
 from trainers.evaluation.normalizers import language_code
 from trainers.serving.engines import AsrPipeline
@@ -32,7 +30,7 @@ def request_notices(pipe: AsrPipeline, language: str | None, context: str | None
     return notices
 
 
-def answer_notices(answer: Mapping[str, Any], synthetic: bool) -> list[str]:
+def answer_notices(answer: Answer, synthetic: bool) -> list[str]:
     """What is doubtful about one answer of the pipeline, as `assemble` marks it.
 
     synthetic: whether the model heard synthetic speech only (`knows_synthetic_speech_only`).
@@ -55,7 +53,7 @@ def answer_notices(answer: Mapping[str, Any], synthetic: bool) -> list[str]:
     return notices
 
 
-def is_unsure(answer: Mapping[str, Any], synthetic: bool) -> bool:
+def is_unsure(answer: Answer | Chunk, synthetic: bool) -> bool:
     """Whether the answer's confidence is as low as for speech that the model cannot know."""
     confidence = answer.get("confidence")
     limit = LOW_CONFIDENCE_OF_MINIATURE if synthetic else LOW_CONFIDENCE

@@ -8,9 +8,12 @@ follow from that.
 """
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modeling_slam_asr.transcripts_slam_asr import Chunk
 
 LINE_LETTERS = 42
 LINES = 2
@@ -44,7 +47,7 @@ class _Unit:
     no_speech: bool = False
 
 
-def cues(words: Iterable[Mapping[str, Any]], *, unsure: bool = False) -> list[Cue]:
+def cues(words: "Iterable[Chunk]", *, unsure: bool = False) -> list[Cue]:
     """
     Words in cues of at most two lines and six seconds, none over another, none shown too briefly to be seen.
 
@@ -112,7 +115,7 @@ def clock(seconds: float, separator: str) -> str:
     return f"{hours:02d}:{minutes:02d}:{milliseconds // 1000:02d}{separator}{milliseconds % 1000:03d}"
 
 
-def _units(words: Iterable[Mapping[str, Any]]) -> Iterator[_Unit]:
+def _units(words: "Iterable[Chunk]") -> Iterator[_Unit]:
     """The words, none longer than a line, with times that never go back; a text of several shares its time out."""
     latest = 0.0
     for word in words:

@@ -1,10 +1,11 @@
 """Transcribe sound files: what `slam-asr transcribe` does."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from modeling_slam_asr.transcripts_slam_asr import Answer
 from trainers.errors import UserError
 from trainers.files import write_text
 from trainers.inference import subtitles
@@ -16,7 +17,7 @@ FORMATS = ("txt", "json", *subtitles.FORMATS)
 
 def transcribe_files(
     pipe: AsrPipeline, recordings: Sequence[Recording], *, batch_size: int = 8, **request: Any
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Answer]:
     """
     The answers in the order of the recordings, as they are done; windows of several recordings share batches.
 
@@ -38,7 +39,7 @@ def timestamps_for(formats: Sequence[str], word_timestamps: bool) -> bool | str:
     return "json" in formats
 
 
-def render(name: str, answer: Mapping[str, Any], form: str, unsure: bool = False) -> str:
+def render(name: str, answer: Answer, form: str, unsure: bool = False) -> str:
     """One file's answer in one of `FORMATS`, `json` as one object on one line; it ends with a line break.
 
     Args:
@@ -74,7 +75,7 @@ class StreamWriter:
             self.write(("" if self._written else self._head()) + settled[len(self._written) :])
             self._written = settled
 
-    def on_answer(self, answer: Mapping[str, Any], unsure: bool = False) -> None:
+    def on_answer(self, answer: Answer, unsure: bool = False) -> None:
         """The next recording's answer, or its error."""
         begun, self._written = self._written, ""
         if "error" in answer:
@@ -107,7 +108,7 @@ class FolderWriter:
         self.recordings, self.formats, self.say = recordings, formats, say
         self._targets = iter(zip(recordings, output_names(names, folder), strict=True))
 
-    def on_answer(self, answer: Mapping[str, Any], unsure: bool = False) -> None:
+    def on_answer(self, answer: Answer, unsure: bool = False) -> None:
         """The next recording's answer, or its error.
 
         Raises:

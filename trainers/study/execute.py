@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
-from trainers.encoder_depth.profile import profile_encoder
+from trainers.encoder_depth.block_measures import profile_encoder
 from trainers.encoder_depth.selection import TRAINED, needs_of
 from trainers.errors import DiskFullError, UserError
 from trainers.recipe import Recipe

@@ -154,7 +154,7 @@ def spoil(path: Path) -> None:
     [
         (cut, "model.safetensors", "model.safetensors' is damaged or cut off"),
         (spoil, "config.json", "config.json' is not a valid JSON file"),
-        (spoil, "generation_config.json", "generation_config.json' is not a valid JSON file"),
+        (spoil, "generation_config.json", "no JSON object of at most"),
         (Path.unlink, "tokenizer.json", "The processor of"),
         (spoil, "tokenizer.json", "The processor of"),
         (Path.unlink, "processor_config.json", "The processor of"),
@@ -209,8 +209,8 @@ def test_a_new_subtitle_format_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> 
     configure(parser)
     assert parser.parse_args(["model", "a.wav", "--lrc"]).lrc is True
     told = " ".join(parser.format_help().split())
-    assert "--srt SubRip subtitles --vtt WebVTT subtitles --lrc LRC subtitles" in told
-    assert "write NAME.txt, NAME.json, NAME.srt, NAME.vtt, NAME.lrc there" in told
+    assert " ".join(f"--{name} {form.title} subtitles" for name, form in FORMATS.items()) in told
+    assert f"write NAME.txt, NAME.json, {', '.join(f'NAME.{name}' for name in FORMATS)} there" in told
     app = pytest.importorskip("trainers.serving.server.app", reason="the extra `serve` is not installed")
     assert '<option value="lrc">LRC subtitles</option>' in app.page_text()
     form = runpy.run_path(app.PAGE.with_name("form.py"))  # anew: the field is made when the module is read

@@ -4,11 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainers.evaluation import word_classes
 from trainers.evaluation.alignment import align_words
 from trainers.evaluation.bins import bin_labels
 from trainers.evaluation.bootstrap import BootstrapSettings
 from trainers.evaluation.error_analysis import analyze, confusions, error_regions, spacing_errors
 from trainers.evaluation.insertions import insertion_kinds, is_runaway, output_table, repeated_positions
+from trainers.evaluation.normalizers.registry import LANGUAGE_FILES
 from trainers.evaluation.scoring import normalize_and_align
 from trainers.evaluation.word_classes import compound_test, name_words, numeral_test
 
@@ -77,6 +79,10 @@ def test_spacing_errors() -> None:
     assert [region[2] for region in error_regions(alignments[0])] == [2, 1]
     found = spacing_errors(alignments)
     assert (found["regions"], found["errors"], found["share_of_errors"]) == (1, 2, pytest.approx(2 / 3))
+
+
+def test_compounding_languages_with_a_file_are_told_by_the_file() -> None:
+    assert not word_classes._COMPOUNDING_LANGUAGES & LANGUAGE_FILES.keys()
 
 
 def test_word_classes() -> None:

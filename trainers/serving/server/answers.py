@@ -2,13 +2,12 @@
 
 import math
 import zlib
-from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from modeling_slam_asr.recordings_slam_asr import MARKS
-from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
+from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES, Answer, Chunk
 from trainers.inference import subtitles
 from trainers.inference.notices import answer_notices, is_unsure, knows_synthetic_speech_only, request_notices
 from trainers.inference.transcribe import render, timestamps_for
@@ -78,7 +77,7 @@ class Answers:
             "usage": {"type": "duration", "seconds": math.ceil(_seconds(windows))},
         }
 
-    def _segment(self, number: int, chunk: Mapping[str, Any], form: TranscriptionForm) -> dict[str, Any]:
+    def _segment(self, number: int, chunk: Chunk, form: TranscriptionForm) -> dict[str, Any]:
         """One window's text. What OpenAI's form has and the model does not know is 0 or empty: `seek`, `tokens`."""
         text, (start, end) = str(chunk["text"]), chunk["timestamp"]
         raw = text.encode()
@@ -99,7 +98,7 @@ class Answers:
         }
 
 
-def _marks(answer: Mapping[str, Any]) -> dict[str, bool]:
+def _marks(answer: Answer | Chunk) -> dict[str, bool]:
     return {mark: True for mark in MARKS if answer.get(mark)}
 
 

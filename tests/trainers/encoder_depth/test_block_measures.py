@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 
 from trainers.cli import run_command
-from trainers.encoder_depth.profile import profile_encoder
+from trainers.encoder_depth.block_measures import profile_encoder
 from trainers.encoder_depth.selection import METHODS, TRAINED
 
 
