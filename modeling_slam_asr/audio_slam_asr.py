@@ -50,6 +50,7 @@ UNKNOWN_FRAMES = 1 << 40  # and above: libsndfile's number where a header does n
 _SMALL_BYTES = 64 << 20
 _LOUDEST = 8.0  # of floats from -1 to 1: filters and codecs go beyond 1, and not far
 _LONGEST_NAME = 300  # characters of a file's name that a message shows
+_RATES = range(1_000, 10_000_000)  # Hz; a 16 is meant in kHz
 _HEAD_BYTES = 1 << 20  # of a long file, where an MP3 file says how long it is
 
 logger = logging.get_logger(__name__)
@@ -140,6 +141,7 @@ def read_blocks(source: Any, sampling_rate: int = SAMPLING_RATE) -> tuple[Iterat
             info is not None
             and not read_in_part(file)
             and info.duration > 2 * BLOCK_SECONDS
+            and info.samplerate in _RATES
             and (soxr or info.samplerate == sampling_rate)
         ):
             return _file_blocks(os.fspath(file), sampling_rate, name), float(info.duration)
@@ -488,7 +490,7 @@ def _pcm_scale(peak: float, name: str) -> float:
 
 
 def _resample(samples: np.ndarray, rate: Any, wanted: int, name: str) -> np.ndarray:
-    if not isinstance(rate, int | float | np.number) or not 1000 <= rate < 1e7:  # a 16 is meant in kHz
+    if not isinstance(rate, int | float | np.number) or not _RATES.start <= rate < _RATES.stop:
         raise ValueError(f"{name} has the sampling rate {rate!r}, which is not possible. Give it in Hz, as 16000.")
     if rate == wanted:
         return np.ascontiguousarray(samples)

@@ -39,6 +39,7 @@ CHECKPOINT_FORMS = ("standalone", "adapter")
 
 # The package's version, which setup.cfg reads here: this file travels with checkpoints, the package's metadata do not.
 PACKAGE_VERSION = "0.1.0"
+MOST_TOKENS_PER_SECOND = 1_000
 # Of config.json; a file without a number has format 1.
 FORMAT_VERSION = 2
 
@@ -187,11 +188,14 @@ class SlamAsrConfig(PreTrainedConfig):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of 1 or more, got {value!r}.")
         self._check_ctc()
-        if not isinstance(self.max_tokens_per_second, int | float) or not self.max_tokens_per_second > 0:
-            raise ValueError(f"max_tokens_per_second must be a number above 0, got {self.max_tokens_per_second!r}.")
-        if self.window_seconds is not None and not 1 <= self.window_seconds <= ENCODER_SECONDS:
+        if not _is_number(self.max_tokens_per_second) or not 0 < self.max_tokens_per_second <= MOST_TOKENS_PER_SECOND:
             raise ValueError(
-                f"window_seconds must lie between 1 and {ENCODER_SECONDS:.0f}, the encoder's limit, or be None; got {self.window_seconds}."
+                f"max_tokens_per_second must be a number above 0 and at most {MOST_TOKENS_PER_SECOND}, got {self.max_tokens_per_second!r}."
+            )
+        window = self.window_seconds
+        if window is not None and not (_is_number(window) and 1 <= window <= ENCODER_SECONDS):
+            raise ValueError(
+                f"window_seconds must lie between 1 and {ENCODER_SECONDS:.0f}, the encoder's limit, or be None; got {window!r}."
             )
         kept_layers(self.prune_encoder_layers, self.audio_config.encoder_layers)
 
@@ -208,7 +212,7 @@ class SlamAsrConfig(PreTrainedConfig):
                 raise ValueError(
                     "projector_compress='blank' asks the CTC head what is blank: set projector_ctc=True too."
                 )
-        if not 0 < self.projector_compress_keep < 1:
+        if not _is_number(self.projector_compress_keep) or not 0 < self.projector_compress_keep < 1:
             raise ValueError(
                 f"projector_compress_keep is a probability between 0 and 1, got {self.projector_compress_keep!r}."
             )
@@ -389,6 +393,10 @@ def kept_layers(prune: int | Sequence[int], num_layers: int) -> list[int]:
     if len(pruned) == num_layers:
         raise ValueError(f"prune_encoder_layers={list(prune)} leaves none of the encoder's {num_layers} blocks.")
     return [index for index in range(num_layers) if index not in pruned]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,10 @@ ADAPTER_FILE = "adapter_model.safetensors"
 # Attention's four projections, by the names of most LLMs and of Whisper's encoder.
 DEFAULT_TARGETS = (["q_proj", "k_proj", "v_proj", "o_proj"], ["q_proj", "k_proj", "v_proj", "out_proj"])
 # These train weights that are not LoRA's own, which neither checkpoint form would keep apart from the base model.
-UNSUPPORTED = ("modules_to_save", "trainable_token_indices", "layer_replication")
+UNSUPPORTED = ("modules_to_save", "trainable_token_indices", "layer_replication", "megatron_config")
+# Settings that PEFT takes as regular expressions, or whose keys it takes so. Of a stranger's checkpoint one could run for ever.
+_PATTERNS = ("target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern")
+_LONGEST_PATTERN, _MOST_REPETITIONS = 1_000, 3
 # Other ways to initialise change the base weights.
 INITIALISATIONS = (True, False, "gaussian", "orthogonal")
 
@@ -96,6 +100,19 @@ def lora_config(settings: Any) -> Any:
     for name in UNSUPPORTED:
         if getattr(settings, name, None):
             raise ValueError(f"The LoRA setting {name} is not supported: it trains weights outside LoRA. Leave it out.")
+    for name in _PATTERNS:
+        value = getattr(settings, name, None) or ()
+        for pattern in (value,) if isinstance(value, str) else value:
+            repetitions = len(re.findall(r"[*+{]", str(pattern)))
+            if (
+                len(str(pattern)) > _LONGEST_PATTERN
+                or repetitions > _MOST_REPETITIONS
+                or re.search(r"\)[*+{]", str(pattern))
+            ):
+                raise ValueError(
+                    f"The LoRA setting {name} holds {str(pattern)[:80]!r}, a pattern that could take for ever. Name the modules in a list, "
+                    f"or use at most {_MOST_REPETITIONS} repetitions (*, +, {{}}), and none of a group."
+                )
     if settings.bias != "none":
         raise ValueError(
             f"The LoRA setting bias={settings.bias!r} is not supported: base weights stay frozen. Use 'none'."

@@ -1,6 +1,9 @@
 """From recordings (and transcripts) to a model's inputs, and from its tokens to text."""
 
+import json
+import os
 from collections.abc import Sequence, Sized
+from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
@@ -9,6 +12,7 @@ from transformers import AutoTokenizer, BatchFeature, ProcessorMixin, WhisperFea
 from transformers.processing_utils import ProcessingKwargs
 
 from .audio_slam_asr import load_audio, rate_pair
+from .checkpoint_slam_asr import hub_arguments, repository_file
 from .configuration_slam_asr import AUDIO_TOKEN_ID, AUTO_MAP, DEFAULT_PROMPT, SlamAsrConfig
 from .projector_slam_asr import AudioGeometry, audio_geometry
 from .transcripts_slam_asr import AUDIO_MARK, CONTEXT_PROMPT, PromptMixin
@@ -84,6 +88,12 @@ class SlamAsrProcessor(PromptMixin, ProcessorMixin):
             )
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As of `ProcessorMixin`. A ValueError where the stored settings of the spectrogram are none of a Whisper model."""
+        check_feature_settings(pretrained_model_name_or_path, hub_arguments(kwargs))
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
     def from_base_models(
         cls,
         audio_model: str,
@@ -103,6 +113,7 @@ class SlamAsrProcessor(PromptMixin, ProcessorMixin):
             settings: this class's own keyword arguments, for instance `prompt` or `pad_to_30s`.
         """
         hub: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        check_feature_settings(audio_model, {**hub, "revision": audio_revision or "main"})
         feature_extractor = WhisperFeatureExtractor.from_pretrained(
             audio_model, revision=audio_revision or "main", **hub
         )
@@ -281,6 +292,31 @@ class SlamAsrProcessor(PromptMixin, ProcessorMixin):
         return [
             self._without_audio(token) for token in tokens if isinstance(token, Sized) or token != self.audio_token_id
         ]
+
+
+# What a spectrogram's settings may be: those of Whisper, whose filters and windows are computed as they are loaded.
+_FEATURE_RANGES = {
+    "sampling_rate": (16_000, 16_000), "hop_length": (160, 160), "n_fft": (400, 400), "feature_size": (1, 1024), "chunk_length": (1, 30),
+}  # fmt: skip
+
+
+def check_feature_settings(model: Any, hub: dict[str, Any]) -> None:
+    """Raise a ValueError where the stored settings of a model's spectrogram are none of a Whisper model."""
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        file = repository_file(model, name, **hub)
+        try:
+            values = {} if file is None else json.loads(Path(file).read_bytes())
+            values = values.get("feature_extractor", values)
+            found = {key: values[key] for key in _FEATURE_RANGES if values.get(key) is not None}
+        except (ValueError, RecursionError, AttributeError):
+            continue  # no settings at all: the library says so
+        for key, value in found.items():
+            low, high = _FEATURE_RANGES[key]
+            if not isinstance(value, int) or not low <= value <= high:
+                raise ValueError(
+                    f"{name} of {os.fspath(model)} has {key}={repr(value)[:80]}; in Whisper models it is "
+                    f"{low if low == high else f'{low} to {high}'}. Mend the file, or get it again."
+                )
 
 
 def pad_features(features: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -92,11 +92,7 @@ CONTEXT_PROMPT = "Context: {context}\n"
 
 
 class PromptMixin:
-    """
-    For what has a `tokenizer` and a processor's settings of the prompt.
-
-    The attributes are those of [`SlamAsrProcessor`].
-    """
+    """For what has a `tokenizer` and a processor's settings of the prompt: the attributes are those of [`SlamAsrProcessor`]."""
 
     tokenizer: Any
     chat_template: Any

@@ -372,3 +372,9 @@ def test_an_endless_name_is_a_short_message() -> None:
     with pytest.raises(ValueError, match=r"x{200}") as caught:
         load_audio("x" * 100_000)
     assert len(str(caught.value)) < 1_000
+
+
+def test_a_long_file_of_an_impossible_rate_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "slow.wav", np.zeros(100_000, dtype=np.int16), 1)
+    with pytest.raises(ValueError, match=r"sampling rate 1,|announces 100000 s"):
+        read_blocks(tmp_path / "slow.wav")

@@ -197,3 +197,37 @@ def test_foreign_code_is_dropped() -> None:
         "auto_map": own,
         "custom_pipelines": impl,
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_tokens_per_second", float("inf")),
+        ("max_tokens_per_second", 1e9),
+        ("max_tokens_per_second", True),
+        ("window_seconds", "10"),
+        ("projector_compress_keep", "0.1"),
+    ],
+)
+def test_numbers_that_are_none_are_named(edited: Callable[..., Path], name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=name):
+        SlamAsrConfig.from_pretrained(edited(**{name: value}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("chunk_length", 200_000),
+        ("sampling_rate", 9_000_000),
+        ("hop_length", 1),
+        ("n_fft", 10**6),
+        ("feature_size", 10**7),
+    ],
+)
+def test_settings_of_the_spectrogram_are_whispers(edited: Callable[..., Path], name: str, value: int) -> None:
+    folder = edited("processor_config.json")
+    values = json.loads((folder / "processor_config.json").read_text())
+    values["feature_extractor"][name] = value
+    (folder / "processor_config.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=f"processor_config.json of .* has {name}={value}; in Whisper models"):
+        AutoProcessor.from_pretrained(folder)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration as Model
+from modeling_slam_asr.lora_slam_asr import lora_config
 
 from .conftest import LORA, stir_lora
 
@@ -207,3 +208,23 @@ def test_damage_shows_through_quantization(
     model.save_pretrained(tmp_path / form, checkpoint_form=form)
     with pytest.raises(ValueError, match=r"up_proj\.weight holds NaN"):
         Model.from_pretrained(tmp_path / form, **options)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_modules": r"(\w+\.?)+!"},
+        {"target_modules": ".*.*.*.*!"},
+        {"exclude_modules": "(a|a)*b"},
+        {"rank_pattern": {r"(\w+\.?)+!": 4}},
+        {"alpha_pattern": {"x" * 2000: 4}},
+    ],
+)
+def test_patterns_that_could_take_for_ever_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="a pattern that could take for ever"):
+        lora_config({"r": 4, **settings})
+
+
+def test_patterns_of_modules(make_tiny_model: Callable[..., Any]) -> None:
+    model = make_tiny_model(lora={"r": 2, "target_modules": r".*layers\.(0|1)\.self_attn\.(q|v)_proj"})
+    assert sum("lora_A" in name for name, _ in model.named_parameters()) == 4

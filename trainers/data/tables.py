@@ -7,6 +7,7 @@ import io
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,10 @@ MAX_ROWS = 5_000_000
 """of a parquet file, whose size says little of what it unpacks to"""
 _SMALL_BYTES, _MAX_UNPACKED = 64 << 20, 50  # text packs to a tenth, made to fill the memory to a thousandth
 _BLOCK = 1 << 20
+_BATCH_ROWS, _ROW_BYTES = (
+    8192,
+    500,
+)  # of parquet: rows unpacked at a time, and what a row of Python's objects takes beside its text
 _MARKS = (  # UTF-32's mark begins with UTF-16's
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -116,16 +121,22 @@ def _read_bytes(path: Path) -> bytes:
                 held += len(part)
                 if held > MAX_BYTES:
                     raise UserError(f"{path} holds more than {MAX_BYTES >> 20} MiB of text. Give it in several files.")
-                if held > _SMALL_BYTES and held > _MAX_UNPACKED * path.stat().st_size:
-                    raise UserError(
-                        f"{path} has {path.stat().st_size} bytes and unpacks to more than {held >> 20} MiB, as no text does. Unpack "
-                        "it yourself if it is what you want."
-                    )
+                _refuse_bomb(path, held)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     return b"".join(parts)
+
+
+def _refuse_bomb(path: Path, held: int) -> None:
+    """Refuse a table of which `held` bytes have been unpacked, where no text packs so well."""
+    size = path.stat().st_size
+    if held > _SMALL_BYTES and held > _MAX_UNPACKED * size:
+        raise UserError(
+            f"{path} has {size} bytes and unpacks to more than {held >> 20} MiB, as no text does. Unpack it yourself if it is "
+            "what you want."
+        )
 
 
 def _json_rows(path: Path, text: str) -> Iterator[TableRow]:
@@ -176,7 +187,7 @@ def _read_cells(path: Path, text: str, delimiter: str | None, quoted: bool | Non
     for line, cells in _cells(path, text, delimiter, bool(quoted)):
         if columns is None:
             columns = [cell.strip() for cell in cells]
-            twice = sorted({name for name in columns if name and columns.count(name) > 1})
+            twice = sorted(name for name, count in Counter(columns).items() if name and count > 1)
             if twice:
                 raise UserError(f"Line {line} of {path} names the column {twice[0]!r} twice. Rename or remove one.")
             continue
@@ -235,8 +246,16 @@ def _read_parquet(path: Path) -> Table:
             raise UserError(
                 f"{path} has {count} rows; a table of more than {MAX_ROWS} is not read. Give it in several files."
             )
-        table = pyarrow.parquet.read_table(path)
-        return Table(path, table.column_names, [TableRow(row, n) for n, row in enumerate(table.to_pylist(), start=1)])
+        rows: list[TableRow] = []
+        held = 0
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(_BATCH_ROWS):
+                held += batch.nbytes + _ROW_BYTES * len(batch)
+                _refuse_bomb(path, held)
+                rows += [TableRow(row, n) for n, row in enumerate(batch.to_pylist(), start=len(rows) + 1)]
+            return Table(path, file.schema_arrow.names, rows)
+    except UserError:
+        raise
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{path} is not parquet that can be read: {str(error).splitlines()[0]}") from error
 

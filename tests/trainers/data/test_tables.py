@@ -229,3 +229,20 @@ def test_channels_that_there_are(tmp_path: Path, channel: Any, fits: bool) -> No
     manifest.write_text(json.dumps({"audio": "a.wav", "text": "a", "channel": channel}) + "\n")
     (row,) = load_source(DataSpec(dataset=str(manifest)))
     assert (row["fault"] is None) == fits and row["channel"] == (int(channel) if fits else -1)
+
+
+def test_a_small_parquet_file_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    cells = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 200_000, type=pyarrow.int32()), ["x" * 2000])
+    schema = pyarrow.schema([pyarrow.field(name, cells.type) for name in ("audio", "text")])
+    table = pyarrow.table([cells, cells], schema=schema)
+    parquet.write_table(table, tmp_path / "t.parquet", compression="zstd", store_schema=False)
+    assert (tmp_path / "t.parquet").stat().st_size < 200_000
+    with pytest.raises(UserError, match="unpacks to more than"):
+        read_table(tmp_path / "t.parquet")
+
+
+def test_a_header_of_many_columns_takes_linear_time(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(",".join(f"{number:x}" for number in range(150_000)) + "\n" + "," * 149_999 + "x\n")
+    assert len(read_table(tmp_path / "t.csv").columns) == 150_000
