@@ -17,6 +17,7 @@ from typing import Any
 import soundfile
 from tqdm import tqdm
 
+from trainers.data.spoken import LEAST, MOST
 from trainers.embedded.corpus import Utterance
 from trainers.embedded.sentences import LANGUAGES
 from trainers.embedded.speech import SAMPLING_RATE
@@ -25,7 +26,6 @@ from trainers.evaluation.normalizers import get_normalizer
 from trainers.files import write_text
 
 COLUMNS = ("file_name", "transcription", "speaker_id", "split", "duration", "source", "licence")
-LEAST, MOST = 15, 100  # characters of a sentence that is spoken
 HELD_OUT = 200  # sentences of a language that only the test split may have
 normalize = get_normalizer("paper")
 

@@ -30,6 +30,7 @@ DATA_KINDS = {
     "non_speech": DataKind(
         "trainers.data.non_speech:load_non_speech", "made", "trainers.data.non_speech:is_non_speech"
     ),
+    "spoken": DataKind("trainers.data.spoken:load_spoken", "made", "trainers.data.spoken:is_spoken"),
     "common_voice": DataKind(
         "trainers.data.common_voice:load_common_voice", "remote", "trainers.data.common_voice:is_common_voice"
     ),

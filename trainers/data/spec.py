@@ -21,7 +21,8 @@ class DataSpec:
     """One source of utterances.
 
     `dataset` is a Hub data-set id, a folder, a manifest (JSON lines, csv, tsv, parquet), `embedded` (the corpus
-    synthesised on the spot) or `non_speech` (noise, hum and music made on the spot, with empty transcripts). `audio_root` is the folder that rows' files are named from, and must lie in. `segments`
+    synthesised on the spot), a text file (spoken by eSpeak NG) or `non_speech` (noise, hum and music made on the spot, with empty
+    transcripts). `audio_root` is the folder that rows' files are named from, and must lie in. `segments`
     says whether rows' `start` and `end` (or keys like these) name a part of their recording, or are left alone.
     Durations are seconds; text lengths are characters after normalisation. `max_samples` and `max_hours` take a seeded
     choice; `max_shards` reads only the first tar files of a Common Voice split. `verify` says how damage is looked for:

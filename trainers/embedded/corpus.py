@@ -108,7 +108,7 @@ def build_corpus(
         (audio_folder / split).mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[dict[str, Any]]] = {split: [] for split in sizes}
     with tqdm(total=len(jobs), desc="speaking", unit="utt") as progress:
-        for (item, path), (speaker, duration) in zip(jobs, _run(jobs, processes), strict=True):
+        for (item, path), (speaker, duration) in zip(jobs, speak_files(jobs, processes), strict=True):
             audio = Path(path).relative_to(directory).as_posix()
             rows[item.split].append(
                 {
@@ -156,8 +156,8 @@ def _finished(directory: Path, record: Mapping[str, Any], manifests: Mapping[str
     return bool(old == dict(record)) and all((directory / row["audio"]).is_file() for row in rows)
 
 
-def _run(jobs: Sequence[tuple[Utterance, str]], processes: int | None) -> Iterator[tuple[str, float]]:
-    """Speaker and duration of each job, in order."""
+def speak_files(jobs: Sequence[tuple[Utterance, str]], processes: int | None = None) -> Iterator[tuple[str, float]]:
+    """Speak utterances into the wav files that are named, those that are there already left as they are; speaker and duration of each."""
     for folder in {Path(path).parent for _, path in jobs}:
         sweep(folder)
     count = min(process_count(processes), max(1, len(jobs) // 50))

@@ -33,7 +33,9 @@ def synthesize(
     speak = _speak_in_fork if hasattr(os, "fork") else _speak_in_new_process
     data = speak(text, voice, words_per_minute, pitch, pitch_range)
     if not data:
-        raise UserError(f"eSpeak NG could not speak {text!r} in the voice {voice!r}. Reinstall espeakng-loader.")
+        raise UserError(
+            f"eSpeak NG could not speak {text!r} in the voice {voice!r}. Is it one of its languages? If so, reinstall espeakng-loader."
+        )
     return np.frombuffer(data, dtype=np.int16), rate
 
 

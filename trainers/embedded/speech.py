@@ -58,7 +58,7 @@ def draw_settings(language: str, split: str, rng: random.Random) -> SpeechSettin
     """Settings for one utterance, with a voice that the split may use."""
     pretraining = split == "pretrain"
     voices = PRETRAINING_VOICES if pretraining else LANGUAGE_VOICES
-    voice = f"{rng.choice(voices[language])}+{rng.choice(SPLIT_VARIANTS[split])}"
+    voice = f"{rng.choice(voices.get(language, (language,)))}+{rng.choice(SPLIT_VARIANTS[split])}"
     return SpeechSettings(
         voice=voice,
         words_per_minute=rng.randint(140, 215),
