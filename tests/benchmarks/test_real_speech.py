@@ -3,10 +3,16 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
+from benchmarks.real_speech import speed_copies
 from benchmarks.real_speech.baselines import table
 from benchmarks.real_speech.speak import held_back_transcripts, plan
+from trainers.data.prepare import prepare
+from trainers.data.rows import read_audio
+from trainers.data.spec import DataSpec
 from trainers.errors import UserError
 from trainers.evaluation import evaluate_rows
 
@@ -52,3 +58,13 @@ def test_table_of_systems() -> None:
     lines = table(found).splitlines()
     assert len(lines) == 4 and lines[0].count("|") == lines[2].count("|") == lines[1].count("|")
     assert "25.0 %" in lines[2] and "| 0 | 1 | 0 | 25.0 % |" in lines[2]
+
+
+def test_speed_copies_are_an_audio_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 32_000), 16_000)
+    (tmp_path / "metadata.csv").write_text("file_name,transcription,split\na.wav,Hello world,train\n")
+    monkeypatch.setattr("sys.argv", ["speed_copies", str(tmp_path), "--output-dir", str(tmp_path / "more/copies")])
+    speed_copies.main()
+    rows, _ = prepare([DataSpec(str(tmp_path / "more/copies"))], "train", quiet=True)
+    assert [row["transcript"] for row in rows] == ["hello world"] * 2
+    assert sorted(len(read_audio(row)) for row in rows) == pytest.approx([32_000 / 1.1, 32_000 / 0.9], abs=2)
