@@ -289,11 +289,11 @@ def read_generation(file: str | os.PathLike[str], name: str) -> dict[str, Any]:
 def _is_possible(name: str, value: Any) -> bool:
     """Whether a setting of a stored generation configuration has a value of the right kind."""
     if name in _COUNTS:
-        return is_whole(value, 1)
+        return _is_whole(value, 1)
     if name in _NUMBERS:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if name in _TOKENS:
-        return is_whole(value, 0) or (isinstance(value, list) and all(is_whole(token, 0) for token in value))
+        return _is_whole(value, -1) or (isinstance(value, list) and all(_is_whole(token, -1) for token in value))
     if name == "stop_strings":
         stops = value if isinstance(value, list) else [value]
         return len(stops) <= _MOST_STOPS and all(
@@ -302,7 +302,7 @@ def _is_possible(name: str, value: Any) -> bool:
     return True
 
 
-def is_whole(value: Any, least: int) -> bool:
+def _is_whole(value: Any, least: int) -> bool:
     """Whether a value is a whole number of `least` or more."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
