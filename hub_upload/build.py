@@ -31,7 +31,18 @@ from .foreign import foreign_metadata
 from .limits import measure_limits
 from .model_index import EVAL_RESULTS, eval_results
 from .plots import plot_depth
-from .published import CODE, CONVERTED, EVIDENCE, PACKAGE, SETTINGS, hide_paths, loaded_files, read_json, read_recipe
+from .published import (
+    CODE,
+    CONVERTED,
+    EVIDENCE,
+    PACKAGE,
+    SETTINGS,
+    WEIGHTS,
+    hide_paths,
+    loaded_files,
+    read_json,
+    read_recipe,
+)
 
 FORMS = ("adapter", "standalone")
 # Paths here are refused, not hidden: others could not load the model.
@@ -191,6 +202,17 @@ def copy_files(source: Path, target: Path, weights: bool) -> None:
         hidden = {key: item if key in pinned else hide_paths(item) for key, item in safe.items()}
         if hidden != value:
             write_json(path, hidden)
+
+
+def source_to_load(source: Path, target: Path) -> Path:
+    """`target` with the model in `source`, its weights linked: it loads with this package's code, not with the folder's own."""
+    target.mkdir(parents=True, exist_ok=True)
+    copy_files(source, target, weights=False)
+    for path in loaded_files(source, WEIGHTS):
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(path)
+    return target
 
 
 def copy_evidence(source: Path, target: Path, options: BuildOptions) -> None:

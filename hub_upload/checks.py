@@ -56,6 +56,8 @@ def check_folder(folder: Path, own_token: str | None = None) -> list[Finding]:
 
 def check_file(path: Path, name: str, own_token: str | None = None) -> Iterator[Finding]:
     """What is wrong with one file; `name` is its path in the folder."""
+    for leak in (*find_tokens(name, own_token), *find_emails(name)):
+        yield Finding("the name of a file", f"holds {leak.kind}, {leak.shown}", "Rename it.")
     if path.suffix == ".safetensors":
         yield from _check_safetensors(path, name, own_token)
         return
@@ -123,6 +125,7 @@ def _check_safetensors(path: Path, name: str, own_token: str | None) -> Iterator
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
         yield Finding(name, "is no safetensors file, though it is called one", "Save the weights again.")
         return
+    metadata += "\n" + "\n".join(entries)
     leaks = [*find_tokens(metadata, own_token), *find_emails(metadata), *find_paths(metadata)]
     leaks += [] if leaks else find_random(metadata)
     yield from (_leak(f"{name} (metadata)", Leak(leak.kind, leak.shown)) for leak in leaks)

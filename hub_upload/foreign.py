@@ -6,6 +6,8 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCardData
 
+from trainers.safe_yaml import load_yaml
+
 from .client import ConflictError
 
 # Keys that this project sets.
@@ -28,9 +30,11 @@ def foreign_metadata(card: str | None, where: str) -> dict[str, Any]:
     header = re.match(r"\A\s*---\r?\n(.*?)\r?\n---[ \t]*\r?$", card, re.DOTALL | re.MULTILINE)
     source = header[1] if header else ""
     try:
-        if len(source) > LIMIT or any(isinstance(token, yaml.AliasToken) for token in yaml.scan(source)):
-            raise ValueError(f"it is longer than {LIMIT} characters, or refers to itself")
-        data = yaml.safe_load(source) or {}
+        if len(source) > LIMIT:
+            raise ValueError(f"it is longer than {LIMIT} characters")
+        data = load_yaml(source) or {}  # which refuses deep nesting, over which the scanner below would take hours
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(source)):
+            raise ValueError("it refers to itself")
         if not isinstance(data, dict):
             raise ValueError("it is no mapping of names to values")
     except (yaml.YAMLError, ValueError, RecursionError) as error:

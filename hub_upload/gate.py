@@ -3,6 +3,7 @@ A gate to the Hub for a process that is to have no token and no other network: i
 only to requests for the repositories that the process is to load.
 """
 
+import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,10 +39,13 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def _forward(self) -> None:
+        path = self.path.removeprefix(self.server.prefix)
+        if path == self.path or not path.startswith("/") or path.startswith("//"):
+            return self.send_error(403, "this gate is for another process")
         headers = {name: value for name, value in self.headers.items() if name.lower() in PASSED_ON}
-        if self.server.may_use_token(self.path):
+        if self.server.may_use_token(path):
             headers |= build_hf_headers()
-        url = urljoin(constants.ENDPOINT, self.path)
+        url = constants.ENDPOINT.rstrip("/") + path
         for _ in range(REDIRECTS):
             # Of a HEAD request the Hub's own reply counts, not that of the storage behind it.
             with get_session().stream(self.command, url, headers=headers, follow_redirects=False) as reply:
@@ -75,6 +79,9 @@ class _Gate(ThreadingHTTPServer):
     def __init__(self, repositories: Sequence[str]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repositories = repositories
+        self.prefix = (
+            f"/{secrets.token_urlsafe(16)}"  # known to the process alone: others on this machine can reach the port
+        )
 
     def may_use_token(self, path: str) -> bool:
         """Whether a request is for a repository that the process is to load."""
@@ -96,7 +103,7 @@ def open_gate(repositories: Sequence[str] = ()) -> Iterator[str]:
     thread = threading.Thread(target=gate.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{gate.server_address[1]}"
+        yield f"http://127.0.0.1:{gate.server_address[1]}{gate.prefix}"
     finally:
         gate.shutdown()
         gate.server_close()

@@ -20,7 +20,10 @@ from trainers.safe_yaml import load_yaml
 from .secrets import find_paths
 
 # Files that loading a model needs; they are published byte for byte (but for paths in settings).
-WEIGHTS = ("*.safetensors", "*_lora/*.safetensors", "*.safetensors.index.json")
+LORA = ("language_model_lora", "audio_encoder_lora")
+WEIGHTS = (
+    "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json", *(f"{name}/adapter_model.safetensors" for name in LORA),
+)  # fmt: skip
 CODE = ("*_slam_asr.py",)
 SETTINGS = (
     "config.json", "generation_config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json",

@@ -13,7 +13,7 @@ from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, 
 from trainers.errors import UserError, is_disk_full
 
 from . import checks, user_text
-from .build import BuildOptions, CardOptions, build_folder, complete_with_card, existing_texts
+from .build import BuildOptions, CardOptions, build_folder, complete_with_card, existing_texts, source_to_load
 from .checks import is_hub_id
 from .client import ConflictError, PublishError, call, connect, request_timeout
 from .client_environment import HUB_TIMEOUT, VERIFY_TIMEOUT
@@ -210,7 +210,9 @@ def load_back(options: PushOptions, target: Path) -> Observed:
     settings: dict[str, Any] = {"recording": options.recording, "timeout": options.verify_timeout}
     expected = observe(str(target), token_for=base_repositories(target), **settings)
     if (target / "publication.json").is_file():
-        before = observe(str(options.folder.resolve()), token_for=base_repositories(options.folder), **settings)
+        with tempfile.TemporaryDirectory(prefix="slam-asr-source-") as scratch:
+            source = source_to_load(options.folder.resolve(), Path(scratch))
+            before = observe(str(source), token_for=base_repositories(options.folder), **settings)
         problems = differences(before, expected)
         if problems:
             raise PublishError(

@@ -48,7 +48,13 @@ class SpaceOptions:
 
 
 def write_space(
-    folder: Path, model: str, revision: str | None, config: dict[str, Any], languages: list[str], engine: str = "torch"
+    folder: Path,
+    model: str,
+    revision: str | None,
+    config: dict[str, Any],
+    languages: list[str],
+    engine: str = "torch",
+    installed: bool = False,
 ) -> Path:
     """
     Write the app, its settings, requirements and card.
@@ -59,6 +65,7 @@ def write_space(
         config: the model's `config.json`.
         languages: ISO codes to offer.
         engine: what computes, one of `trainers.serving.engines.ENGINES`; others than torch read an export, and need this package.
+        installed: load the model with this package's code, as on one's own machine, in place of the repository's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     title = f"{Path(model).name}: speech to text"
@@ -68,6 +75,7 @@ def write_space(
         "model": model,
         "revision": revision,
         "engine": engine,
+        "installed": installed or engine != "torch",
         "title": title,
         "description": describe(names),
         "languages": languages,
@@ -172,7 +180,7 @@ def run_local(
             config = read_json(source / "config.json", required=True)
             codes = {entry.get("language") for entry in recipe_data(read_recipe(source), "train")}
             languages = sorted(code for code in codes if code and code != "all")
-            write_space(folder, str(source), None, config, languages)
+            write_space(folder, str(source), None, config, languages, installed=True)
         elif Path(model).is_absolute() or model.startswith("."):
             raise UserError(
                 f"The folder {model!r} does not exist. Name a model folder, or a repository as NAMESPACE/NAME."
@@ -180,7 +188,7 @@ def run_local(
         else:
             check_repo_id(model)
             commit, config, languages = model_on_hub(connect(timeout), SpaceOptions(model, revision=revision))
-            write_space(folder, model, commit, config, languages)
+            write_space(folder, model, commit, config, languages, installed=True)
         environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", "SLAM_ASR_ENDS_WITH_STDIN": "1"}
         command = [sys.executable, str(folder / "app.py"), *([str(port)] if port else [])]
         # The app ends when this end of the pipe is closed: with this process, however that ends.

@@ -15,6 +15,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 _PARTIAL = ".partial"
+_PID_DIGITS = 9
 _ABANDONED = 24 * 3600.0  # seconds after which another machine's unfinished file counts as left behind
 
 
@@ -118,5 +119,5 @@ def _is_abandoned(leftover: Path) -> bool:
     if match is None:
         return False
     if match[1] == _machine():
-        return not psutil.pid_exists(int(match[2]))
+        return len(match[2]) > _PID_DIGITS or not psutil.pid_exists(int(match[2]))
     return time.time() - leftover.stat().st_mtime > _ABANDONED

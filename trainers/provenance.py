@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
 import sys
@@ -22,6 +23,8 @@ TRAINING_RECORD = (
     "format_version", "slam_asr_version", "warm_start",
 )  # fmt: skip
 RATE_TOLERANCE = 1e-9
+_WHOLE = (*COUNTS, "reference_words", "utterances", "total_params", "trainable_params", "encoder_params")
+_NUMBERS = (*_WHOLE, "wer", "cer", "sentence_error_rate", "train_seconds", "eval_rtfx")
 REMEDY = "Run `slam-asr evaluate MODEL --dataset ... --output-dir ...` again on the model that is published."
 
 
@@ -134,11 +137,17 @@ def inconsistency(metrics: Mapping[str, Any]) -> str | None:
         return _contradiction(metrics)
     except KeyError as error:
         return f"it lacks {error}"
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         return f"a figure is no number ({error})"
 
 
 def _contradiction(metrics: Mapping[str, Any]) -> str | None:
+    for name in _NUMBERS:
+        value = metrics.get(name)
+        if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+            return f"{name} is {str(value)[:40]!r}, no number"
+        if value is not None and name in _WHOLE and value != int(value):
+            return f"{name} is {value}, no whole number"
     counts = {name: int(metrics[name]) for name in COUNTS}
     words, rate = int(metrics["reference_words"]), metrics["wer"]
     if counts["hits"] + counts["substitutions"] + counts["deletions"] != words:

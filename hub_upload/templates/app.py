@@ -35,7 +35,7 @@ NOTES = {
 
 where = {"revision": SETTINGS["revision"]} if SETTINGS["revision"] else {}
 BY_TORCH = SETTINGS["engine"] == "torch"
-if BY_TORCH:
+if not SETTINGS["installed"]:
     transcribe: Any = pipeline(
         "automatic-speech-recognition",
         SETTINGS["model"],
@@ -43,11 +43,11 @@ if BY_TORCH:
         trust_remote_code=True,
         **where,
     )
-else:  # only where the package is installed: a page of one's own machine
+else:  # a page of one's own machine: the model's own code does not run
     from trainers.serving.engines import load_pipeline
 
-    transcribe = load_pipeline(SETTINGS["model"], engine=SETTINGS["engine"])
-    if not transcribe.model.config.projector_ctc:
+    transcribe = load_pipeline(SETTINGS["model"], engine=SETTINGS["engine"], **where)
+    if not BY_TORCH and not transcribe.model.config.projector_ctc:
         del TIMES[WORDS]
 one_at_a_time = threading.Lock()
 

@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from hub_upload.build import BuildOptions, CardOptions, build_folder, write_card
+from hub_upload.build import BuildOptions, CardOptions, build_folder, source_to_load, write_card
 from hub_upload.card import local_texts
+from hub_upload.checks import check_folder
 from hub_upload.client import ConflictError, PublishError
 from hub_upload.facts import read_depth_rows, read_limits
 from hub_upload.foreign import foreign_metadata
 from hub_upload.markdown import fences
-from hub_upload.published import CODE, PACKAGE, loaded_files
+from hub_upload.published import CODE, PACKAGE, WEIGHTS, loaded_files
 from hub_upload.push import CARD_LIMIT, describe_changes, remote_card
 from hub_upload.remote import FileHash, RepoState
 from hub_upload.secrets import EMAIL, find_tokens
@@ -141,3 +144,34 @@ def test_a_card_that_is_no_utf8_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_bytes("über".encode("latin-1"))
     with pytest.raises(UserError, match=r"README\.md is no text in UTF-8 \(.* at byte 0\)"):
         local_texts(tmp_path)
+
+
+def test_the_source_is_loaded_with_the_packages_code(model_folder: Path, tmp_path: Path) -> None:
+    (model_folder / "processing_slam_asr.py").write_text("raise SystemExit")
+    made = source_to_load(model_folder, tmp_path / "made")
+    code = {path.name: path.read_bytes() for path in loaded_files(PACKAGE, CODE)}
+    assert {path.name: path.read_bytes() for path in loaded_files(made, CODE)} == code
+    assert (made / "model.safetensors").resolve() == (model_folder / "model.safetensors").resolve()
+
+
+def test_other_weights_than_a_models_are_not_published(model_folder: Path) -> None:
+    for name in ("private_speakers.safetensors", "anna_lora/adapter_model.safetensors", "model-extra.safetensors"):
+        (model_folder / name).parent.mkdir(exist_ok=True)
+        (model_folder / name).write_bytes((model_folder / "model.safetensors").read_bytes())
+    assert [path.relative_to(model_folder).as_posix() for path in loaded_files(model_folder, WEIGHTS)] == [
+        "model.safetensors"
+    ]
+
+
+def test_a_secret_in_a_tensors_or_a_files_name_is_found(tmp_path: Path) -> None:
+    token = "hf_" + "a1B2c3D4" * 3
+    save_file({f"projector.{token}": torch.zeros(2)}, tmp_path / "model.safetensors")
+    assert any("Hugging Face token" in str(finding) for finding in check_folder(tmp_path))
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "jane.doe@example.org.json").write_text("{}")
+    assert any("e-mail" in str(finding) for finding in check_folder(tmp_path))
+
+
+def test_a_deep_card_is_refused_at_once() -> None:
+    with pytest.raises(ConflictError, match="nested too deep"):
+        foreign_metadata(f"---\na: {'[' * 50_000}\n---\n", "the card")

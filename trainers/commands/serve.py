@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import ipaddress
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         max_batch=args.max_batch,
         max_queue_seconds=args.max_queue_seconds,
         max_requests=args.max_requests,
-        max_upload_bytes=int(args.max_upload_mb * 1e6),
+        max_upload_bytes=int(args.max_upload_mb * 1e6) if math.isfinite(args.max_upload_mb) else 0,
         api_key=key_from_environment(),
         window_seconds=args.window_seconds,
         vad=args.vad,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from safetensors.torch import save
@@ -45,6 +45,8 @@ class ShardRecord(TypedDict):
     crc32: int
     frames: list[int]
     """of each row"""
+    frames_crc32: NotRequired[int]
+    """of `frames` as JSON; records of earlier versions have none"""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,10 @@ class Shard:
         try:
             write_bytes(self.data, content)
             lengths = [len(part) for part in first]
-            write_json(self.record, ShardRecord(bytes=len(content), crc32=zlib.crc32(content), frames=lengths))
+            record = ShardRecord(
+                bytes=len(content), crc32=zlib.crc32(content), frames=lengths, frames_crc32=_sum(lengths)
+            )
+            write_json(self.record, record)
         except OSError as error:
             raise (DiskFullError if is_disk_full(error) else UserError)(
                 f"The feature cache cannot be written to {str(self.folder)!r}: {error.strerror or error}. What is "
@@ -85,9 +90,13 @@ class Shard:
             frames, size, checksum = record["frames"], record["bytes"], record["crc32"]
             if len(frames) != self.end - self.start or self.data.stat().st_size != size:
                 return None
+            if record.get("frames_crc32", _sum(frames)) != _sum(frames) or not all(
+                type(n) is int and n > 0 for n in frames
+            ):
+                return None
             if check and _crc32(self.data) != checksum:
                 return None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
         return list(frames)
 
@@ -205,6 +214,10 @@ def shards_of(folder: Path, meta: CacheDescription) -> list[Shard]:
     return [
         Shard(folder, number, start, end) for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False))
     ]
+
+
+def _sum(frames: Sequence[int]) -> int:
+    return zlib.crc32(json.dumps(frames).encode())
 
 
 def _crc32(path: Path) -> int:

@@ -170,10 +170,16 @@ class TrainingRun:
                     "Resuming with another %s: the result is not that of an uninterrupted run.", ", ".join(other)
                 )
             unchanged = not changed
+        taken = list_checkpoints(self.output_dir) or (self.output_dir / "metrics.json").is_file()
+        if resume and taken and not saved.is_file():
+            raise UserError(
+                f"{self.output_dir} holds checkpoints or results that are not a run's of this program: it has no recipe.yaml. "
+                "Choose another output_dir."
+            )
         if is_main:
             if not unchanged and resume:  # the result of the shorter or other run that was here
                 (self.output_dir / "metrics.json").unlink(missing_ok=True)
-            if not resume and (list_checkpoints(self.output_dir) or (self.output_dir / "metrics.json").is_file()):
+            if not resume and taken:
                 raise UserError(
                     f"{self.output_dir} already holds a run. Go on with it (--resume), or choose another output_dir, "
                     "or delete the folder."

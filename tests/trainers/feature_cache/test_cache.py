@@ -95,7 +95,7 @@ def test_key_follows_weights_depths_sound_and_settings(
     assert len(set(folders)) == 5
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "delete", "record", "foreign", "meta"])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "delete", "record", "frames", "kind", "foreign", "meta"])
 def test_damage_is_found_and_mended(
     damage: str,
     tmp_path: Path,
@@ -120,6 +120,10 @@ def test_damage_is_found_and_mended(
         shard.data.unlink()
     elif damage == "record":
         shard.record.write_text("{", encoding="utf-8")
+    elif damage in ("frames", "kind"):
+        record = json.loads(shard.record.read_text(encoding="utf-8"))
+        record["frames"] = record["frames"][::-1] if damage == "frames" else [str(n) for n in record["frames"]]
+        shard.record.write_text(json.dumps(record), encoding="utf-8")
     elif damage == "foreign":
         meta = json.loads((cache.folder / "cache.json").read_text())
         (cache.folder / "cache.json").write_text(json.dumps({**meta, "key": "0" * 64}))

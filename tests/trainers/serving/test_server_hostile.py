@@ -316,3 +316,19 @@ def test_a_form_without_a_boundary(server: str) -> None:
             f"{server}/v1/audio/transcriptions", content=form(b"x"), headers={"Content-Type": kind.encode("latin-1")}
         )
         assert answer.status_code == 400 and answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_an_upload_of_next_to_nothing_is_given_up(make_server_pipe: Any) -> None:
+    with running(make_server_pipe(), silent_seconds=1.0) as address, connect(address) as connection:
+        connection.sendall(head(100_000))
+        begun = time.monotonic()
+        for byte in form(b"x" * 100_000)[:100]:
+            try:
+                connection.sendall(bytes([byte]))
+            except OSError:
+                break
+            if time.monotonic() - begun > 4:
+                break
+            time.sleep(0.3)
+        status, content = read_answer(connection)
+    assert status == 408 and content["error"]["code"] == "upload_timeout"

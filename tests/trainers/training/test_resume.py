@@ -297,3 +297,13 @@ def test_weights_load_strictly(make_tiny_model: Any, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=says):
             load_trainable(model, tmp_path / name)
     assert all(torch.equal(tensor, trainable_state(model)[name]) for name, tensor in state.items())
+
+
+def test_checkpoints_of_another_program_are_left_alone(tiny_recipe_values: dict[str, Any], tmp_path: Path) -> None:
+    there = tmp_path / "run" / "checkpoint-100" / "pytorch_model.bin"
+    there.parent.mkdir(parents=True)
+    there.write_bytes(b"weights")
+    (tmp_path / "run" / "metrics.json").write_text("{}")
+    with pytest.raises(UserError, match=r"not a run's of this program: it has no recipe\.yaml"):
+        run_training(from_dict(values_for(tiny_recipe_values, tmp_path / "run")), resume=True)
+    assert there.read_bytes() == b"weights" and (tmp_path / "run" / "metrics.json").is_file()

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from trainers.serving.server.settings import ServerSettings
 _MOST_FIELDS = 32
 _LONGEST_FIELD = 64 << 10
 _LONGEST_NAME = 100
+_SLOWEST = 1_000  # bytes a second that an upload brings at least, beside the seconds of silence that it may have
 _BYTES_PER_SECOND = 32_000  # 16-bit samples at 16 kHz: for a file whose header says nothing
 
 
@@ -100,16 +102,18 @@ def too_large(limit: int) -> ApiError:
 
 
 def _limited(receive: Receive, limit: int, silent_seconds: float) -> Receive:
-    held = 0
+    held, begun = 0, time.monotonic()
 
     async def receive_within_limits() -> Message:
         nonlocal held
         try:
             message = await asyncio.wait_for(receive(), silent_seconds)
+            if time.monotonic() - begun > silent_seconds + held / _SLOWEST:
+                raise TimeoutError
         except TimeoutError:
             raise ApiError(
                 408,
-                f"The upload brought nothing for {silent_seconds:g} s and was given up. Send it again.",
+                f"The upload brought nothing for {silent_seconds:g} s, or next to nothing, and was given up. Send it again.",
                 code="upload_timeout",
                 headers={"Connection": "close"},
             ) from None
