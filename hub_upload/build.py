@@ -302,15 +302,14 @@ def complete_with_card(
     if facts.depth_rows:
         plot_depth(facts.depth_rows, target / DEPTH_PLOT)
     facts = read_facts(target, build.licences)
-    with reading_files_of(str(target)):
-        made = card.make_card(
-            facts,
-            options.repo_id,
-            revision=options.revision,
-            texts=options.texts,
-            extra_metadata=options.extra_metadata,
-            links=build.links,
-        )
+    made = card.make_card(
+        facts,
+        options.repo_id,
+        revision=options.revision,
+        texts=options.texts,
+        extra_metadata=options.extra_metadata,
+        links=build.links,
+    )
     made.save(output or target / "README.md")
     if output is None and (results := eval_results(facts)):
         write_text(target / EVAL_RESULTS, yaml.safe_dump(results, allow_unicode=True, sort_keys=False))
@@ -326,12 +325,13 @@ def write_card(folder: Path, build: BuildOptions, options: CardOptions, output: 
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder. Name the one that `slam-asr train` or save_pretrained wrote.")
-    read_config(folder)
-    add_evidence(folder, build, evaluated_fingerprint(folder, model_fingerprint(folder)))
-    texts = {name: text.text for name, text in existing_texts(folder).items()}
-    existing = folder / "README.md"
-    keep = foreign_metadata(existing.read_text(encoding="utf-8") if existing.is_file() else None, str(existing))
-    complete_with_card(folder, build, replace(options, texts=texts, extra_metadata=keep), output)
+    with reading_files_of(str(folder)):
+        read_config(folder)
+        add_evidence(folder, build, evaluated_fingerprint(folder, model_fingerprint(folder)))
+        texts = {name: text.text for name, text in existing_texts(folder).items()}
+        existing = folder / "README.md"
+        keep = foreign_metadata(existing.read_text(encoding="utf-8") if existing.is_file() else None, str(existing))
+        complete_with_card(folder, build, replace(options, texts=texts, extra_metadata=keep), output)
     if output is not None and (folder / DEPTH_PLOT).is_file():
         shutil.copyfile(folder / DEPTH_PLOT, output.with_name(DEPTH_PLOT))
     return output or folder / "README.md"

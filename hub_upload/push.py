@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
-from trainers.errors import UserError, is_disk_full
+from trainers.errors import UserError, is_disk_full, reading_files_of
 
 from . import checks, user_text
 from .build import BuildOptions, CardOptions, build_folder, complete_with_card, existing_texts, source_to_load
@@ -133,12 +133,13 @@ def build_for(api: HfApi, options: PushOptions, state: RepoState, target: Path) 
     where = f"the card of {options.repo_id}"
     remote_texts = user_text.extract(there, where) if there else {}
     texts = user_text.merge(existing_texts(options.folder), remote_texts, options.user_text)
-    build_folder(options.folder, target, build)
-    checks.refuse_unfit(target, get_token(), options.folder)  # before minutes of measuring
     card = CardOptions(
         options.repo_id, revision=options.tag or MAIN, texts=texts, extra_metadata=foreign_metadata(there, where)
     )
-    complete_with_card(target, build, card)
+    with reading_files_of(str(options.folder)):
+        build_folder(options.folder, target, build)
+        checks.refuse_unfit(target, get_token(), options.folder)  # before minutes of measuring
+        complete_with_card(target, build, card)
     checks.refuse_unfit(target, get_token(), options.folder)
 
 

@@ -22,6 +22,7 @@ from hub_upload.secrets import EMAIL, find_tokens
 from hub_upload.user_text import extract
 from modeling_slam_asr.configuration_slam_asr import AUTO_MAP
 from trainers.errors import UserError
+from trainers.provenance import model_fingerprint
 
 FOREIGN = {"AutoProcessor": "evil/repo--processing_slam_asr.SlamAsrProcessor"}
 
@@ -175,3 +176,23 @@ def test_a_secret_in_a_tensors_or_a_files_name_is_found(tmp_path: Path) -> None:
 def test_a_deep_card_is_refused_at_once() -> None:
     with pytest.raises(ConflictError, match="nested too deep"):
         foreign_metadata(f"---\na: {'[' * 50_000}\n---\n", "the card")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("evaluation/metrics.json", {"by_language": [1]}),
+        ("evaluation/metrics.json", {"hits": float("inf")}),
+        ("evaluation/metrics.json", {"utterances": "x"}),
+        ("publication.json", {"published_fingerprint": None}),
+        ("config.json", {"lora": [[["a"]]]}),
+    ],
+)
+def test_evidence_of_other_kinds_is_one_line(model_folder: Path, name: str, changes: dict[str, Any]) -> None:
+    if name == "publication.json":
+        changes = {"published_fingerprint": model_fingerprint(model_folder)}
+        (model_folder / name).write_text("{}")
+    edit(model_folder / name, **changes)
+    with pytest.raises((UserError, ValueError)) as caught:
+        write_card(model_folder, BuildOptions(measure=False), CardOptions("acme/tiny"))
+    assert not isinstance(caught.value, UnicodeError) and len(str(caught.value)) < 1500
