@@ -1,5 +1,6 @@
 """Tokens, e-mail addresses and absolute paths in text: what must not leave this machine with a model."""
 
+import bisect
 import io
 import math
 import re
@@ -7,6 +8,7 @@ import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 # Shapes of credentials. The name is shown in messages; of the match itself only the first characters are.
@@ -157,4 +159,9 @@ def redacted(secret: str) -> str:
 
 def line_of(text: str, position: int) -> int:
     """The line, counted from 1, of a position in `text`."""
-    return text.count("\n", 0, position) + 1
+    return bisect.bisect_left(_line_ends(text), position) + 1
+
+
+@lru_cache(maxsize=1)  # one text is asked about many times
+def _line_ends(text: str) -> list[int]:
+    return [match.start() for match in re.finditer("\n", text)]

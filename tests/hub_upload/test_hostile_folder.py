@@ -18,7 +18,7 @@ from hub_upload.markdown import fences
 from hub_upload.published import CODE, PACKAGE, WEIGHTS, loaded_files
 from hub_upload.push import CARD_LIMIT, describe_changes, remote_card
 from hub_upload.remote import FileHash, RepoState
-from hub_upload.secrets import EMAIL, find_tokens
+from hub_upload.secrets import EMAIL, find_emails, find_tokens
 from hub_upload.user_text import extract
 from modeling_slam_asr.configuration_slam_asr import AUTO_MAP
 from trainers.errors import UserError
@@ -92,6 +92,11 @@ def test_limits_and_results_of_another_shape_are_told(tmp_path: Path) -> None:
         (tmp_path / "results.json").write_text(text)
         with pytest.raises(UserError, match="cannot be read"):
             read_depth_rows(tmp_path / "results.json")
+
+
+def test_lines_of_many_findings_take_linear_time() -> None:
+    text = "a@b.org\n" * 50_000
+    assert [leak.line for leak in find_emails(text)] == list(range(1, 50_001))
 
 
 def test_long_hostile_text_takes_linear_time() -> None:

@@ -270,7 +270,12 @@ def _agree_on(folder: Path, meta: CacheDescription) -> CacheDescription:
         fixed = {name: value for name, value in meta.items() if name != "shard_ends"}
         if isinstance(present, dict) and fixed.items() <= present.items():
             ends = present.get("shard_ends")
-            if isinstance(ends, list) and ends == sorted(set(ends)) and ends and ends[-1] == meta["rows"]:
+            if (
+                isinstance(ends, list)
+                and all(type(end) is int and end > 0 for end in ends)
+                and ends == sorted(set(ends))
+                and ends[-1:] == [meta["rows"]]
+            ):
                 return cast(CacheDescription, present)
         for pattern in ("states-*.json", "states-*.safetensors"):  # of a foreign or damaged cache
             for file in folder.glob(pattern):

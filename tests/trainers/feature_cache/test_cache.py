@@ -95,7 +95,9 @@ def test_key_follows_weights_depths_sound_and_settings(
     assert len(set(folders)) == 5
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "delete", "record", "frames", "kind", "foreign", "meta"])
+@pytest.mark.parametrize(
+    "damage", ["truncate", "flip", "delete", "record", "frames", "kind", "ends", "foreign", "meta"]
+)
 def test_damage_is_found_and_mended(
     damage: str,
     tmp_path: Path,
@@ -124,6 +126,9 @@ def test_damage_is_found_and_mended(
         record = json.loads(shard.record.read_text(encoding="utf-8"))
         record["frames"] = record["frames"][::-1] if damage == "frames" else [str(n) for n in record["frames"]]
         shard.record.write_text(json.dumps(record), encoding="utf-8")
+    elif damage == "ends":
+        meta = json.loads((cache.folder / "cache.json").read_text())
+        (cache.folder / "cache.json").write_text(json.dumps({**meta, "shard_ends": [1.5, meta["rows"]]}))
     elif damage == "foreign":
         meta = json.loads((cache.folder / "cache.json").read_text())
         (cache.folder / "cache.json").write_text(json.dumps({**meta, "key": "0" * 64}))
@@ -133,7 +138,7 @@ def test_damage_is_found_and_mended(
     mended = build_cache(*arguments, **cache_options)
     for index, states in whole.items():
         assert torch.equal(mended.states(index, 2), states)
-    if damage not in ("foreign", "meta"):
+    if damage not in ("ends", "foreign", "meta"):
         assert cache.shards[2].data.stat().st_mtime_ns == untouched
 
 
