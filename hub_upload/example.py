@@ -18,7 +18,7 @@ import model_cards
 from trainers.files import write_json
 from trainers.results import Evaluation
 
-from .build import CardOptions, build_folder, complete_with_card
+from .build import ADAPTER_BASES, CardOptions, build_folder, complete_with_card
 from .card import make_card
 from .commands.arguments import add_build_arguments, build_options
 from .facts import DEPTH_PLOT, ModelFacts
@@ -68,6 +68,10 @@ def main() -> None:
         facts = complete_with_card(target, options, CardOptions(repo_id(folder)))
         if (target / DEPTH_PLOT).is_file():
             shutil.copyfile(target / DEPTH_PLOT, folder / DEPTH_PLOT)
+    for key in ADAPTER_BASES:  # where they lay on this machine is nobody's business
+        place = Path(facts.config.get(key) or "")
+        if place.is_absolute():
+            facts.config[key] = str(Path("weights", *place.parts[-2:]))
     write_json(folder / FACTS, {key: value for key, value in asdict(facts).items() if key != "folder"})
     (folder / CARD).write_text(render_example(folder), encoding="utf-8")
 

@@ -1,6 +1,6 @@
 """The training recordings of AudioFolders once more, played slower and faster: an AudioFolder of its own, for cached encoder states.
 
-    python -m benchmarks.real_speech.speed_copies speech/en/kathleen_arctic speech/en/librispeech_train_clean_3spk --output-dir more/en_speed
+    python -m benchmarks.real_speech.speed_copies speech/en/kathleen_arctic speech/en/librispeech_train_clean_3spk --output-dir speech/more/en_speed
 
 Speed perturbation (Ko et al. 2015) by factors 0.9 and 1.1, pitch included. Copies of more than 30 s are left out. A recipe that
 trains without a cache has `augmentation.speed_factors` instead.

@@ -18,6 +18,7 @@ from hub_upload.facts import read_facts
 from hub_upload.foreign import foreign_metadata
 from hub_upload.licences import Part, derive_licence, known_licence, readable_identifier
 from hub_upload.markdown import fences
+from hub_upload.secrets import find_paths
 from hub_upload.snippets import snippets
 from hub_upload.user_text import UserText, digest, extract, merge, wrap
 from trainers.errors import UserError
@@ -219,6 +220,7 @@ def test_an_example_is_what_the_template_makes_of_its_facts(folder: Path) -> Non
     assert (folder / CARD).read_text(encoding="utf-8") == render_example(folder), (
         "run `python -m hub_upload.example` again"
     )
+    assert not list(find_paths((folder / "facts.json").read_text(encoding="utf-8"))), "no machine's own paths"
     facts = read_example(folder)
     assert facts.trained_parameters == facts.training["trainable_params"] > facts.parameters["projector"]
     assert f"| trained | {facts.trained_parameters:,} |" in render_example(folder)
