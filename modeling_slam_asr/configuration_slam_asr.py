@@ -190,7 +190,7 @@ class SlamAsrConfig(PreTrainedConfig):
         self._check_ctc()
         if not _is_number(self.max_tokens_per_second) or not 0 < self.max_tokens_per_second <= MOST_TOKENS_PER_SECOND:
             raise ValueError(
-                f"max_tokens_per_second must be a number above 0 and at most {MOST_TOKENS_PER_SECOND}, got {self.max_tokens_per_second!r}."
+                f"max_tokens_per_second must be a number above 0, got {self.max_tokens_per_second!r}; {MOST_TOKENS_PER_SECOND} is the most."
             )
         window = self.window_seconds
         if window is not None and not (_is_number(window) and 1 <= window <= ENCODER_SECONDS):

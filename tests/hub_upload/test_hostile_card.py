@@ -77,9 +77,12 @@ def test_code_that_is_loaded_for_a_check_finds_no_token_and_reaches_nobody(
     with socket.create_server(("127.0.0.1", 0)) as elsewhere:
         with (model_folder / "configuration_slam_asr.py").open("a") as file:
             file.write(SPY.format(port=elsewhere.getsockname()[1], hub=hub.url))
-        push = [*PUSH, str(model_folder), "acme/tiny", "--no-limits", "--dry-run", "--merge"]
-        failed = run_python(*push, AWS_SECRET_ACCESS_KEY="canary-one", SSH_AUTH_SOCK="canary-two")
-    assert failed.returncode == 2, failed.stdout
+        # As the code of a repository that is loaded back would be; a push itself loads the package's code.
+        check = f"from hub_upload.verify import observe; observe({str(model_folder)!r})"
+        failed = run_python("-c", check, AWS_SECRET_ACCESS_KEY="canary-one", SSH_AUTH_SOCK="canary-two")
+        pushed = run_python(*PUSH, str(model_folder), "acme/tiny", "--no-limits", "--dry-run", "--merge")
+    assert failed.returncode != 0, failed.stdout
+    assert pushed.returncode == 0 and "SEEN" not in pushed.stdout + pushed.stderr, pushed.stderr
     seen = " ".join(failed.stderr.split())
     assert "SEEN [[], True, 'a model that is loaded for a check may not connect to 127.0.0.1'" in seen
     assert "may not look up the address of 'example.org'" in seen
