@@ -1,6 +1,7 @@
 """The demo's app as it stands in the Space: limits, errors in clear words, one worker, a stop; with a real Gradio server."""
 
 import importlib.util
+import json
 import queue
 import sys
 import threading
@@ -153,3 +154,16 @@ def test_another_engine_computes_where_the_package_is_installed(
     assert "--engine llama_cpp: a Space has the model's own code" in " ".join(capsys.readouterr().err.split())
     assert main(["space", str(finished_model), "--local", "--engine", "llama_cpp"]) == 2
     assert "Make one with `slam-asr export MODEL DIR`" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "installed"), [({}, False), ({"installed": True}, True), ({"engine": "vllm"}, True)]
+)
+def test_only_a_published_page_runs_its_models_code(tmp_path: Path, options: dict[str, Any], installed: bool) -> None:
+    space.write_space(tmp_path, "user/model", None, {}, [], **options)
+    assert json.loads((tmp_path / "space.json").read_text())["installed"] is installed
+    source = (tmp_path / "app.py").read_text()
+    trusting = source[
+        source.index('if not SETTINGS["installed"]') : source.index("else:  # a page of one's own machine")
+    ]
+    assert source.count("trust_remote_code=True") == trusting.count("trust_remote_code=True") == 1
