@@ -22,6 +22,7 @@ __all__ = [
     "PROJECTOR_TYPES",
     "SlamAsrConfig",
     "base_config",
+    "is_number",
     "kept_layers",
     "refuse_sizes",
     "unknown_key",
@@ -188,12 +189,12 @@ class SlamAsrConfig(PreTrainedConfig):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of 1 or more, got {value!r}.")
         self._check_ctc()
-        if not _is_number(self.max_tokens_per_second) or not 0 < self.max_tokens_per_second <= MOST_TOKENS_PER_SECOND:
+        if not is_number(self.max_tokens_per_second) or not 0 < self.max_tokens_per_second <= MOST_TOKENS_PER_SECOND:
             raise ValueError(
                 f"max_tokens_per_second must be a number above 0, got {self.max_tokens_per_second!r}; {MOST_TOKENS_PER_SECOND} is the most."
             )
         window = self.window_seconds
-        if window is not None and not (_is_number(window) and 1 <= window <= ENCODER_SECONDS):
+        if window is not None and not (is_number(window) and 1 <= window <= ENCODER_SECONDS):
             raise ValueError(
                 f"window_seconds must lie between 1 and {ENCODER_SECONDS:.0f}, the encoder's limit, or be None; got {window!r}."
             )
@@ -212,7 +213,7 @@ class SlamAsrConfig(PreTrainedConfig):
                 raise ValueError(
                     "projector_compress='blank' asks the CTC head what is blank: set projector_ctc=True too."
                 )
-        if not _is_number(self.projector_compress_keep) or not 0 < self.projector_compress_keep < 1:
+        if not is_number(self.projector_compress_keep) or not 0 < self.projector_compress_keep < 1:
             raise ValueError(
                 f"projector_compress_keep is a probability between 0 and 1, got {self.projector_compress_keep!r}."
             )
@@ -395,7 +396,8 @@ def kept_layers(prune: int | Sequence[int], num_layers: int) -> list[int]:
     return [index for index in range(num_layers) if index not in pruned]
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a setting is a number; a truth value is none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

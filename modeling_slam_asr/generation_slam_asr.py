@@ -24,7 +24,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import logging
 
 from .checkpoint_slam_asr import repository_file
-from .configuration_slam_asr import refuse_sizes
+from .configuration_slam_asr import is_number, refuse_sizes
 from .transcripts_slam_asr import (
     CHECK_EVERY,
     LOOP_PERIOD,
@@ -291,7 +291,7 @@ def _is_possible(name: str, value: Any) -> bool:
     if name in _COUNTS:
         return _is_whole(value, 1)
     if name in _NUMBERS:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return is_number(value) and math.isfinite(value)
     if name in _TOKENS:
         return _is_whole(value, -1) or (isinstance(value, list) and all(_is_whole(token, -1) for token in value))
     if name == "stop_strings":
@@ -304,7 +304,7 @@ def _is_possible(name: str, value: Any) -> bool:
 
 def _is_whole(value: Any, least: int) -> bool:
     """Whether a value is a whole number of `least` or more."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return is_number(value) and isinstance(value, int) and value >= least
 
 
 def transcription_defaults(base: GenerationConfig, end: int | None) -> GenerationConfig:

@@ -75,6 +75,14 @@ def belongs_to(name: str, adapter: str) -> bool:
     return is_adapter_tensor(name) and adapter in name.split(".")
 
 
+def _may_take_for_ever(pattern: str) -> bool:
+    """Whether a regular expression is long, repeats a group, or repeats more than a few times."""
+    repetitions = re.findall(r"[*+{]", pattern)
+    return (
+        len(pattern) > _LONGEST_PATTERN or len(repetitions) > _MOST_REPETITIONS or bool(re.search(r"\)[*+{]", pattern))
+    )
+
+
 def lora_config(settings: Any) -> Any:
     """
     A `peft.LoraConfig` from one, or from its keyword arguments.
@@ -102,17 +110,14 @@ def lora_config(settings: Any) -> Any:
             raise ValueError(f"The LoRA setting {name} is not supported: it trains weights outside LoRA. Leave it out.")
     for name in _PATTERNS:
         value = getattr(settings, name, None) or ()
-        for pattern in (value,) if isinstance(value, str) else value:
-            repetitions = len(re.findall(r"[*+{]", str(pattern)))
-            if (
-                len(str(pattern)) > _LONGEST_PATTERN
-                or repetitions > _MOST_REPETITIONS
-                or re.search(r"\)[*+{]", str(pattern))
-            ):
-                raise ValueError(
-                    f"The LoRA setting {name} holds {str(pattern)[:80]!r}, a pattern that could take for ever. Name the modules in a list, "
-                    f"or use at most {_MOST_REPETITIONS} repetitions (*, +, {{}}), and none of a group."
-                )
+        slow = [
+            pattern for pattern in ([value] if isinstance(value, str) else value) if _may_take_for_ever(str(pattern))
+        ]
+        if slow:
+            raise ValueError(
+                f"The LoRA setting {name} holds {str(slow[0])[:80]!r}, a pattern that could take for ever. Name the modules in a list, "
+                f"or use at most {_MOST_REPETITIONS} repetitions (*, +, {{}}), and none of a group."
+            )
     if settings.bias != "none":
         raise ValueError(
             f"The LoRA setting bias={settings.bias!r} is not supported: base weights stay frozen. Use 'none'."

@@ -144,9 +144,11 @@ def inconsistency(metrics: Mapping[str, Any]) -> str | None:
 def _contradiction(metrics: Mapping[str, Any]) -> str | None:
     for name in _NUMBERS:
         value = metrics.get(name)
-        if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+        if value is None:
+            continue
+        if not (isinstance(value, int | float) and math.isfinite(value)):
             return f"{name} is {str(value)[:40]!r}, no number"
-        if value is not None and name in _WHOLE and value != int(value):
+        if name in _WHOLE and value != int(value):
             return f"{name} is {value}, no whole number"
     counts = {name: int(metrics[name]) for name in COUNTS}
     words, rate = int(metrics["reference_words"]), metrics["wer"]
