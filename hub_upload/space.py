@@ -64,7 +64,7 @@ def write_space(
         revision: the commit to load; None for a folder.
         config: the model's `config.json`.
         languages: ISO codes to offer.
-        engine: what computes, one of `trainers.serving.engines.ENGINES`; others than torch read an export, and need this package.
+        engine: what computes, one of `trainers.engines.ENGINES`; others than torch read an export, and need this package.
         installed: load the model with this package's code, as on one's own machine, in place of the repository's.
     """
     folder.mkdir(parents=True, exist_ok=True)

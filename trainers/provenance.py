@@ -17,6 +17,8 @@ from trainers.errors import UserError
 from trainers.results import COUNTS, Metrics, errors_of
 
 PRODUCED_BY = "slam-asr evaluate"
+EXPORT_MANIFEST = "manifest.json"
+"""Of a folder made by `slam-asr export`: what its parts are, and the SHA-256 of every file."""
 # What a published model tells of its training run. The run's own error rates are not among it: `evaluate` gives those.
 TRAINING_RECORD = (
     "name", "steps", "train_seconds", "data", "hardware", "total_params", "trainable_params", "encoder_params",
@@ -31,14 +33,7 @@ REMEDY = "Run `slam-asr evaluate MODEL --dataset ... --output-dir ...` again on 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content, 64 hex digits."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:
-    digest = hashlib.sha256()
-    while piece := file.read(1 << 20):
-        digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -46,10 +41,8 @@ def weight_files(folder: Path) -> list[Path]:
     The safetensors files of a checkpoint: those at its root and in the LoRA folders below it. Of an export its manifest, which lists the
     SHA-256 of all weights.
     """
-    from trainers.serving.manifest import NAME
-
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*_lora/*.safetensors")])
-    return files or [path for path in (folder / NAME,) if path.is_file()]
+    return files or [path for path in (folder / EXPORT_MANIFEST,) if path.is_file()]
 
 
 def model_fingerprint(folder: str | Path) -> str:

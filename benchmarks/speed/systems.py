@@ -14,8 +14,8 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from benchmarks.real_speech.baselines import Recognise, faster_whisper, whisper
 from benchmarks.speed.ceilings import Work
 from modeling_slam_asr.transcripts_slam_asr import token_limit
+from trainers.engines import load_pipeline
 from trainers.errors import UserError
-from trainers.serving.engines import load_pipeline
 from trainers.serving.exported import ExportedPipeline, Generated, LanguageEngine, Request
 from trainers.serving.llama_cpp_engine import LlamaCpp
 from trainers.serving.manifest import read_manifest, require_part

@@ -11,7 +11,7 @@ the model at the commit that it has now."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    from trainers.serving.engines import ENGINES
+    from trainers.engines import ENGINES
 
     parser.add_argument("model", metavar="REPO_ID", help="the published model; with --local also a model folder")
     parser.add_argument("--local", action="store_true", help="run the app on this machine and publish nothing")

@@ -44,7 +44,7 @@ if not SETTINGS["installed"]:
         **where,
     )
 else:  # a page of one's own machine: the model's own code does not run
-    from trainers.serving.engines import load_pipeline
+    from trainers.engines import load_pipeline
 
     transcribe = load_pipeline(SETTINGS["model"], engine=SETTINGS["engine"], **where)
     if not BY_TORCH and not transcribe.model.config.projector_ctc:

@@ -29,7 +29,7 @@ and evaluation/index.md shows them together."""
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    from trainers.serving.engines import add_engine_arguments
+    from trainers.engines import add_engine_arguments
 
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="MODEL", help="a model folder or Hub name")
@@ -84,16 +84,16 @@ def place_for(folder: Path, ids: Sequence[str]) -> Path:
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print the figures."""
     from trainers.errors import UserError
-    from trainers.serving.engines import prepare_process
+    from trainers.serving.without_torch import prepare_process
 
     prepare_process(args.engine)
     from trainers.data.prepare import prepare
+    from trainers.engines import load_pipeline
     from trainers.evaluation import get_normalizer
     from trainers.evaluation.format import number, percent, percent_range
     from trainers.evaluation.reports import write_index
     from trainers.inference.evaluate import evaluate
     from trainers.results import EVALUATIONS, RATES, read_evaluations
-    from trainers.serving.engines import load_pipeline
 
     if args.normalizer is not None:
         get_normalizer(args.normalizer)  # a misspelt name is told before hours of decoding

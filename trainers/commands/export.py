@@ -29,7 +29,7 @@ Needs `pip install "slam-asr[export]"`, but for --hf-only. Memory: about three t
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    from trainers.serving.engines import GGUF_PRECISIONS
+    from trainers.engines import GGUF_PRECISIONS
 
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="MODEL", help="a model folder or Hub name")

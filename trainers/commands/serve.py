@@ -36,7 +36,7 @@ _PACKAGES = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    from trainers.serving.engines import add_engine_arguments
+    from trainers.engines import add_engine_arguments
     from trainers.serving.server.settings import ServerSettings as Default
 
     megabytes = Default.max_upload_bytes / 1e6
@@ -82,7 +82,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal."""
     from trainers.errors import UserError
-    from trainers.serving.engines import prepare_process
+    from trainers.serving.without_torch import prepare_process
 
     prepare_process(args.engine)
 
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
 
-    from trainers.serving.engines import load_pipeline
+    from trainers.engines import load_pipeline
 
     pipe: Any = load_pipeline(
         args.model, engine=args.engine, device=args.device, dtype=args.dtype, revision=args.revision

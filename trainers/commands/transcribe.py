@@ -44,8 +44,8 @@ language model's attention to the audio (one more pass of the model)."""
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
+    from trainers.engines import add_engine_arguments
     from trainers.inference import subtitles
-    from trainers.serving.engines import add_engine_arguments
 
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="MODEL", help="a model folder or Hub name")
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     """Transcribe, write, and tell at the end what went wrong."""
     from trainers.errors import UserError
     from trainers.inference import subtitles
-    from trainers.serving.engines import prepare_process
+    from trainers.serving.without_torch import prepare_process
 
     prepare_process(args.engine)
 
@@ -128,10 +128,10 @@ def _transcribe(
     """Write what the arguments ask for; returns what is wrong with each recording that failed."""
     from transformers.utils import logging
 
+    from trainers.engines import load_pipeline
     from trainers.evaluation.normalizers import language_code
     from trainers.inference.notices import answer_notices, is_unsure, knows_synthetic_speech_only, request_notices
     from trainers.inference.transcribe import FolderWriter, StreamWriter, timestamps_for, transcribe_files
-    from trainers.serving.engines import load_pipeline
 
     if args.quiet:
         logging.set_verbosity_error()

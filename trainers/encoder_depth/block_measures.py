@@ -1,7 +1,6 @@
 """A profile of an encoder's blocks: which can be left out, by several methods, from one pass over some speech."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,71 +12,8 @@ from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from modeling_slam_asr.processing_slam_asr import pad_features
 from trainers.data.collator import SpeechCollator
 from trainers.data.rows import read_audio
-from trainers.encoder_depth.selection import METHODS, TRAINED, choose_blocks
+from trainers.encoder_depth.selection import DepthProfile
 from trainers.feature_cache import states_at
-
-
-@dataclass
-class DepthProfile:
-    """
-    What was measured; lists have one entry a block, in the order of `blocks`.
-
-    Attributes:
-        blocks: the profiled blocks' indices in the base encoder.
-        pruned: indices of base blocks that were gone before.
-        cosine_distance: mean of 1 - cosine between a block's input and output.
-        cka_distance: 1 - linear CKA of input and output.
-        angles: `(blocks + 1, blocks + 1)` mean angle / pi between the states at two depths.
-        loss, losses_without: mean loss a token of the whole model, and without each block; empty without a trained model.
-    """
-
-    blocks: list[int]
-    pruned: list[int]
-    cosine_distance: list[float]
-    cka_distance: list[float]
-    angles: list[list[float]]
-    utterances: int
-    seconds: float
-    loss: float | None = None
-    losses_without: list[float] = field(default_factory=list)
-
-    @property
-    def angular_distance(self) -> list[float]:
-        """Mean angle / pi between each block's input and output."""
-        return [self.angles[index][index + 1] for index in range(len(self.blocks))]
-
-    @property
-    def methods(self) -> list[str]:
-        """The methods that this profile can serve."""
-        return [name for name, method in METHODS.items() if method.needs != TRAINED or self.losses_without]
-
-    def recommend(self, method: str, count: int) -> list[int]:
-        """`prune_encoder_layers` for leaving out `count` more blocks by one method: base indices, earlier ones included.
-
-        Raises:
-            UserError: the method is unknown or was not measured, or `count` blocks cannot go.
-        """
-        positions = choose_blocks(method, count, len(self.blocks), self)
-        return sorted([*self.pruned, *(self.blocks[position] for position in positions)])
-
-    def to_dict(self) -> dict[str, Any]:
-        """The content of `depth.json`: the measurements, and the recommendations of every method for every count."""
-        counts = range(1, len(self.blocks))
-        return {
-            "blocks": self.blocks,
-            "pruned_before": self.pruned,
-            "utterances": self.utterances,
-            "seconds": self.seconds,
-            "cosine_distance": self.cosine_distance,
-            "angular_distance": self.angular_distance,
-            "cka_distance": self.cka_distance,
-            "angles": self.angles,
-            "loss": self.loss,
-            "losses_without": self.losses_without or None,
-            "prune_encoder_layers": {
-                method: {str(count): self.recommend(method, count) for count in counts} for method in self.methods
-            },
-        }
 
 
 @torch.no_grad()

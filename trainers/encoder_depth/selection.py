@@ -1,19 +1,79 @@
 """Ways to choose which of an encoder's blocks are pruned: one table, which studies, the profile and the command read."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from trainers.errors import UserError
 
-if TYPE_CHECKING:  # the profile's module imports torch
-    from trainers.encoder_depth.block_measures import DepthProfile
-
 # What a method may need; said in errors.
 PROFILE = "a profile of the encoder"
 TRAINED = "a trained model and transcripts"
+
+
+@dataclass
+class DepthProfile:
+    """
+    What was measured; lists have one entry a block, in the order of `blocks`.
+
+    Attributes:
+        blocks: the profiled blocks' indices in the base encoder.
+        pruned: indices of base blocks that were gone before.
+        cosine_distance: mean of 1 - cosine between a block's input and output.
+        cka_distance: 1 - linear CKA of input and output.
+        angles: `(blocks + 1, blocks + 1)` mean angle / pi between the states at two depths.
+        loss, losses_without: mean loss a token of the whole model, and without each block; empty without a trained model.
+    """
+
+    blocks: list[int]
+    pruned: list[int]
+    cosine_distance: list[float]
+    cka_distance: list[float]
+    angles: list[list[float]]
+    utterances: int
+    seconds: float
+    loss: float | None = None
+    losses_without: list[float] = field(default_factory=list)
+
+    @property
+    def angular_distance(self) -> list[float]:
+        """Mean angle / pi between each block's input and output."""
+        return [self.angles[index][index + 1] for index in range(len(self.blocks))]
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods that this profile can serve."""
+        return [name for name, method in METHODS.items() if method.needs != TRAINED or self.losses_without]
+
+    def recommend(self, method: str, count: int) -> list[int]:
+        """`prune_encoder_layers` for leaving out `count` more blocks by one method: base indices, earlier ones included.
+
+        Raises:
+            UserError: the method is unknown or was not measured, or `count` blocks cannot go.
+        """
+        positions = choose_blocks(method, count, len(self.blocks), self)
+        return sorted([*self.pruned, *(self.blocks[position] for position in positions)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `depth.json`: the measurements, and the recommendations of every method for every count."""
+        counts = range(1, len(self.blocks))
+        return {
+            "blocks": self.blocks,
+            "pruned_before": self.pruned,
+            "utterances": self.utterances,
+            "seconds": self.seconds,
+            "cosine_distance": self.cosine_distance,
+            "angular_distance": self.angular_distance,
+            "cka_distance": self.cka_distance,
+            "angles": self.angles,
+            "loss": self.loss,
+            "losses_without": self.losses_without or None,
+            "prune_encoder_layers": {
+                method: {str(count): self.recommend(method, count) for count in counts} for method in self.methods
+            },
+        }
 
 
 @dataclass(frozen=True)
@@ -38,7 +98,7 @@ def needs_of(method: str) -> str | None:
     return METHODS[method].needs if method in METHODS else None
 
 
-def choose_blocks(method: str, count: int, blocks: int, profile: "DepthProfile | None" = None) -> list[int]:
+def choose_blocks(method: str, count: int, blocks: int, profile: DepthProfile | None = None) -> list[int]:
     """Which `count` of `blocks` blocks to prune (positions, in order); `last` and `evenly_spaced` need no profile.
 
     Raises:
@@ -65,23 +125,23 @@ def _evenly_spaced(count: int, blocks: int, profile: object) -> list[int]:
     return [position for position in range(blocks) if position not in kept]
 
 
-def _cosine(count: int, blocks: int, profile: "DepthProfile") -> list[int]:
+def _cosine(count: int, blocks: int, profile: DepthProfile) -> list[int]:
     """ShortGPT's block influence (arXiv 2403.03853)."""
     return _least(profile.cosine_distance, count)
 
 
-def _angular(count: int, blocks: int, profile: "DepthProfile") -> list[int]:
+def _angular(count: int, blocks: int, profile: DepthProfile) -> list[int]:
     """As arXiv 2403.17887."""
     start = min(range(blocks - count + 1), key=lambda first: (profile.angles[first][first + count], -first))
     return list(range(start, start + count))
 
 
-def _cka(count: int, blocks: int, profile: "DepthProfile") -> list[int]:
+def _cka(count: int, blocks: int, profile: DepthProfile) -> list[int]:
     """Linear centred kernel alignment (arXiv 1905.00414)."""
     return _least(profile.cka_distance, count)
 
 
-def _leave_one_out(count: int, blocks: int, profile: "DepthProfile") -> list[int]:
+def _leave_one_out(count: int, blocks: int, profile: DepthProfile) -> list[int]:
     return _least(profile.losses_without, count)
 
 

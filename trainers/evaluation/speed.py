@@ -13,8 +13,8 @@ from typing import Any
 
 import psutil
 
+from trainers.engines import ENGINES
 from trainers.provenance import cpu_cores
-from trainers.serving.engines import ENGINES
 
 BUSY = 0.25
 """cores; more than this in the hands of other processes, and a speed is not that of an idle machine"""

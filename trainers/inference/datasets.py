@@ -10,10 +10,10 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from trainers.data.rows import read_audio
+from trainers.engines import AsrPipeline
 from trainers.errors import UserError
 from trainers.evaluation import SpeedMeter, SpeedReport
 from trainers.results import PredictionRow, prediction_row
-from trainers.serving.engines import AsrPipeline
 
 logger = logging.getLogger(__name__)
 

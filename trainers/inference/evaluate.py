@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from datasets import Dataset
 
+from trainers.engines import AsrPipeline
 from trainers.errors import UserError, reading_files_of
 from trainers.evaluation import evaluate_rows
 from trainers.evaluation.leaderboard import leaderboard_score, scored_utterances, write_manifest
@@ -14,7 +15,6 @@ from trainers.files import write_json
 from trainers.inference.datasets import transcribe_dataset
 from trainers.provenance import stamp
 from trainers.results import Metrics
-from trainers.serving.engines import AsrPipeline
 
 if TYPE_CHECKING:
     from modeling_slam_asr import SlamAsrPipeline

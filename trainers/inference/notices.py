@@ -4,8 +4,8 @@ import json
 
 from modeling_slam_asr.transcripts_slam_asr import CONTEXT_PROMPT, LANGUAGE_NAMES, Answer, Chunk
 from trainers.embedded.base_models import base_model
+from trainers.engines import AsrPipeline
 from trainers.evaluation.normalizers import language_code
-from trainers.serving.engines import AsrPipeline
 
 LOW_CONFIDENCE = 0.6
 # Of the quickstart's model: 22 of 24 recordings of people stay below it, and 6 of 24 of its own test set.

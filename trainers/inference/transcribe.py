@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from modeling_slam_asr.transcripts_slam_asr import Answer
+from trainers.engines import AsrPipeline
 from trainers.errors import UserError
 from trainers.files import write_text
 from trainers.inference import subtitles
 from trainers.inference.recordings import Recording, output_names
-from trainers.serving.engines import AsrPipeline
 
 FORMATS = ("txt", "json", *subtitles.FORMATS)
 

@@ -19,6 +19,7 @@ from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES, SPARE_TOKENS
 from modeling_slam_asr.windows_slam_asr import OVERLAP_SECONDS, default_window
 from trainers.errors import UserError
+from trainers.provenance import EXPORT_MANIFEST
 from trainers.serving import gguf_file, manifest
 from trainers.serving.agreement import (
     AUDIO_BOUNDS,
@@ -146,7 +147,7 @@ def export_model(
 
 def _write_manifest(folder: Path, content: manifest.Manifest) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / manifest.NAME).write_text(text + "\n", encoding="utf-8")
+    (folder / EXPORT_MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 def _check_samples(

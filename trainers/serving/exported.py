@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.errors import UserError
-from trainers.serving.manifest import NAME, Manifest, Part, read_manifest
+from trainers.provenance import EXPORT_MANIFEST
+from trainers.serving.manifest import Manifest, Part, read_manifest
 from trainers.serving.onnx_audio import Heard, OnnxAudio
 from trainers.serving.without_torch import model_file
 
@@ -108,7 +109,7 @@ def open_export(folder: Path, engine: str, options: str) -> dict[str, Part]:
     Raises:
         UserError: when there is no export, or it has no ONNX part.
     """
-    if not (folder / NAME).is_file():
+    if not (folder / EXPORT_MANIFEST).is_file():
         raise UserError(
             f"The engine {engine} reads an export, and {folder} is none. Make one: `slam-asr export {folder} exported {options}`."
         )

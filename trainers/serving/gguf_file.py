@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trainers.engines import GGUF_PRECISIONS
 from trainers.errors import UserError
-from trainers.serving.engines import GGUF_PRECISIONS
 
 __all__ = ["ARCHITECTURES", "check_architecture", "check_precision", "read_tensors", "write_gguf"]
 

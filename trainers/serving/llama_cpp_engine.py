@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.engines import ENGINES
 from trainers.errors import UserError
 from trainers.provenance import cpu_cores
-from trainers.serving.engines import ENGINES
 from trainers.serving.exported import ExportedPipeline, Generated, Request, is_done, open_export
 from trainers.serving.manifest import read_manifest
 from trainers.serving.onnx_audio import OnnxAudio

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from trainers.errors import UserError
-from trainers.provenance import file_sha256
+from trainers.provenance import EXPORT_MANIFEST, file_sha256
 
-__all__ = ["FORMAT", "NAME", "AudioSettings", "FileRecord", "GenerationSettings", "Manifest", "Part", "PromptSettings"]
+__all__ = ["FORMAT", "AudioSettings", "FileRecord", "GenerationSettings", "Manifest", "Part", "PromptSettings"]
 __all__ += ["files_of", "package_version", "read_manifest", "require_part"]
 
 FORMAT = 1
-NAME = "manifest.json"
 
 
 class FileRecord(TypedDict):
@@ -103,7 +102,7 @@ def files_of(folder: Path) -> dict[str, FileRecord]:
     return {
         path.relative_to(folder).as_posix(): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / NAME
+        if path.is_file() and path != folder / EXPORT_MANIFEST
     }
 
 
@@ -118,18 +117,20 @@ def read_manifest(folder: str | os.PathLike[str], part: str | None = None) -> Ma
     """
     folder = Path(folder)
     try:
-        manifest: Manifest = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        manifest: Manifest = json.loads((folder / EXPORT_MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{folder} holds no {NAME} that can be read ({error}). Make one with `slam-asr export MODEL DIR`."
+            f"{folder} holds no {EXPORT_MANIFEST} that can be read ({error}). Make one with `slam-asr export MODEL DIR`."
         ) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else None
         raise UserError(
-            f"{folder / NAME} is of format {found!r}; this version reads {FORMAT}. Export the model again with `slam-asr export`."
+            f"{folder / EXPORT_MANIFEST} is of format {found!r}; this version reads {FORMAT}. Export the model again with `slam-asr export`."
         )
     if not isinstance(manifest.get("files"), dict) or not isinstance(manifest.get("parts"), dict):
-        raise UserError(f"{folder / NAME} lists no files or parts. Export the model again with `slam-asr export`.")
+        raise UserError(
+            f"{folder / EXPORT_MANIFEST} lists no files or parts. Export the model again with `slam-asr export`."
+        )
     prefix = "" if part is None else require_part(manifest, folder, part)["path"]
     for name, record in manifest["files"].items():
         if not name.startswith(prefix):
@@ -155,6 +156,6 @@ def require_part(manifest: Manifest, folder: Path, part: str) -> Part:
     listed = any(name == path or name.startswith(f"{path}/") for name in manifest["files"] if isinstance(path, str))
     if not listed or not (folder / path).resolve().is_relative_to(folder.resolve()):
         raise UserError(
-            f"{folder / NAME}: the part {part!r} lies at {path!r}, which is none of its files. Export again."
+            f"{folder / EXPORT_MANIFEST}: the part {part!r} lies at {path!r}, which is none of its files. Export again."
         )
     return manifest["parts"][part]

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 from ray import serve
 from ray.serve import Application
 
-from trainers.serving.engines import load_pipeline
+from trainers.engines import load_pipeline
 from trainers.serving.server.app import create_app
 from trainers.serving.server.batching import Window
 from trainers.serving.server.form import Options

@@ -6,7 +6,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
-__all__ = ["model_file", "postpone_package"]
+from trainers.engines import ENGINES
+
+__all__ = ["model_file", "prepare_process"]
 
 _PACKAGE = "modeling_slam_asr"
 _ALONE = "slam_asr_without_torch"
@@ -30,7 +32,13 @@ def model_file(name: str) -> ModuleType:
     return importlib.import_module(f"{package}.{name}")
 
 
-def postpone_package() -> None:
+def prepare_process(engine: str) -> None:
+    """At the start of a program that uses one engine: an engine without torch spares it torch's memory and seconds."""
+    if not ENGINES[engine].needs_torch:
+        _postpone_package()
+
+
+def _postpone_package() -> None:
     """
     From now on the model package's files can be imported without the package itself, which follows when one of its classes is asked for.
 

@@ -14,10 +14,10 @@ from modeling_slam_asr import SlamAsrConfig
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from trainers.data.prepare import MAX_BAD_FRACTION, DataReport, prepare
 from trainers.data.spec import DataSpec
-from trainers.encoder_depth.block_measures import DepthProfile, profile_encoder
+from trainers.encoder_depth.block_measures import profile_encoder
 from trainers.encoder_depth.healing import trained_blocks
 from trainers.encoder_depth.loading import LoadedEncoder, load_encoder
-from trainers.encoder_depth.selection import PROFILE, TRAINED, choose_blocks, needs_of
+from trainers.encoder_depth.selection import PROFILE, TRAINED, DepthProfile, choose_blocks, needs_of
 from trainers.feature_cache import FeatureCache, build_cache, estimate_cache
 from trainers.files import lock_file, write_json
 from trainers.recipe import DATA_ROLES, Recipe

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from trainers.commands import depth
-from trainers.encoder_depth.block_measures import DepthProfile
-from trainers.encoder_depth.selection import METHODS, choose_blocks, needs_of
+from trainers.encoder_depth.selection import METHODS, DepthProfile, choose_blocks, needs_of
 from trainers.errors import UserError
 from trainers.study.recipe import Selection
 

@@ -19,8 +19,8 @@ from transformers import AutoModelForCausalLM
 from modeling_slam_asr.transcripts_slam_asr import align_tokens, read_transcript
 from tests.conftest import speak
 from trainers.cli import main
+from trainers.engines import load_pipeline
 from trainers.errors import UserError
-from trainers.serving.engines import load_pipeline
 from trainers.serving.exported import ExportedPipeline, Generated, Request, align_known, cut_loop, is_done
 from trainers.serving.onnx_audio import OnnxAudio
 
@@ -205,7 +205,7 @@ def test_llama_cpp_needs_no_torch(exported: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "talk.wav", speak(["en", "to"]), RATE)
     code = f"""
 import sys
-from trainers.serving.engines import load_pipeline
+from trainers.engines import load_pipeline
 pipe = load_pipeline({str(exported)!r}, engine="llama_cpp")
 answer = pipe({str(tmp_path / "talk.wav")!r}, return_timestamps="word", return_confidence=True)
 print(sorted(answer), pipe.llm.precision)

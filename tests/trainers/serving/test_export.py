@@ -14,8 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.conftest import speak
 from trainers.cli import main
 from trainers.errors import UserError
+from trainers.provenance import EXPORT_MANIFEST
 from trainers.serving.export import Wanted, _check_samples, check_wanted, export_model
-from trainers.serving.manifest import FORMAT, NAME, files_of, read_manifest
+from trainers.serving.manifest import FORMAT, files_of, read_manifest
 
 HF_ONLY = Wanted(onnx=False)
 
@@ -201,11 +202,11 @@ def test_a_part_lies_among_the_files_that_the_manifest_vouches_for(tmp_path: Pat
     (tmp_path / "llm" / "a.bin").write_bytes(b"a")
     files = files_of(tmp_path)
     manifest = {"format": FORMAT, "parts": {"llm": {"path": "llm"}}, "files": files}
-    (tmp_path / NAME).write_text(json.dumps(manifest))
+    (tmp_path / EXPORT_MANIFEST).write_text(json.dumps(manifest))
     assert read_manifest(tmp_path, "llm")["files"] == files
-    (tmp_path / NAME).write_text(json.dumps({**manifest, "parts": {"llm": {"path": path}}}))
+    (tmp_path / EXPORT_MANIFEST).write_text(json.dumps({**manifest, "parts": {"llm": {"path": path}}}))
     with pytest.raises(UserError, match="which is none of its files"):
         read_manifest(tmp_path, "llm")
-    (tmp_path / NAME).write_text(json.dumps({"format": FORMAT}))
+    (tmp_path / EXPORT_MANIFEST).write_text(json.dumps({"format": FORMAT}))
     with pytest.raises(UserError, match="lists no files or parts"):
         read_manifest(tmp_path)

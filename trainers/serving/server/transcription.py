@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
+from trainers.engines import AsrPipeline
 from trainers.errors import UserError
-from trainers.serving.engines import AsrPipeline
 from trainers.serving.server.backlog import Share
 from trainers.serving.server.batching import Window
 from trainers.serving.server.errors import ApiError, internal

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trainers.errors import UserError
-from trainers.serving.without_torch import postpone_package
 
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["ENGINES", "GGUF_PRECISIONS", "AsrPipeline", "add_engine_arguments", "load_pipeline", "prepare_process"]
+__all__ = ["ENGINES", "GGUF_PRECISIONS", "AsrPipeline", "add_engine_arguments", "load_pipeline"]
 
 
 @dataclass(frozen=True)
@@ -89,12 +88,6 @@ def load_pipeline(
         model, device=device, dtype=dtype, revision=revision
     )
     return pipeline
-
-
-def prepare_process(engine: str) -> None:
-    """At the start of a program that uses one engine: an engine without torch spares it torch's memory and seconds."""
-    if not ENGINES[engine].needs_torch:
-        postpone_package()
 
 
 def add_engine_arguments(group: "argparse._ArgumentGroup") -> None:
