@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import (
     DynamicCache,
@@ -345,6 +346,7 @@ NO_DRAFT = (
     "ctc_draft=True needs a model with a CTC head, one utterance at a time, num_beams=1 and no sampling. Leave it "
     "out: the transcript is the same without."
 )
+_AHEAD = 8  # tokens of a draft that a pass reads: more take longer, and are wasted behind the first that the LLM writes otherwise
 
 
 class EndSilence(LogitsProcessor):
@@ -445,8 +447,8 @@ def draft_decoding(draft: Sequence[int], streamer: Any = None) -> Callable[..., 
     """
     Greedy decoding that verifies a draft, as the `custom_generate` of `GenerationMixin.generate`; for one utterance.
 
-    The LLM reads the prompt and the whole draft in one pass and keeps the tokens that it would have written itself. After each one
-    that it writes otherwise, the draft is taken up again behind it. The transcript is that of greedy decoding.
+    The LLM reads the prompt and the draft's next tokens in one pass and keeps those that it would have written itself. After one that it
+    writes otherwise, the draft is taken up again where it is most like what is written. The transcript is that of greedy decoding.
 
     Args:
         draft: token ids of a first guess, such as a greedy CTC transcript.
@@ -465,14 +467,16 @@ def draft_decoding(draft: Sequence[int], streamer: Any = None) -> Callable[..., 
         embed, prompt = model.get_input_embeddings(), model_kwargs["inputs_embeds"]
         cache = DynamicCache(config=model.config)
         cache.activate_past_recording()
-        guess, place = list(draft), 0
+        guessed, distances = np.array(draft, dtype=np.int64), np.arange(len(draft) + 1)
         embeddings = prompt
         while True:
-            tokens = input_ids.new_tensor(guess)[None]
-            embeddings = torch.cat([embeddings, embed(tokens).to(embeddings)], dim=1)
+            place = int(np.flatnonzero(distances == distances.min())[-1])
+            guess = list(draft[place : place + _AHEAD])
+            embeddings = torch.cat([embeddings, embed(input_ids.new_tensor(guess)[None]).to(embeddings)], dim=1)
             output = model(inputs_embeds=embeddings, use_cache=True, logits_to_keep=len(guess) + 1, **{CACHE: cache})
             for read, logits in enumerate(output.logits[0].float()):
                 token = int(logits_processor(input_ids, logits[None]).argmax())
+                distances = _read_on(distances, guessed, token)
                 input_ids = torch.cat([input_ids, input_ids.new_tensor([[token]])], dim=1)
                 if streamer is not None:
                     streamer.put(input_ids[0, -1:].cpu())
@@ -483,16 +487,13 @@ def draft_decoding(draft: Sequence[int], streamer: Any = None) -> Callable[..., 
                 if read == len(guess) or token != guess[read]:
                     break
             cache.crop(read - len(guess))
-            place = _take_up(draft, place + read, token)
-            guess = list(draft[place:])
             embeddings = embed(input_ids[:, -1:]).to(prompt)
 
     return decode
 
 
-def _take_up(draft: Sequence[int], place: int, token: int) -> int:
-    """Where a draft goes on after `token` was written in place of `draft[place]`: behind the same token nearby, else behind `place`."""
-    for ahead in range(place, min(place + 4, len(draft))):
-        if draft[ahead] == token:
-            return ahead + 1
-    return min(place + 1, len(draft))
+def _read_on(distances: np.ndarray, draft: np.ndarray, token: int) -> np.ndarray:
+    """Edit distances of what is written to each beginning of the draft, `(len(draft) + 1,)`, once `token` is written too."""
+    swapped = np.minimum(distances[1:] + 1, distances[:-1] + (draft != token))
+    steps = np.arange(len(distances))
+    return np.minimum.accumulate(np.concatenate([distances[:1] + 1, swapped]) - steps) + steps

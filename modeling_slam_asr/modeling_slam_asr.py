@@ -453,7 +453,7 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
             guess, streamer = self.ctc_transcripts(merged.ctc)[0], rest.get("streamer")
             if streamer is not None and hasattr(streamer, "put_draft"):
                 streamer.put_draft(guess)
-            rest["custom_generate"] = draft_decoding([*guess, *ends[:1]], streamer)
+            rest["custom_generate"] = draft_decoding(guess, streamer)
         output = self.language_model.generate(
             inputs_embeds=embeddings,
             attention_mask=attention_mask,
