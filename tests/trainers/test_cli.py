@@ -1,6 +1,7 @@
 """The command line as a person meets it: help, wrong arguments, errors without a traceback."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,16 @@ def test_help_lists_every_command() -> None:
     assert output.returncode == 0
     for command in cli.COMMANDS:
         assert f"\n  {command} " in output.stdout
+
+
+def test_the_readme_lists_every_command_in_the_words_of_its_help() -> None:
+    root = Path(cli.__file__).parents[1]
+    section = (root / "README.md").read_text(encoding="utf-8").split("\n## Commands\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| \[`(.+?)`\]\((.+?)\) \| (.+?) \|$", section, re.MULTILINE)
+    assert [(name, text) for name, _, text in rows] == [(name, text) for name, (_, text) in cli.COMMANDS.items()]
+    for name, page, _ in rows:
+        page = root / ("README.md" if page.startswith("#") else page)
+        assert f"slam-asr {name} " in page.read_text(encoding="utf-8"), f"{page} does not show {name}"
 
 
 def test_commands_of_publishing_register_themselves_in_their_place() -> None:
