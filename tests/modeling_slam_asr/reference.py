@@ -12,6 +12,15 @@ from torch import nn
 from torch.nn import functional
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
+SIZE, TEXT_SIZE, RATE, HIDDEN, QUERIES = 32, 32, 5, 48, 6
+OPTIONS: dict[str, dict[str, Any]] = {
+    "concat_linear": {"projector_type": "concat_linear"},
+    "concat_linear without norm": {"projector_type": "concat_linear", "projector_layer_norm": False},
+    "conv1d": {"projector_type": "conv1d"},
+    "conv1d without norm": {"projector_type": "conv1d", "projector_layer_norm": False},
+    "qformer": {"projector_type": "qformer", "projector_num_queries": QUERIES, "projector_num_layers": 2},
+}
+
 
 class Block(nn.Module):
     def __init__(self, width: int, heads: int, inner: int) -> None:
@@ -128,3 +137,12 @@ def sequence_loss(llm: Any, audio: torch.Tensor, prompt: list[int], transcript: 
     labels = torch.full(embeddings.shape[:2], -100)
     labels[:, audio.shape[1] + len(prompt) :] = text[:, len(prompt) :]
     return llm(inputs_embeds=embeddings, labels=labels).loss
+
+
+def reference_projector(kind: str) -> torch.nn.Module:
+    norm = not kind.endswith("without norm")
+    if kind.startswith("concat"):
+        return Concat(SIZE, TEXT_SIZE, RATE, HIDDEN, norm)
+    if kind.startswith("conv1d"):
+        return Conv1d(SIZE, TEXT_SIZE, RATE, HIDDEN, norm)
+    return QFormer(SIZE, TEXT_SIZE, QUERIES, layers=2)

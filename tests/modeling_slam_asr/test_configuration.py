@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from modeling_slam_asr import SlamAsrConfig
 from modeling_slam_asr.configuration_slam_asr import kept_layers
-from modeling_slam_asr.projector_slam_asr import AudioGeometry
 
 
 @pytest.mark.parametrize(
@@ -117,14 +116,3 @@ def test_wrong_values() -> None:
         SlamAsrConfig(audio_config={"model_type": "wav2vec2"})
     with pytest.raises(ValueError, match="contradicts itself"):
         config(prune_encoder_layers=1, kept_encoder_layers=[0, 1])
-
-
-@given(st.integers(1, 3000), st.integers(1, 9))
-def test_audio_tokens(mel_frames: int, rate: int) -> None:
-    joined = AudioGeometry(frames_per_token=rate)
-    assert joined.token_count(mel_frames) == -(-mel_frames // 2) // rate
-    assert joined.seconds_per_token() == rate / 50
-    asked = AudioGeometry(fixed_tokens=7)
-    assert (asked.token_count(mel_frames), asked.seconds_per_token(14.0)) == (7, 2.0)
-    assert asked.encoder_frames(mel_frames / 100) == max(1, -(-mel_frames // 2))
-    assert joined.encoder_frames(mel_frames / 100) % rate == 0

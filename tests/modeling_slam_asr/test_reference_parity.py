@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -12,25 +11,7 @@ from safetensors.torch import save_file
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 
 from .conftest import noise
-from .reference import Concat, Conv1d, QFormer, WhisperEncoder, sequence_loss
-
-SIZE, TEXT_SIZE, RATE, HIDDEN, QUERIES = 32, 32, 5, 48, 6
-OPTIONS: dict[str, dict[str, Any]] = {
-    "concat_linear": {"projector_type": "concat_linear"},
-    "concat_linear without norm": {"projector_type": "concat_linear", "projector_layer_norm": False},
-    "conv1d": {"projector_type": "conv1d"},
-    "conv1d without norm": {"projector_type": "conv1d", "projector_layer_norm": False},
-    "qformer": {"projector_type": "qformer", "projector_num_queries": QUERIES, "projector_num_layers": 2},
-}
-
-
-def reference_projector(kind: str) -> torch.nn.Module:
-    norm = not kind.endswith("without norm")
-    if kind.startswith("concat"):
-        return Concat(SIZE, TEXT_SIZE, RATE, HIDDEN, norm)
-    if kind.startswith("conv1d"):
-        return Conv1d(SIZE, TEXT_SIZE, RATE, HIDDEN, norm)
-    return QFormer(SIZE, TEXT_SIZE, QUERIES, layers=2)
+from .reference import HIDDEN, OPTIONS, SIZE, WhisperEncoder, reference_projector, sequence_loss
 
 
 @pytest.fixture(scope="module")
@@ -86,18 +67,3 @@ def test_loss_and_gradients(kind: str, reference_encoder: tuple[Any, Path], tiny
         for (name, mine), (_, other) in zip(ours.projector.named_parameters(), theirs.named_parameters(), strict=True):
             scale = max(1.0, other.grad.abs().max().item())  # float32 rounds in proportion to the greatest entries
             assert mine.grad is not None and torch.allclose(mine.grad, other.grad, atol=1e-5 * scale), name
-
-
-@pytest.mark.parametrize("kind", OPTIONS)
-def test_projector_alone(kind: str, tiny_model: Any) -> None:
-    from modeling_slam_asr import SlamAsrConfig
-    from modeling_slam_asr.projector_slam_asr import build_projector
-
-    config = SlamAsrConfig(**{**tiny_model.config.to_dict(), **OPTIONS[kind], "projector_hidden_size": HIDDEN})
-    theirs, ours = reference_projector(kind).eval(), build_projector(config).eval()
-    ours.load_state_dict(theirs.state_dict())
-    frames = torch.from_numpy(np.random.default_rng(1).standard_normal((2, 23, SIZE)).astype(np.float32))
-    output, mask = ours(frames, torch.ones(2, 23, dtype=torch.bool))
-    expected = theirs(frames)
-    assert output.shape == expected.shape and mask.shape == expected.shape[:2] and mask.all()
-    assert torch.allclose(output, expected, atol=1e-6)
