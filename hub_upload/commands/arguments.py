@@ -2,11 +2,14 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from trainers.errors import UserError
 
 from ..client_environment import HUB_TIMEOUT, VERIFY_TIMEOUT
+
+if TYPE_CHECKING:
+    from ..build import BuildOptions
 
 
 def add_build_arguments(parser: argparse.ArgumentParser, study: bool = True) -> None:
@@ -34,6 +37,18 @@ def add_build_arguments(parser: argparse.ArgumentParser, study: bool = True) -> 
     parser.add_argument(
         "--no-limits", action="store_true", help="do not measure silence, noise and batches when limits.json is missing"
     )
+
+
+def add_form_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the form that a model is published in; without one it keeps its own."""
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument(
+        "--adapter",
+        action="store_true",
+        help="projector and LoRA only; the base models come from their own repositories",
+    )
+    forms.add_argument("--standalone", action="store_true", help="every weight")
+    parser.add_argument("--merge", action="store_true", help="standalone with LoRA added into the weights")
 
 
 def add_hub_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,8 +99,8 @@ def read_bases(pairs: list[str]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def build_options(args: argparse.Namespace, **more: Any) -> Any:
-    """`BuildOptions` from the options of `add_build_arguments`."""
+def build_options(args: argparse.Namespace) -> "BuildOptions":
+    """From the options of `add_build_arguments` and, where the command has them, `add_form_arguments`."""
     from hub_upload.build import BuildOptions
 
     return BuildOptions(
@@ -95,5 +110,6 @@ def build_options(args: argparse.Namespace, **more: Any) -> Any:
         measure=not args.no_limits,
         predictions=args.with_predictions,
         bases=read_bases(args.base),
-        **more,
+        form=next((form for form in ("adapter", "standalone") if getattr(args, form, False)), None),
+        merge=getattr(args, "merge", False),
     )

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .arguments import add_build_arguments, add_hub_arguments, add_verify_timeout, build_options
+from .arguments import add_build_arguments, add_form_arguments, add_hub_arguments, add_verify_timeout, build_options
 
 HELP = """Publish a model folder to the Hugging Face Hub and verify it.
 
@@ -16,14 +16,7 @@ makes no commit. The token is that of `hf auth login` or HF_TOKEN."""
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="the model folder")
     parser.add_argument("repo_id", metavar="REPO_ID", help="NAMESPACE/NAME")
-    forms = parser.add_mutually_exclusive_group()
-    forms.add_argument(
-        "--adapter",
-        action="store_true",
-        help="projector and LoRA only; the base models come from their own repositories",
-    )
-    forms.add_argument("--standalone", action="store_true", help="every weight")
-    parser.add_argument("--merge", action="store_true", help="standalone with LoRA added into the weights")
+    add_form_arguments(parser)
     parser.add_argument("--revision", default="main", metavar="BRANCH", help="branch to commit to (main)")
     parser.add_argument("--pr", action="store_true", help="open a pull request in place of a commit to the branch")
     parser.add_argument("--tag", help="name the commit; the card's snippets then use this tag")
@@ -48,11 +41,10 @@ def run(args: argparse.Namespace) -> int:
     prepare_environment()
     from hub_upload.push import PushOptions, push_model
 
-    form = "adapter" if args.adapter else "standalone" if args.standalone else None
     options = PushOptions(
         folder=args.folder,
         repo_id=args.repo_id,
-        build=build_options(args, form=form, merge=args.merge),
+        build=build_options(args),
         private=args.private,
         revision=args.revision,
         create_pr=args.pr,

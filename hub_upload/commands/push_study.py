@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .arguments import add_build_arguments, add_hub_arguments, add_verify_timeout, build_options
+from .arguments import add_build_arguments, add_form_arguments, add_hub_arguments, add_verify_timeout, build_options
 
 HELP = """Publish a study's chosen checkpoints, each verified, as one collection.
 
@@ -18,10 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--choose", action="append", default=[], metavar="NAME", help="a run to publish; may be given again"
     )
     parser.add_argument("--title", help="title of the collection (PREFIX)")
-    forms = parser.add_mutually_exclusive_group()
-    forms.add_argument("--adapter", action="store_true", help="projector and LoRA only")
-    forms.add_argument("--standalone", action="store_true", help="every weight")
-    parser.add_argument("--merge", action="store_true", help="standalone with LoRA added into the weights")
+    add_form_arguments(parser)
     parser.add_argument("--dry-run", action="store_true", help="print what would change")
     add_verify_timeout(parser)
     add_hub_arguments(parser)
@@ -34,13 +31,12 @@ def run(args: argparse.Namespace) -> int:
     prepare_environment()
     from hub_upload.study import StudyOptions, push_study
 
-    form = "adapter" if args.adapter else "standalone" if args.standalone else None
     options = StudyOptions(
         folder=args.folder,
         prefix=args.prefix,
         choose=tuple(args.choose),
         title=args.title,
-        build=build_options(args, form=form, merge=args.merge),
+        build=build_options(args),
         private=args.private,
         dry_run=args.dry_run,
         timeout=args.timeout,
