@@ -24,6 +24,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.result import publish
+from modeling_slam_asr.transcripts_slam_asr import Chunk
 from trainers.embedded import espeak, speech
 from trainers.embedded.corpus import Utterance, plan_utterances
 from trainers.inference.evaluate import load_pipeline
@@ -73,7 +74,7 @@ def true_times(item: Utterance) -> dict[int, Times]:
     return times
 
 
-def errors(truth: dict[int, Times], text: str, chunks: list[dict[str, Any]]) -> list[tuple[float, float]]:
+def errors(truth: dict[int, Times], text: str, chunks: list[Chunk]) -> list[tuple[float, float]]:
     """Seconds that the begin and the end of each recognised word lie after the true ones."""
     heard = [chunk["text"].strip() for chunk in chunks]
     alignment = jiwer.process_words(text, " ".join(heard) or "-")

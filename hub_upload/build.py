@@ -28,7 +28,7 @@ from .facts import (
     read_training,
 )
 from .foreign import foreign_metadata
-from .limits import measure_limits
+from .limits import Limits, measure_limits
 from .model_index import EVAL_RESULTS, eval_results
 from .plots import plot_depth
 from .published import (
@@ -337,7 +337,7 @@ def write_card(folder: Path, build: BuildOptions, options: CardOptions, output: 
     return output or folder / "README.md"
 
 
-def measure(folder: Path, fingerprint: str) -> dict[str, Any]:
+def measure(folder: Path, fingerprint: str) -> Limits:
     """The limits of the model in `folder`."""
     import torch
 

@@ -7,10 +7,11 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 import model_cards
+from modeling_slam_asr.lora_slam_asr import ParameterReport
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
 from trainers.errors import UserError
 from trainers.evaluation.format import RATE_NAMES, percent, percent_with_interval
-from trainers.results import RATES, Evaluation
+from trainers.results import RATES, Evaluation, ResultRow
 
 from . import user_text
 from .card_lines import decoding_lines, limit_lines, speed_lines, summary_of, training_lines
@@ -107,9 +108,9 @@ def metadata(facts: ModelFacts, repo_id: str, extra: dict[str, Any]) -> ModelCar
     )
 
 
-def result_rows(facts: ModelFacts) -> list[dict[str, Any]]:
+def result_rows(facts: ModelFacts) -> list[dict[str, object]]:
     """The rows of the result table, as text."""
-    rows = []
+    rows: list[dict[str, object]] = []
     for evaluation in facts.evaluations:
         for language, figures in figures_by_language(evaluation):
             baseline = _baseline_of(facts, language, figures)
@@ -125,7 +126,9 @@ def result_rows(facts: ModelFacts) -> list[dict[str, Any]]:
                     "change": _relative(figures.get("wer"), baseline.get("wer")) if baseline else "",
                     "normalizer": plain(evaluation.metrics.get("normalizer", "")),
                     "path": plain(evaluation.path),
-                    **{name: figures[name] for name in ("substitutions", "deletions", "insertions")},
+                    "substitutions": figures["substitutions"],
+                    "deletions": figures["deletions"],
+                    "insertions": figures["insertions"],
                 }
             )
     return rows
@@ -136,22 +139,22 @@ def _dataset_title(evaluation: Evaluation) -> str:
     return " ".join(str(data[key]) for key in ("name", "config", "split") if data.get(key))
 
 
-def _baseline_of(facts: ModelFacts, language: str, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """The unpruned, projector-only row on the same test words; empty when this is it, or there is none."""
+def _baseline_of(facts: ModelFacts, language: str, figures: Mapping[str, Any]) -> ResultRow | None:
+    """The unpruned, projector-only row on the same test words; None when this is it, or there is none."""
     if not facts.config.get("prune_encoder_layers") and not facts.config.get("lora"):
-        return {}
+        return None
     same = (
         row
         for row in baseline_rows(facts.depth_rows)
         if row.get("language") == language and row["reference_words"] == figures["reference_words"]
     )
-    return next(same, {})
+    return next(same, None)
 
 
-def study_rows(rows: list[dict[str, Any]], links: dict[str, str]) -> list[dict[str, Any]]:
+def study_rows(rows: list[ResultRow], links: dict[str, str]) -> list[dict[str, object]]:
     """The rows of the study's table, as text; systems that are on the Hub are linked."""
 
-    def name(row: dict[str, Any]) -> str:
+    def name(row: ResultRow) -> str:
         shown = plain(row.get("name", ""))
         repo_id = links.get(str(row.get("name")))
         return f"[{shown}](https://huggingface.co/{repo_id})" if repo_id else shown
@@ -164,29 +167,31 @@ def study_rows(rows: list[dict[str, Any]], links: dict[str, str]) -> list[dict[s
             "lora": "yes" if row.get("lora") else "no",
             "wer": word_error_rate(row),
             "parameters": f"{row['total_params']:,}" if row.get("total_params") else "",
-            **{name: row[name] for name in ("substitutions", "deletions", "insertions")},
+            "substitutions": row["substitutions"],
+            "deletions": row["deletions"],
+            "insertions": row["insertions"],
         }
         for row in rows
     ]
 
 
-def parameter_rows(report: dict[str, Any], trained: int | None) -> list[dict[str, str]]:
+def parameter_rows(report: ParameterReport, trained: int | None) -> list[dict[str, str]]:
     """The rows of the parameter table, as text; the trained ones as the training run counted them."""
     parts = [
-        ("encoder", "encoder", "encoder_unpruned"),
-        ("projector", "projector", "projector"),
-        ("language model", "language_model", "language_model"),
-        ("LoRA on the language model", "lora", "lora"),
-        ("LoRA on the encoder", "encoder_lora", "encoder_lora"),
-        ("total", "total", "total_unpruned"),
+        ("encoder", report["encoder"], report["encoder_unpruned"]),
+        ("projector", report["projector"], report["projector"]),
+        ("language model", report["language_model"], report["language_model"]),
+        ("LoRA on the language model", report["lora"], report["lora"]),
+        ("LoRA on the encoder", report["encoder_lora"], report["encoder_lora"]),
+        ("total", report["total"], report["total_unpruned"]),
     ]
     rows = [
-        {"part": label, "count": f"{report[key]:,}", "unpruned": f"{report[unpruned]:,}" if unpruned else ""}
-        for label, key, unpruned in parts
-        if report[key] or key in ("total", "projector")
+        {"part": label, "count": f"{count:,}", "unpruned": f"{unpruned:,}"}
+        for label, count, unpruned in parts
+        if count or label in ("total", "projector")
     ]
-    count = "not recorded" if trained is None else f"{trained:,}"
-    return [*rows, {"part": "trained", "count": count, "unpruned": ""}]
+    counted = "not recorded" if trained is None else f"{trained:,}"
+    return [*rows, {"part": "trained", "count": counted, "unpruned": ""}]
 
 
 def depth_summary(facts: ModelFacts) -> str:

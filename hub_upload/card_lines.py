@@ -1,11 +1,14 @@
 """Sentences of a card: each from one file of the model folder, or the plain word that it is not known."""
 
-from typing import Any
+from typing import Any, cast
 
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
 from trainers.data.spec import NON_SPEECH
+from trainers.provenance import TrainingRecord
+from trainers.results import Hardware
 
 from .facts import ModelFacts, recipe_data
+from .limits import Edge
 from .markdown import code, plain
 from .published import public_name
 
@@ -44,13 +47,13 @@ def base_name(facts: ModelFacts, part: str) -> str:
     return f"{code(public_name(model_id))}, not on the Hub" if model_id else "origin not recorded"
 
 
-def training_facts(facts: ModelFacts) -> tuple[dict[str, Any], str]:
+def training_facts(facts: ModelFacts) -> tuple[TrainingRecord, str]:
     """What the run recorded, and in which file."""
     if facts.training:
         return facts.training, "training.json"
     for evaluation in facts.evaluations:
         if "train_seconds" in evaluation.metrics:
-            return dict(evaluation.metrics), evaluation.path
+            return cast(TrainingRecord, evaluation.metrics), evaluation.path
     return {}, ""
 
 
@@ -70,7 +73,7 @@ def training_lines(facts: ModelFacts) -> list[str]:
         lines.append("Recipe: not in this repository.")
     seconds = run.get("train_seconds")
     if seconds:
-        machine = run.get("hardware") or {}
+        machine = run.get("hardware")
         lines.append(f"Hardware: {describe_hardware(machine)}{source}.")
         steps = f", {run['steps']:,} steps" if run.get("steps") else ""
         lines.append(f"Time: {duration(float(seconds))}{steps}{source}.")
@@ -104,7 +107,7 @@ def data_name(name: str) -> str:
     return plain(public_name(name))
 
 
-def describe_hardware(machine: dict[str, Any]) -> str:
+def describe_hardware(machine: Hardware | None) -> str:
     """A machine as `trainers.provenance.hardware` records it, in words."""
     if not machine:
         return "not recorded"
@@ -113,7 +116,7 @@ def describe_hardware(machine: dict[str, Any]) -> str:
     return plain(f"{machine.get('cores', '?')} cores of a {machine.get('device')}")
 
 
-def energy_line(seconds: float, machine: dict[str, Any]) -> str:
+def energy_line(seconds: float, machine: Hardware | None) -> str:
     """An estimate with its assumption; not a measurement."""
     if not machine:
         return "Energy: not estimated, since the hardware is not recorded."
@@ -180,8 +183,8 @@ def limit_lines(facts: ModelFacts) -> list[str]:
     lines.append(
         f"Length: one call takes {limits['max_seconds']:g} s at most {source}; the pipeline's way with longer audio is its own."
     )
-    for kind in ("silence", "noise"):
-        lines.append(f"{kind.capitalize()} of {edge_line(limits[kind])} {source}.")
+    lines.append(f"Silence of {edge_line(limits['silence'])} {source}.")
+    lines.append(f"Noise of {edge_line(limits['noise'])} {source}.")
     batch = limits["batch"]
     same = batch["same_transcripts"]
     lines.append(
@@ -191,7 +194,7 @@ def limit_lines(facts: ModelFacts) -> list[str]:
     return lines
 
 
-def edge_line(rows: list[dict[str, Any]]) -> str:
+def edge_line(rows: list[Edge]) -> str:
     """What the pipeline answered where nobody speaks."""
     lengths = join([f"{row['seconds']:g} s" for row in rows])
     invented = [row for row in rows if row["text"] and not row["flagged"]]
@@ -210,7 +213,7 @@ def speed_lines(facts: ModelFacts) -> list[str]:
     for evaluation in facts.evaluations:
         factor = evaluation.metrics.get("rtfx") or evaluation.metrics.get("eval_rtfx")
         if factor:
-            machine = describe_hardware(evaluation.metrics.get("hardware") or {})
+            machine = describe_hardware(evaluation.metrics.get("hardware"))
             memory = evaluation.metrics.get("peak_memory_bytes")
             used = f", {memory / 2**30:.1f} GiB at the peak" if memory else ""
             lines.append(

@@ -1,21 +1,23 @@
 """What the files of a model folder say about the model: the only source of a card's figures."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from modeling_slam_asr.generation_slam_asr import read_generation
+from modeling_slam_asr.lora_slam_asr import ParameterReport
 from trainers.errors import UserError
-from trainers.provenance import file_sha256, inconsistency, model_fingerprint, read_stamped
+from trainers.provenance import TrainingRecord, file_sha256, inconsistency, model_fingerprint, read_stamped
 from trainers.recipe import LoraSpec
-from trainers.results import Evaluation, evaluation_files
+from trainers.results import Evaluation, ResultRow, evaluation_files
 
 from . import published
 from .checks import is_hub_id
 from .licences import Licence, Part, derive_licence, known_licence
-from .published import CODE, loaded_files, public_name, read_json, read_recipe
+from .limits import Limits
+from .published import CODE, Publication, loaded_files, public_name, read_json, read_recipe
 
 DEPTH_PLOT = "wer_vs_depth.png"
 
@@ -27,14 +29,14 @@ class ModelFacts:
     folder: Path
     config: dict[str, Any]
     fingerprint: str
-    parameters: dict[str, Any]
+    parameters: ParameterReport
     evaluations: list[Evaluation]
-    depth_rows: list[dict[str, Any]]
+    depth_rows: list[ResultRow]
     depth_path: str | None
-    training: dict[str, Any]
+    training: TrainingRecord
     recipe: dict[str, Any]
-    limits: dict[str, Any]
-    publication: dict[str, Any]
+    limits: Limits
+    publication: Publication
     generation: dict[str, Any]
     code: dict[str, str]
     licence: Licence
@@ -66,7 +68,7 @@ class ModelFacts:
         """
         recipe = {"lora": lora_of_recipe(self.recipe)}
         parts = {"language model": "lora", "encoder": "encoder_lora"}
-        sources = (self.config, self.publication, recipe)
+        sources: tuple[Mapping[str, Any], ...] = (self.config, self.publication, recipe)
         found = {part: next((one[key] for one in sources if one.get(key)), None) for part, key in parts.items()}
         return {part: dict(value) for part, value in found.items() if value is not None}
 
@@ -159,7 +161,7 @@ def is_training_record(path: Path) -> bool:
     return "train_seconds" in value and "produced_by" not in value
 
 
-def read_training(folder: Path) -> dict[str, Any]:
+def read_training(folder: Path) -> TrainingRecord:
     """What the training run recorded: `training.json`, or the run's `metrics.json` without its error rates."""
     if (folder / "training.json").is_file():
         return published.training(read_json(folder / "training.json"))
@@ -180,7 +182,7 @@ def evaluated_fingerprint(folder: Path, fingerprint: str) -> str:
     return str(publication["evaluated_fingerprint"]) if converted else fingerprint
 
 
-def read_limits(folder: Path, fingerprint: str) -> dict[str, Any]:
+def read_limits(folder: Path, fingerprint: str) -> Limits:
     """`limits.json`, if it was measured on these weights."""
     limits = read_any_limits(folder)
     return limits if limits.get("model_fingerprint") == fingerprint else {}
@@ -194,7 +196,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise UserError(str(error)) from error
 
 
-def read_any_limits(folder: Path) -> dict[str, Any]:
+def read_any_limits(folder: Path) -> Limits:
     """`limits.json`, of whichever weights; empty when it is not there."""
     value = read_json(folder / "limits.json")
     try:
@@ -206,7 +208,7 @@ def read_any_limits(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def read_depth_rows(path: Path) -> list[dict[str, Any]]:
+def read_depth_rows(path: Path) -> list[ResultRow]:
     """
     The rows of a study's `results.json` or `results.jsonl`.
 
@@ -230,10 +232,10 @@ def read_depth_rows(path: Path) -> list[dict[str, Any]]:
             raise UserError(
                 f"{path}, row {row.get('name')!r}, does not add up: {problem}. Run the study or quickstart again."
             )
-    return rows
+    return cast(list[ResultRow], rows)
 
 
-def count_parameters(config: dict[str, Any]) -> dict[str, Any]:
+def count_parameters(config: dict[str, Any]) -> ParameterReport:
     """`parameter_report()` of the architecture in a `config.json`, without its weights."""
     import torch
 
@@ -262,6 +264,6 @@ def licence_parts(config: dict[str, Any], recipe: dict[str, Any], licences: dict
     return [Part(role, shown, licences.get(shown) or known_licence(shown)) for role, shown in unique]
 
 
-def baseline_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def baseline_rows(rows: Sequence[ResultRow]) -> list[ResultRow]:
     """The rows of unpruned systems without LoRA, which pruned ones are compared with."""
     return [row for row in rows if not row.get("prune_encoder_layers") and not row.get("lora")]

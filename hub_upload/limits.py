@@ -1,6 +1,6 @@
 """What a model does at the edges: silence, noise, batches. Measured on the weights that are published, for their card."""
 
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from trainers import sound
 
@@ -10,23 +10,46 @@ BATCH_SECONDS = (0.6, 1.3, 2.1, 3.4)
 SHOWN_CHARACTERS = 200
 
 
-def measure_limits(model: Any, processor: Any, fingerprint: str) -> dict[str, Any]:
+class Edge(TypedDict):
+    """What the pipeline answers where nobody speaks, and whether it says so."""
+
+    seconds: float
+    text: str
+    flagged: bool
+
+
+class BatchCheck(TypedDict):
+    """How many of several recordings have the same transcript in a batch as alone; the difference is of the first token's logits."""
+
+    recordings: int
+    seconds: NotRequired[list[float]]
+    same_transcripts: int
+    largest_logit_difference: float
+
+
+class Limits(TypedDict, total=False):
+    """The content of `limits.json`; empty where nothing was measured. `max_seconds` are those of one call."""
+
+    model_fingerprint: str
+    max_seconds: float
+    silence: list[Edge]
+    noise: list[Edge]
+    batch: BatchCheck
+
+
+def measure_limits(model: Any, processor: Any, fingerprint: str) -> Limits:
     """
-    The content of `limits.json`.
+    What the model does with digital silence, white noise and batches.
 
     Args:
         model, processor: a loaded SLAM-ASR model and its processor.
         fingerprint: of the weights; the figures are used for these weights only.
-    Returns:
-        `max_seconds` of one call; what the pipeline answers to digital `silence` and to white `noise` (`text`, and whether it
-        is `flagged` as no speech); in `batch`, how many of several recordings have the same transcript in a batch as alone,
-        and the largest difference of the first token's logits.
     """
     from trainers.inference.evaluate import pipeline_of
 
     transcribe = pipeline_of(model, processor)
 
-    def edge(seconds: float, samples: Any) -> dict[str, Any]:
+    def edge(seconds: float, samples: Any) -> Edge:
         answer = transcribe({"array": samples, "sampling_rate": sound.RATE})
         flagged = bool(answer.get("no_speech"))
         return {"seconds": seconds, "text": answer["text"][:SHOWN_CHARACTERS], "flagged": flagged}
@@ -40,7 +63,7 @@ def measure_limits(model: Any, processor: Any, fingerprint: str) -> dict[str, An
     }
 
 
-def _batch(model: Any, processor: Any) -> dict[str, Any]:
+def _batch(model: Any, processor: Any) -> BatchCheck:
     import torch
 
     def transcript(samples: Any) -> str:

@@ -57,7 +57,7 @@ def eval_results(facts: ModelFacts) -> list[dict[str, Any]]:
         if is_hub_id(str(data["name"])) and rate is not None:
             entries.append(
                 EvalResultEntry(
-                    dataset_id=data["name"],
+                    dataset_id=str(data["name"]),
                     task_id=data.get("config") or "default",
                     value=per_cent(rate),
                     dataset_revision=data.get("revision"),

@@ -6,18 +6,30 @@ is read or sent. Private rows stay here: totals go out; speakers, words and clip
 import json
 from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import yaml
 
 import modeling_slam_asr
 from modeling_slam_asr.configuration_slam_asr import AUTO_MAP, CUSTOM_PIPELINES, without_foreign_code
 from trainers.errors import UserError
-from trainers.provenance import TRAINING_RECORD
+from trainers.provenance import TRAINING_RECORD, TrainingRecord
 from trainers.results import ScoreTable
 from trainers.safe_yaml import load_yaml
 
+from .limits import Limits
 from .secrets import find_paths
+
+
+class Publication(TypedDict, total=False):
+    """The content of `publication.json`: what the results are of, where the form was changed; and the LoRA that was merged."""
+
+    evaluated_fingerprint: str
+    published_fingerprint: str
+    conversion: str
+    lora: dict[str, Any]
+    encoder_lora: dict[str, Any]
+
 
 # Files that loading a model needs; they are published byte for byte (but for paths in settings).
 LORA = ("language_model_lora", "audio_encoder_lora")
@@ -55,7 +67,7 @@ ROW = (
     *FIGURES, "name", "audio_model", "text_model", "prune_encoder_layers", "encoder_layers", "lora", "seed", "same_as",
 )  # fmt: skip
 BATCH = ("recordings", "same_transcripts", "largest_logit_difference")
-PUBLICATION = ("evaluated_fingerprint", "published_fingerprint", "conversion", "lora", "encoder_lora")
+PUBLICATION = tuple(Publication.__annotations__)
 PREDICTION = ("id", "audio", "reference", "prediction", "language", "duration")
 
 
@@ -75,7 +87,7 @@ def settings(name: str, value: dict[str, Any]) -> dict[str, Any]:
     return {**without_foreign_code(value, f"{name}: "), **own}
 
 
-def limits(value: Mapping[str, Any]) -> dict[str, Any]:
+def limits(value: Mapping[str, Any]) -> Limits:
     """
     What is published of a `limits.json`.
 
@@ -91,7 +103,7 @@ def limits(value: Mapping[str, Any]) -> dict[str, Any]:
     }
     batch = {name: _number(value["batch"][name]) for name in BATCH}
     fingerprint, longest = str(value["model_fingerprint"]), _number(value["max_seconds"])
-    return hide_paths({"model_fingerprint": fingerprint, "max_seconds": longest, **edges, "batch": batch})
+    return cast(Limits, hide_paths({"model_fingerprint": fingerprint, "max_seconds": longest, **edges, "batch": batch}))
 
 
 def _number(value: Any) -> Any:
@@ -100,9 +112,9 @@ def _number(value: Any) -> Any:
     return value
 
 
-def publication(value: Mapping[str, Any]) -> dict[str, Any]:
+def publication(value: Mapping[str, Any]) -> Publication:
     """What is published of a `publication.json`."""
-    return hide_paths(_only(value, PUBLICATION))
+    return cast(Publication, hide_paths(_only(value, PUBLICATION)))
 
 
 def metrics(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,9 +127,9 @@ def metrics(value: Mapping[str, Any]) -> dict[str, Any]:
     return hide_paths(kept)
 
 
-def training(value: Mapping[str, Any]) -> dict[str, Any]:
+def training(value: Mapping[str, Any]) -> TrainingRecord:
     """What is published of a training run's `metrics.json`."""
-    return hide_paths(_only(value, TRAINING_RECORD))
+    return cast(TrainingRecord, hide_paths(_only(value, TRAINING_RECORD)))
 
 
 def study_row(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import Collection, HfApi
 
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
 from trainers.errors import UserError
+from trainers.results import ResultRow
 
 from .build import BuildOptions
 from .card import word_error_rate
@@ -99,7 +99,7 @@ def find_results(folder: Path) -> Path:
     raise UserError(f"{folder} has no results.jsonl, so it is no study. Name the output folder of `slam-asr study`.")
 
 
-def choose_runs(rows: Sequence[dict[str, Any]], wanted: Sequence[str]) -> list[str]:
+def choose_runs(rows: Sequence[ResultRow], wanted: Sequence[str]) -> list[str]:
     """The named runs, or for each language those on the front of error rate against parameters."""
     names = list(dict.fromkeys(row["name"] for row in rows if "@" not in row["name"]))
     unknown = [name for name in wanted if name not in names]
@@ -123,13 +123,13 @@ def choose_runs(rows: Sequence[dict[str, Any]], wanted: Sequence[str]) -> list[s
     return [name for name in names if name in front]
 
 
-def _beats(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    mine = (one["wer"], one.get("total_params") or 0)
-    theirs = (other["wer"], other.get("total_params") or 0)
+def _beats(one: ResultRow, other: ResultRow) -> bool:
+    """Whether a row is better than another in error rate or size, and worse in neither; both have an error rate."""
+    mine, theirs = ((float(row["wer"] or 0), row.get("total_params") or 0) for row in (one, other))
     return mine != theirs and mine[0] <= theirs[0] and mine[1] <= theirs[1]
 
 
-def model_folder(study: Path, rows: Sequence[dict[str, Any]], name: str) -> tuple[Path, Path | None]:
+def model_folder(study: Path, rows: Sequence[ResultRow], name: str) -> tuple[Path, Path | None]:
     """The model of a run, and its evaluation when that lies outside of it."""
     run = next((row.get("run") for row in rows if row["name"] == name), None)
     places = [study / "runs" / name / "model", study / "runs" / name, study / name]
@@ -150,7 +150,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.").replace("--", "-")
 
 
-def note_of(name: str, rows: Sequence[dict[str, Any]]) -> str:
+def note_of(name: str, rows: Sequence[ResultRow]) -> str:
     """The figures of a run, for its entry in the collection."""
     own = [row for row in rows if row["name"] == name]
     rates = "; ".join(

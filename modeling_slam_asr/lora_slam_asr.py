@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from safetensors.torch import save_file
@@ -35,6 +35,7 @@ __all__ = [
     "SHARED_FIELDS",
     "UNSUPPORTED",
     "LoraMixin",
+    "ParameterReport",
     "add_lora",
     "belongs_to",
     "checkpoint_frozen",
@@ -133,7 +134,7 @@ def lora_config(settings: Any) -> Any:
 def lora_settings(model: PreTrainedModel, adapter: str = "default") -> dict[str, Any]:
     """The settings of an adapter that differ from `peft.LoraConfig`'s defaults, as JSON holds them."""
     defaults = peft.LoraConfig().to_dict()
-    leave = (
+    leave = {
         "peft_type",
         "task_type",
         "base_model_name_or_path",
@@ -141,7 +142,7 @@ def lora_settings(model: PreTrainedModel, adapter: str = "default") -> dict[str,
         "inference_mode",
         "peft_version",
         "auto_mapping",
-    )
+    }
     settings = _peft_settings(model, adapter)
     changed = {name: value for name, value in settings.items() if value != defaults.get(name) and name not in leave}
     return {"r": settings["r"], "lora_alpha": settings["lora_alpha"], **_for_json(changed)}
@@ -283,6 +284,30 @@ SHARED_FIELDS = (
 )  # fmt: skip
 
 
+class PaperSaving(TypedDict):
+    """Encoder and projector, with LoRA; the LLM is left out: the savings in arXiv 2603.27981 (7-14 %) agree with this."""
+
+    total: int
+    unpruned: int
+    saving: float
+
+
+class ParameterReport(TypedDict):
+    """Numbers of parameters, and the saving as a fraction of those of the unpruned model."""
+
+    encoder: int
+    encoder_unpruned: int
+    projector: int
+    language_model: int
+    lora: int
+    encoder_lora: int
+    total: int
+    total_unpruned: int
+    saving: float
+    trainable: int
+    paper: PaperSaving
+
+
 class LoraMixin:
     """For [`SlamAsrForConditionalGeneration`]. An adapter is a projector with its LoRA; the model's own is `default`."""
 
@@ -341,13 +366,8 @@ class LoraMixin:
         self._projectors = {"default": self.projector}
         self.freeze()
 
-    def parameter_report(self) -> dict[str, Any]:
-        """
-        Parameter counts of each part, and against the unpruned model.
-
-        `paper` counts encoder and projector, with LoRA, and leaves the LLM out: the accounting that the savings in
-        arXiv 2603.27981 (7-14 %) agree with.
-        """
+    def parameter_report(self) -> ParameterReport:
+        """Parameter counts of each part, and against the unpruned model."""
         lora = lora_parameters(self.language_model)
         encoder_lora = lora_parameters(self.audio_encoder)
         encoder = sum(p.numel() for p in self.audio_encoder.parameters()) - encoder_lora

@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from .generation_slam_asr import llm_arguments
 from .processing_slam_asr import SlamAsrProcessor, pad_features, pad_rows
-from .recordings_slam_asr import RecordingsMixin, WindowTranscript
+from .recordings_slam_asr import RecordingsMixin, WindowItem, WindowTranscript
 from .transcripts_slam_asr import align_tokens
 
 __all__ = [
@@ -231,7 +231,7 @@ class SlamAsrPipeline(RecordingsMixin, AutomaticSpeechRecognitionPipeline):  # t
         )  # transformers' own saves the processor's parts without its prompts
 
     def _transcribe(
-        self, windows: list[dict[str, Any]], look: bool, words: bool, trim_loops: bool, options: dict[str, Any]
+        self, windows: list[WindowItem], look: bool, words: bool, trim_loops: bool, options: dict[str, Any]
     ) -> list[WindowTranscript]:
         ctc = words and self.model.config.projector_ctc
         look = look or (words and not ctc)
@@ -274,7 +274,7 @@ class SlamAsrPipeline(RecordingsMixin, AutomaticSpeechRecognitionPipeline):  # t
 
     def _batches(
         self, inputs: Iterable[Any], params: dict[str, Any], batch_size: int, num_workers: int
-    ) -> Iterable[list[dict[str, Any]]]:
+    ) -> Iterable[list[WindowItem]]:
         if num_workers > 0:
             start = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
             if start == "fork":  # a second process would read everything again
@@ -296,11 +296,9 @@ def _listening(look: SecondLook) -> np.ndarray:
 class _Windows(IterableDataset):
     """The windows of all recordings in a row; it has no length, as nobody knows how many there will be."""
 
-    def __init__(
-        self, inputs: Iterable[Any], cut: Callable[..., Iterator[dict[str, Any]]], params: dict[str, Any]
-    ) -> None:
+    def __init__(self, inputs: Iterable[Any], cut: Callable[..., Iterator[WindowItem]], params: dict[str, Any]) -> None:
         self.inputs, self.cut, self.params = inputs, cut, params
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[WindowItem]:
         for item in self.inputs:
             yield from self.cut(item, **self.params)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, Required, TypedDict
 
 import numpy as np
 from transformers.utils import logging
@@ -47,17 +47,14 @@ __all__ = [
     "TIMESTAMPS",
     "Piece",
     "RecordingsMixin",
+    "WindowItem",
     "WindowTranscript",
     "assemble",
     "settled_text",
 ]
 
 TIMESTAMPS = (True, "word", "estimate")
-MARKS: tuple[Literal["no_speech", "truncated", "loop"], ...] = (
-    "no_speech",
-    "truncated",
-    "loop",
-)  # of an answer or a chunk, where they are true
+MARKS: tuple[Literal["no_speech", "truncated", "loop"], ...] = ("no_speech", "truncated", "loop")  # where they are true
 
 
 @dataclass
@@ -92,6 +89,17 @@ class Piece:
         frames = np.flatnonzero(self.active)
         begin, end = int(frames[0]) * FRAME_SECONDS, int(frames[-1] + 1) * FRAME_SECONDS
         return self.start + begin, min(self.start + end, self.end)
+
+
+class WindowItem(TypedDict, total=False):
+    """A window on its way through the pipeline: `preprocess` yields it, `postprocess` gets all of a recording's."""
+
+    piece: Piece
+    features: Any  # these and the request's `ids` until it is transcribed, and where there is something to transcribe
+    ids: list[int]
+    error: str  # what went wrong, in place of `piece`
+    extra: Required[dict[str, Any]]
+    is_last: Required[bool]
 
 
 @dataclass
@@ -143,10 +151,8 @@ def settled_text(pieces: Sequence[Piece]) -> str:
 def _merge(pieces: Sequence[Piece], with_words: bool) -> list[_Segment]:
     segments: list[_Segment] = []
     for piece in pieces:
-        start, end = piece.sound_range()
-        segment = _Segment(piece, piece.text, start, end)
-        if with_words:
-            segment.words = piece.timed_words()
+        words = piece.timed_words() if with_words else []
+        segment = _Segment(piece, piece.text, *piece.sound_range(), words)
         before = segments[-1] if segments else None
         if piece.overlap is not None and before is not None and before.text and segment.text:
             _join(before, segment, *piece.overlap)
@@ -227,7 +233,7 @@ class RecordingsMixin:
     _detectors: dict[tuple[str, int], VoiceDetector]
 
     def _transcribe(
-        self, windows: list[dict[str, Any]], look: bool, words: bool, trim_loops: bool, options: dict[str, Any]
+        self, windows: list[WindowItem], look: bool, words: bool, trim_loops: bool, options: dict[str, Any]
     ) -> list[WindowTranscript]:
         """
         Of each window the transcript and what was asked for.
@@ -293,16 +299,9 @@ class RecordingsMixin:
                 "return_timestamps='word' needs audio embeddings in order of time, which a Q-Former's are not. "
                 "Use 'estimate' or True."
             )
-        asked = {
-            key: value
-            for key, value in (("return_timestamps", return_timestamps), ("return_confidence", return_confidence))
-            if value is not None
-        }
-        forward = {
-            **asked,
-            **({} if trim_loops is None else {"trim_loops": trim_loops}),
-            **options,
-        }
+        returned = {"return_timestamps": return_timestamps, "return_confidence": return_confidence}
+        asked = {key: value for key, value in returned.items() if value is not None}
+        forward = {**asked, **({} if trim_loops is None else {"trim_loops": trim_loops}), **options}
         return first, forward, asked if on_window is None else {**asked, "on_window": on_window}
 
     # ------------------------------------------------------------------ from a recording to windows
@@ -320,18 +319,19 @@ class RecordingsMixin:
         vad: str | None = None,
         on_error: str = "raise",
         progress: bool | None = None,
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[WindowItem]:
         inputs = rate_pair(inputs)
         extra = {k: v for k, v in inputs.items() if k not in _AUDIO_KEYS} if isinstance(inputs, Mapping) else {}
         try:
             if "stride" in extra:
                 raise ValueError("`stride` is for CTC models. Give the recording whole: this pipeline cuts it itself.")
             for window in self._windows(inputs, window_seconds, overlap_seconds, progress):
-                item = self._gate(window, silence_db, drop_no_speech, vad)
-                if "samples" in item:
-                    item["features"] = self.processor.extract_features(item.pop("samples"))
+                piece, samples = self._gate(window, silence_db, drop_no_speech, vad)
+                item: WindowItem = {"piece": piece, "extra": extra, "is_last": window.last}
+                if samples is not None:
+                    item["features"] = self.processor.extract_features(samples)
                     item["ids"] = self.processor.prompt_ids(item["features"].shape[-1], prompt, language, context)
-                yield {**item, "extra": extra, "is_last": window.last}
+                yield item
         except Exception as error:  # whatever a recording does: the others are to be transcribed
             if on_error == "raise":
                 raise
@@ -361,7 +361,9 @@ class RecordingsMixin:
             bar.update(position - told)
             told = position
 
-    def _gate(self, window: Window, silence_db: float, drop_no_speech: bool, vad: str | None) -> dict[str, Any]:
+    def _gate(
+        self, window: Window, silence_db: float, drop_no_speech: bool, vad: str | None
+    ) -> tuple[Piece, np.ndarray | None]:
         """The window's frame for an answer and, where there may be speech, the samples to transcribe."""
         rate, samples, start = self.processor.sampling_rate, window.samples, window.start
         quiet = is_silent(samples, rate, silence_db) or holds_no_word(window, rate)
@@ -382,18 +384,18 @@ class RecordingsMixin:
             overlap=(window.start, window.start + window.overlap) if window.overlap else None,
             no_speech=steady or not transcribed,
         )
-        return {"piece": piece, "samples": samples} if transcribed else {"piece": piece}
+        return piece, samples if transcribed else None
 
     # ------------------------------------------------------------------ through the model
 
     def _forward(
         self,
-        model_inputs: dict[str, Any],
+        model_inputs: dict[str, list[WindowItem]],
         return_timestamps: bool | str | None = None,
         return_confidence: bool | str = False,
         trim_loops: bool = True,
         **generate_kwargs: Any,
-    ) -> dict[str, Any]:
+    ) -> dict[str, list[WindowItem]]:
         windows = model_inputs["windows"]
         asked = [window for window in windows if "features" in window]
         if asked:
@@ -401,7 +403,8 @@ class RecordingsMixin:
             found = self._transcribe(asked, bool(return_confidence), words, trim_loops, generate_kwargs)
             for window, answer in zip(asked, found, strict=True):
                 self._fill(window["piece"], answer)
-        return {"windows": [{k: v for k, v in window.items() if k not in ("features", "ids")} for window in windows]}
+        done: Any = [{k: v for k, v in window.items() if k not in ("features", "ids")} for window in windows]
+        return {"windows": done}
 
     def _fill(self, piece: Piece, answer: WindowTranscript) -> None:
         transcript, config = answer.transcript, self.model.config
@@ -420,13 +423,12 @@ class RecordingsMixin:
         elif answer.attention is not None:
             pieces = token_pieces(self.tokenizer, transcript.tokens + ended)
             length = config.audio_geometry.seconds_per_token()
-            piece.words = []
-            if transcript.tokens:
-                piece.words = attention_words(pieces, answer.attention, length, piece.start, piece.sound_range())
+            listened = answer.attention, length, piece.start, piece.sound_range()
+            piece.words = attention_words(pieces, *listened) if transcript.tokens else []
 
     def postprocess(
         self,
-        model_outputs: list[dict[str, Any]],
+        model_outputs: list[WindowItem],
         return_timestamps: bool | str | None = None,
         return_confidence: bool | str = False,
         on_window: Callable[[str], None] | None = None,
@@ -448,13 +450,12 @@ class RecordingsMixin:
         forward_params: dict[str, Any],
         postprocess_params: dict[str, Any],
     ) -> "_Answers":
+        on_window = postprocess_params.get("on_window")
         if batch_size < 1:
             raise ValueError(f"batch_size must be 1 or more, got {batch_size}.")
 
-        on_window = postprocess_params.get("on_window")
-
         def answers() -> Iterator[dict[str, Any]]:
-            held: list[dict[str, Any]] = []
+            held: list[WindowItem] = []
             for batch in self._batches(inputs, preprocess_params, batch_size, num_workers):
                 try:
                     done = self.forward({"windows": batch}, **forward_params)["windows"]
@@ -474,7 +475,7 @@ class RecordingsMixin:
 
     def _batches(
         self, inputs: Iterable[Any], params: dict[str, Any], batch_size: int, num_workers: int
-    ) -> Iterable[list[dict[str, Any]]]:
+    ) -> Iterable[list[WindowItem]]:
         """The windows of all recordings in a row, so many at a time."""
         source = (window for item in inputs for window in self.preprocess(item, **params))
         return iter(lambda: list(islice(source, batch_size)), [])

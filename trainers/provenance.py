@@ -11,23 +11,67 @@ import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 from trainers.errors import UserError
-from trainers.results import COUNTS, Metrics, errors_of
+from trainers.results import COUNTS, Hardware, Metrics, errors_of
 
 PRODUCED_BY = "slam-asr evaluate"
 EXPORT_MANIFEST = "manifest.json"
 """Of a folder made by `slam-asr export`: what its parts are, and the SHA-256 of every file."""
-# What a published model tells of its training run. The run's own error rates are not among it: `evaluate` gives those.
-TRAINING_RECORD = (
-    "name", "steps", "train_seconds", "data", "hardware", "total_params", "trainable_params", "encoder_params",
-    "format_version", "slam_asr_version", "warm_start",
-)  # fmt: skip
 RATE_TOLERANCE = 1e-9
 _WHOLE = (*COUNTS, "reference_words", "utterances", "total_params", "trainable_params", "encoder_params")
 _NUMBERS = (*_WHOLE, "wer", "cer", "sentence_error_rate", "train_seconds", "eval_rtfx")
 REMEDY = "Run `slam-asr evaluate MODEL --dataset ... --output-dir ...` again on the model that is published."
+
+
+class DataCounts(TypedDict, total=False):
+    """What became of the rows of one role of a run's data."""
+
+    rows: int
+    kept: int
+    hours: float
+    dropped: dict[str, int]
+
+
+class WarmStartRecord(TypedDict):
+    """What `warm_start.json` says: `ctc_loss` and `ctc_wer` are the validation's at the kept epoch, None without one."""
+
+    epochs: float
+    steps: int
+    seconds: float
+    classes: int
+    utterances: int
+    crowded: int
+    ctc_loss: float | None
+    ctc_wer: float | None
+
+
+class TrainingRecord(TypedDict, total=False):
+    """What a published model tells of its training run. The run's own error rates are not among it: `evaluate` gives those."""
+
+    name: str
+    steps: int
+    train_seconds: float
+    data: dict[str, DataCounts]
+    hardware: Hardware
+    total_params: int
+    trainable_params: int
+    encoder_params: int
+    format_version: int
+    slam_asr_version: str
+    warm_start: WarmStartRecord
+
+
+TRAINING_RECORD = tuple(TrainingRecord.__annotations__)
+
+
+class RunMetrics(TrainingRecord, total=False):
+    """The `metrics.json` of a training run; where the run has data to score, with all of [`Metrics`]'s figures."""
+
+    best_validation_wer: float | None
+    split: str
+    wer: float | None
 
 
 def file_sha256(path: Path) -> str:
@@ -72,10 +116,9 @@ def cpu_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def hardware() -> dict[str, Any]:
+def hardware() -> Hardware:
     """
-    What this process computes on: `device` (the GPU's or processor's name), `gpus`, `cores`, `torch` version. Where an engine computes
-    without torch, that is the processor, and the version None.
+    What this process computes on: the GPU, or the processor. Where an engine computes without torch, that is the processor.
     """
     torch = sys.modules.get("torch")
     gpus = torch.cuda.device_count() if torch is not None and torch.cuda.is_available() else 0

@@ -46,9 +46,9 @@ TRANSCRIPT_FORMS = ("paper", "as_written")
 Effect = Literal["model", "result", "files", "nothing"]
 
 
-_MODEL: dict[str, Any] = {"effect": "model"}
-_FILES: dict[str, Any] = {"effect": "files"}
-_NOTHING: dict[str, Any] = {"effect": "nothing"}
+_MODEL = {"effect": "model"}
+_FILES = {"effect": "files"}
+_NOTHING = {"effect": "nothing"}
 
 
 @dataclass

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
-ERROR_TYPES = ("substitutions", "deletions", "insertions")
+ERROR_TYPES = (
+    "substitutions",
+    "deletions",
+    "insertions",
+)
 
 
 class Figures(TypedDict):
@@ -51,6 +55,17 @@ KEPT_COLUMNS = ("language", "speaker_id", "source")
 """What a prediction row keeps of the data set's row, beside its details."""
 
 
+class BootstrapRecord(TypedDict):
+    """How the intervals were made: `blocks` of a `unit` were drawn anew."""
+
+    method: str
+    unit: str
+    blocks: int
+    resamples: int
+    confidence: float
+    seed: int
+
+
 class ScoreTable(Figures):
     """All figures of some utterances: the whole of `metrics.json`'s corpus, or one group of it. What stands here is published."""
 
@@ -64,7 +79,7 @@ class ScoreTable(Figures):
     utterances_with_errors: int
     empty_references: int
     empty_predictions: int
-    bootstrap: dict[str, Any] | None
+    bootstrap: BootstrapRecord | None
 
 
 class RateBin(TypedDict):
@@ -136,6 +151,27 @@ class ErrorAnalysis(TypedDict):
     utterances: dict[str, list[RateBin]]
 
 
+class LeaderboardFigures(TypedDict):
+    """WER in per cent and RTFx, as the Open ASR Leaderboard gives them."""
+
+    protocol: str
+    wer: float
+    rtfx: float | None
+    utterances: int
+    ignored_utterances: int
+    reference_words: int
+    errors: int
+
+
+class Hardware(TypedDict):
+    """What was computed on; without torch its version is None."""
+
+    device: str
+    gpus: int
+    cores: int
+    torch: str | None
+
+
 class Metrics(ScoreTable):
     """The content of `metrics.json`; what only `slam-asr evaluate` knows is not required."""
 
@@ -152,11 +188,13 @@ class Metrics(ScoreTable):
     by_speaker: NotRequired[dict[str, ScoreTable]]
     error_analysis: NotRequired[ErrorAnalysis]
     speed: NotRequired[dict[str, Any] | None]
-    leaderboard: NotRequired[dict[str, Any]]
+    leaderboard: NotRequired[LeaderboardFigures]
     dataset: NotRequired[dict[str, str] | str]
     dataset_config: NotRequired[str]
     dataset_revision: NotRequired[str]
     split: NotRequired[str]
+    loss: NotRequired[float | None]
+    """of a training run's own scoring"""
     decoding: NotRequired[dict[str, Any]]
     total_params: NotRequired[int]
     encoder_params: NotRequired[int]
@@ -172,7 +210,42 @@ class Metrics(ScoreTable):
     produced_by: NotRequired[str]
     model_fingerprint: NotRequired[str]
     predictions_sha256: NotRequired[str]
-    hardware: NotRequired[dict[str, Any]]
+    hardware: NotRequired[Hardware]
+
+
+class ResultRow(Figures):
+    """One line of a study's `results.jsonl` or of the quickstart's `results.json`: a run, and a language of its test set."""
+
+    name: str
+    audio_model: str
+    text_model: str
+    language: str
+    """`all`: every language of the test set together"""
+    prune_encoder_layers: int | list[int]
+    encoder_layers: int
+    lora: bool
+    seed: int
+    total_params: int
+    trainable_params: int
+    encoder_params: int
+    train_seconds: float
+    eval_rtfx: float
+    run: NotRequired[str]
+    """the evaluation's folder, relative to the study's"""
+    key: NotRequired[str]
+    kept_encoder_layers: NotRequired[list[int]]
+    selection: NotRequired[str]
+    healing: NotRequired[str | None]
+    split: NotRequired[str]
+    steps: NotRequired[int]
+    best_validation_wer: NotRequired[float | None]
+    saving: NotRequired[float]
+    saving_paper: NotRequired[float]
+    memory_gib: NotRequired[float]
+    memory_kind: NotRequired[str]
+    hardware: NotRequired[Hardware]
+    by_source: NotRequired[dict[str, Figures]]
+    same_as: NotRequired[str]
 
 
 class PredictionRow(TypedDict):
@@ -258,7 +331,7 @@ class Evaluation:
         return parent if parent not in ("", EVALUATIONS) else str(self._named() or "test set")
 
     @property
-    def dataset(self) -> dict[str, Any]:
+    def dataset(self) -> dict[str, str | None]:
         """`name`, and where known `config`, `split`, `revision` of the test data."""
         value = self.metrics.get("dataset")
         if isinstance(value, dict):

@@ -17,7 +17,7 @@ import torch
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.checkpoint_slam_asr import load_strictly
-from modeling_slam_asr.lora_slam_asr import PREFIX, set_lora
+from modeling_slam_asr.lora_slam_asr import PREFIX, ParameterReport, set_lora
 from trainers.errors import UserError
 
 LORA_NAME = re.compile(r"^(.*)\.lora_(A|B)\.(?:[^.]+\.)?weight$")
@@ -154,14 +154,12 @@ def import_reference(
     checkpoint_form: str = "adapter",
     dtype: str = "float32",
     **options: Any,
-) -> dict[str, Any]:
+) -> ParameterReport:
     """
     Write `checkpoint` with its base models as a checkpoint of this project, reload it and compare the two.
 
     Args:
         options: `audio_revision`, `text_revision`, and fields of `SlamAsrConfig` such as `prompt`.
-    Returns:
-        the model's `parameter_report()`.
     Raises:
         UserError, ValueError: when the file is not such a checkpoint or does not fit the base models, naming the tensor.
     """

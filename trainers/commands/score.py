@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainers.results import COUNTS, PredictionRow
+from trainers.results import COUNTS, LeaderboardFigures, PredictionRow
 
 LEADERBOARD = "open-asr-leaderboard"
 HELP = "Score a file of references and predictions; no model is needed."
@@ -55,7 +55,7 @@ def add_protocol_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def describe_leaderboard(figures: dict[str, Any]) -> str:
+def describe_leaderboard(figures: LeaderboardFigures) -> str:
     """What `leaderboard_score` found, as a line."""
     rtfx = "unknown (rows need duration and seconds)" if figures["rtfx"] is None else figures["rtfx"]
     return f"Open ASR Leaderboard protocol: WER {figures['wer']:.2f} %, RTFx {rtfx}"
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     from trainers.evaluation.format import RATE_NAMES, rates_with_intervals
 
     rows = with_local_audio(read_predictions(args.file), args.file.parent)
-    extra: dict[str, Any] = {}
+    extra: dict[str, LeaderboardFigures] = {}
     if args.protocol == LEADERBOARD:
         from trainers.evaluation.leaderboard import leaderboard_score, write_manifest
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
+from trainers.data.rows import TrainingRow
+
 _BUCKET_RATIO = 1.15  # longest over shortest utterance of a bucket: at most 15 % of a batch is padding
 
 
@@ -123,7 +125,7 @@ def make_buckets(
     return buckets
 
 
-class EpochRows(Dataset[dict[str, Any]]):
+class EpochRows(Dataset[TrainingRow]):
     """A data set indexed by the sampler's keys: its rows, each with its `index`, the `epoch` it is read for and whether it is `counted`."""
 
     def __init__(self, dataset: Any) -> None:
@@ -132,8 +134,9 @@ class EpochRows(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: Key) -> dict[str, Any]:
-        return {**self.dataset[key.index], "index": key.index, "epoch": key.epoch, "counted": key.counted}
+    def __getitem__(self, key: Key) -> TrainingRow:
+        row: TrainingRow = self.dataset[key.index]
+        return {**row, "index": key.index, "epoch": key.epoch, "counted": key.counted}
 
 
 def evaluation_batches(costs: Sequence[float], batch_size: int, rank: int = 0, world_size: int = 1) -> list[list[int]]:

@@ -7,7 +7,7 @@ import torch
 
 from modeling_slam_asr.processing_slam_asr import SlamAsrProcessor, pad_features, pad_rows
 from trainers.data.augment import Augmenter
-from trainers.data.rows import read_audio
+from trainers.data.rows import TrainingRow, read_audio
 from trainers.data.spec import AugmentationSpec
 
 
@@ -37,7 +37,7 @@ class SpeechCollator:
         changes = augmentation is not None and augmentation.active
         self.augmenter = Augmenter(augmentation, seed, processor.sampling_rate) if augmentation and changes else None
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def __call__(self, rows: Sequence[TrainingRow]) -> dict[str, Any]:
         if "encoder_hidden_states" in rows[0]:
             batch, mel_frames = self._states(rows)
         else:
@@ -60,7 +60,7 @@ class SpeechCollator:
         batch["indices"] = [int(row.get("index", -1)) for row in rows]
         return batch
 
-    def _spectrograms(self, rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[int]]:
+    def _spectrograms(self, rows: Sequence[TrainingRow]) -> tuple[dict[str, Any], list[int]]:
         features = []
         for row in rows:
             samples = read_audio(row, self.processor.sampling_rate)
@@ -73,7 +73,7 @@ class SpeechCollator:
         input_features, mask = pad_features(features)
         return {"input_features": input_features, "input_features_mask": mask}, [item.shape[-1] for item in features]
 
-    def _states(self, rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[int]]:
+    def _states(self, rows: Sequence[TrainingRow]) -> tuple[dict[str, Any], list[int]]:
         states = [torch.as_tensor(row["encoder_hidden_states"]) for row in rows]
         lengths = [len(item) for item in states]
         padded = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow
 import pyarrow.compute
@@ -21,6 +21,7 @@ from trainers.data.places import Place
 from trainers.data.rows import (
     SPEAKER_COLUMNS,
     TEXT_COLUMNS,
+    SpeechRow,
     Utterance,
     details_of,
     first_present,
@@ -90,14 +91,14 @@ def stream_hub(spec: DataSpec) -> tuple[IterableDataset, str, str, Bounds]:
 
 def stream_row(
     spec: DataSpec, raw: Mapping[str, Any], index: int, audio_column: str, text_column: str, known: Bounds
-) -> dict[str, Any]:
+) -> SpeechRow:
     """One row of a streamed data set in the common form."""
     row = hub_row(spec, {name: raw[name] for name in raw if name != audio_column}, index, text_column, known)
     audio = raw[audio_column] or {}
     if audio.get("bytes") is None:
         row = place_row(spec, row, audio)
         audio = {"bytes": None, "path": None if row.audio is None else str(row.audio)}
-    return {**asdict(row), "audio": audio}
+    return cast(SpeechRow, {**asdict(row), "audio": audio})
 
 
 def hub_columns(spec: DataSpec, columns: list[str]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from datasets import Dataset, Features, Value, concatenate_datasets
 
@@ -18,6 +18,7 @@ from trainers.data.spec import DataSpec
 from trainers.data.text import normalize_transcript
 from trainers.errors import UserError
 from trainers.files import write_jsonl
+from trainers.provenance import DataCounts
 from trainers.schema import build
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class DataReport:
         reasons = "".join(f", {count} {reason}" for reason, count in self.dropped.items())
         return f"{self.role}: {self.kept} of {self.rows} utterances, {self.hours:.2f} h{reasons}"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> DataCounts:
         """The counts, for `metrics.json`; the bad files stand in `bad_files.jsonl`."""
         return {"rows": self.rows, "kept": self.kept, "hours": round(self.hours, 4), "dropped": dict(self.dropped)}
 

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from datasets import Audio, Dataset, Features, Value, concatenate_datasets
@@ -53,6 +53,53 @@ _NO_VALUE = frozenset({"nan", "NaN", "<NA>"})
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 logger = logging.getLogger(__name__)
+
+
+class StoredAudio(TypedDict):
+    """A recording as `datasets.Audio(decode=False)` gives it: its file's content, or its path."""
+
+    bytes: bytes | None
+    path: str | None
+
+
+class SpeechRow(TypedDict):
+    """A row in the common form; the keys are the columns above."""
+
+    id: str
+    audio: StoredAudio
+    audio_offset: int
+    audio_size: int
+    start: float
+    end: float
+    channel: int
+    text: str | None
+    language: str | None
+    speaker_id: str | None
+    source: str | None
+    duration: float
+    fault: str | None
+    details: str | None
+
+
+class PreparedRow(SpeechRow):
+    """A row of `trainers.data.prepare`."""
+
+    transcript: str
+    """normalised for training"""
+    seconds: float
+    """measured"""
+
+
+class TrainingRow(PreparedRow, total=False):
+    """A row on its way into a batch."""
+
+    index: int
+    epoch: int
+    """that it is read for"""
+    counted: bool
+    """whether it has a part in the loss; it has where nothing is said"""
+    encoder_hidden_states: Any
+    """(frames, width), in place of `audio`: states before the encoder's final LayerNorm"""
 
 
 @dataclass

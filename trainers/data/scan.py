@@ -15,7 +15,7 @@ from datasets import Dataset
 from tqdm import tqdm
 
 from modeling_slam_asr.audio_slam_asr import UNKNOWN_FRAMES
-from trainers.data.rows import has_part, read_audio
+from trainers.data.rows import SpeechRow, has_part, read_audio
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def scan(
     """
     earlier = {(item.id, item.verify, item.mark): item for item in known if item.error is None and item.mark}
 
-    def look(row: dict[str, Any]) -> Scanned:
+    def look(row: SpeechRow) -> Scanned:
         mark = sound_mark(row)
         kept = earlier.get((row["id"], verify, mark))
         if kept is not None:
@@ -90,8 +90,8 @@ def sound_mark(row: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _in_batches(rows: Iterable[dict[str, Any]], size: int) -> Iterable[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
+def _in_batches(rows: Iterable[SpeechRow], size: int) -> Iterable[list[SpeechRow]]:
+    batch: list[SpeechRow] = []
     for row in rows:
         batch.append(row)
         if len(batch) == size:
@@ -101,7 +101,7 @@ def _in_batches(rows: Iterable[dict[str, Any]], size: int) -> Iterable[list[dict
         yield batch
 
 
-def _decode(row: dict[str, Any], longest: float) -> Scanned:
+def _decode(row: SpeechRow, longest: float) -> Scanned:
     if row.get("fault") is None and not has_part(row) and longest < math.inf:
         said = _header_seconds(row)
         if said is not None and said > longest + 1:
@@ -112,7 +112,7 @@ def _decode(row: dict[str, Any], longest: float) -> Scanned:
         return Scanned(row["id"], 0.0, str(error))
 
 
-def _header(row: dict[str, Any]) -> Scanned:
+def _header(row: SpeechRow) -> Scanned:
     """What headers say. A part is read: it is short, and whether it lies in its recording only its recording tells."""
     path = row["audio"]["path"]
     stated = row["duration"] if row["duration"] > 0 and math.isfinite(row["duration"]) else None
@@ -128,13 +128,13 @@ def _header(row: dict[str, Any]) -> Scanned:
     return Scanned(row["id"], found) if found is not None else _decode(row, math.inf)
 
 
-def _header_seconds(row: Mapping[str, Any]) -> float | None:
+def _header_seconds(row: SpeechRow) -> float | None:
     """The seconds that a recording's header announces; None where it has none that is sound, or lies in an archive."""
-    audio = row["audio"]
-    if row.get("audio_offset", -1) >= 0 or (audio["bytes"] is None and not os.path.isfile(audio["path"] or "")):
+    audio, path = row["audio"], row["audio"]["path"] or ""
+    if row.get("audio_offset", -1) >= 0 or (audio["bytes"] is None and not os.path.isfile(path)):
         return None
     try:
-        with io.BytesIO(audio["bytes"]) if audio["bytes"] is not None else Path(audio["path"]).open("rb") as stored:
+        with io.BytesIO(audio["bytes"]) if audio["bytes"] is not None else Path(path).open("rb") as stored:
             header = soundfile.info(stored)
     except (soundfile.LibsndfileError, RuntimeError, OSError, ValueError):
         return None

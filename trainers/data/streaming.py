@@ -1,7 +1,7 @@
 """Training on a data set of the Hub while it is being downloaded."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from accelerate import PartialState
 
 from trainers.data.hub import stream_hub, stream_row
 from trainers.data.prepare import DataReport, rejection
-from trainers.data.rows import read_audio
+from trainers.data.rows import PreparedRow, SpeechRow, TrainingRow, read_audio
 from trainers.data.spec import DataSpec
 from trainers.data.text import normalize_transcript
 from trainers.errors import UserError
@@ -18,7 +18,7 @@ from trainers.errors import UserError
 _LOOK_AT_LEAST = 200
 
 
-class SpeechStream(torch.utils.data.IterableDataset[dict[str, Any]]):
+class SpeechStream(torch.utils.data.IterableDataset[TrainingRow]):
     """An endless stream of rows as `prepare` makes them, reshuffled within a buffer on each pass over the data set.
 
     Rows are dealt out to processes and workers in turn. Damaged recordings and those that the filters reject are left
@@ -34,7 +34,7 @@ class SpeechStream(torch.utils.data.IterableDataset[dict[str, Any]]):
         self.report = DataReport("train")
         self.stream, self.audio_column, self.text_column, self.bounds = stream_hub(spec)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[TrainingRow]:
         state, worker = PartialState(), torch.utils.data.get_worker_info()
         shares = state.num_processes * (worker.num_workers if worker else 1)
         share = state.process_index * (worker.num_workers if worker else 1) + (worker.id if worker else 0)
@@ -51,7 +51,7 @@ class SpeechStream(torch.utils.data.IterableDataset[dict[str, Any]]):
                 raise UserError(f"No utterance is left of the stream {self.spec.dataset!r}. {self.report.describe()}.")
             epoch += 1
 
-    def _shuffled(self, epoch: int) -> Iterator[dict[str, Any]]:
+    def _shuffled(self, epoch: int) -> Iterator[Mapping[str, Any]]:
         try:
             yield from self.stream.shuffle(seed=self.seed + epoch, buffer_size=self.spec.shuffle_buffer)
         except ImportError as error:  # loose sound files, which `datasets` takes torchcodec for
@@ -59,10 +59,10 @@ class SpeechStream(torch.utils.data.IterableDataset[dict[str, Any]]):
                 f"The data set {self.spec.dataset!r} cannot be streamed ({error}). Set streaming: false to download it whole."
             ) from error
 
-    def _row(self, raw: dict[str, Any], index: int) -> dict[str, Any]:
+    def _row(self, raw: Mapping[str, Any], index: int) -> SpeechRow:
         return stream_row(self.spec, raw, index, self.audio_column, self.text_column, self.bounds)
 
-    def _checked(self, row: dict[str, Any]) -> dict[str, Any] | None:
+    def _checked(self, row: SpeechRow) -> PreparedRow | None:
         """The row with `transcript` and `seconds`, or None when it is left out."""
         spec, report = self.spec, self.report
         report.rows += 1

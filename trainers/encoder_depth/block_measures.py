@@ -1,7 +1,6 @@
 """A profile of an encoder's blocks: which can be left out, by several methods, from one pass over some speech."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from modeling_slam_asr.processing_slam_asr import pad_features
 from trainers.data.collator import SpeechCollator
-from trainers.data.rows import read_audio
+from trainers.data.rows import TrainingRow, read_audio
 from trainers.encoder_depth.selection import DepthProfile
 from trainers.feature_cache import states_at
 
@@ -19,7 +18,7 @@ from trainers.feature_cache import states_at
 @torch.no_grad()
 def profile_encoder(
     encoder: SlamAsrEncoder,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[TrainingRow],
     spectrogram: Callable[[np.ndarray], np.ndarray],
     *,
     batch_size: int = 8,
@@ -127,7 +126,7 @@ class _LeaveOneOut:
 
     def add(
         self,
-        rows: Sequence[Mapping[str, Any]],
+        rows: Sequence[TrainingRow],
         states: Mapping[tuple[int, ...], torch.Tensor],
         frame_mask: torch.Tensor,
         encoder: SlamAsrEncoder,
@@ -181,7 +180,7 @@ def plot_profile(profile: DepthProfile, path: str) -> None:
     write_figure(figure, path)
 
 
-def _batches(rows: Sequence[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
+def _batches(rows: Sequence[TrainingRow], size: int) -> Iterator[list[TrainingRow]]:
     for start in range(0, len(rows), size):
         yield [rows[index] for index in range(start, min(start + size, len(rows)))]
 

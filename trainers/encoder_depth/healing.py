@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, cast
 
 import torch
 from datasets import Dataset
@@ -128,6 +128,17 @@ def trained_blocks(spec: HealSpec, kept: Sequence[int]) -> int:
     return len(kept) if spec.blocks is None else min(spec.blocks, len(kept))
 
 
+class Healed(TypedDict):
+    """The content of `healing.json`; losses are means over up to 64 utterances of the training speech."""
+
+    method: Literal["encoder", "lora"]
+    steps: int
+    loss_before: float
+    loss_after: float
+    settings: dict[str, Any]
+    """those of [`HealSpec`]"""
+
+
 def heal(
     encoder: SlamAsrEncoder,
     inputs: FeatureRows,
@@ -137,7 +148,7 @@ def heal(
     *,
     method: Literal["encoder", "lora"] = "encoder",
     quiet: bool = False,
-) -> dict[str, Any]:
+) -> Healed:
     """
     Train the last blocks of a pruned `encoder`, in place, until its output is near the full encoder's.
 
@@ -149,14 +160,12 @@ def heal(
         inputs: states that enter the first trained block: at the depth of the kept blocks below it.
         targets: states of the full encoder, of the same utterances.
         method: train the blocks' weights, or LoRA on their attention that is merged at the end.
-    Returns:
-        `steps`, `loss_before` and `loss_after` (means over up to 64 utterances of the training speech).
     """
     folder.mkdir(parents=True, exist_ok=True)
     finished = folder / "healing.json"
     if finished.is_file():
         encoder.load_state_dict(load_file(folder / "encoder.safetensors"))
-        return dict(json.loads(finished.read_text(encoding="utf-8")))
+        return cast(Healed, json.loads(finished.read_text(encoding="utf-8")))
     count = trained_blocks(spec, encoder.kept_layers)
     encoder.eval().requires_grad_(False)
     before = _mean_loss(encoder, inputs, targets, count, spec.bf16)
@@ -177,7 +186,7 @@ def heal(
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     with replacing(folder / "encoder.safetensors") as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
-    result = {
+    result: Healed = {
         "method": method,
         "steps": spec.steps,
         "loss_before": before,

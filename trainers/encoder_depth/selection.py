@@ -56,7 +56,7 @@ class DepthProfile:
         positions = choose_blocks(method, count, len(self.blocks), self)
         return sorted([*self.pruned, *(self.blocks[position] for position in positions)])
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The content of `depth.json`: the measurements, and the recommendations of every method for every count."""
         counts = range(1, len(self.blocks))
         return {

@@ -6,12 +6,14 @@ teachers should know about the bootstrap" (2015) for expanded percentiles, which
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+
+from trainers.results import BootstrapRecord
 
 DEFAULT_RESAMPLES = 10_000
 _CHUNK_DRAWS = 4_000_000
@@ -42,8 +44,11 @@ class BootstrapSettings:
                 f"The confidence level must lie between 0 and 1 (for example 0.95), got {self.confidence}."
             )
 
-    def describe(self, blocks: Blocks) -> dict[str, Any]:
-        return {"method": "percentile bootstrap, expanded", "unit": blocks.unit, "blocks": blocks.count, **asdict(self)}
+    def describe(self, blocks: Blocks) -> BootstrapRecord:
+        return {
+            "method": "percentile bootstrap, expanded", "unit": blocks.unit, "blocks": blocks.count,
+            "resamples": self.resamples, "confidence": self.confidence, "seed": self.seed,
+        }  # fmt: skip
 
 
 def make_blocks(utterances: int, speakers: Sequence[str | None] | None = None) -> Blocks:

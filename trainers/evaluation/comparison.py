@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Literal, NotRequired, TypedDict
 
 from trainers.errors import UserError
 from trainers.evaluation.alignment import Alignment
@@ -10,19 +10,54 @@ from trainers.evaluation.bins import change_table
 from trainers.evaluation.bootstrap import DEFAULT_RESAMPLES, Blocks, BootstrapSettings, make_blocks
 from trainers.evaluation.insertions import KINDS, insertion_kinds
 from trainers.evaluation.language_prior import DEFAULT_RESAMPLES as PRIOR_RESAMPLES
-from trainers.evaluation.language_prior import TextScorer, language_prior
+from trainers.evaluation.language_prior import LanguagePrior, TextScorer, language_prior
 from trainers.evaluation.normalizers import Normalizer
 from trainers.evaluation.predictions import column, pair_predictions, texts
 from trainers.evaluation.scoring import ScoredUtterances, normalize_and_align, row_languages, summarize
-from trainers.evaluation.significance import holm, matched_pairs, paired_bootstrap
+from trainers.evaluation.significance import MatchedPairs, PairedBootstrap, holm, matched_pairs, paired_bootstrap
 from trainers.evaluation.transitions import (
+    ChangedExample,
+    ErrorTypeChange,
+    Transitions,
     changed_examples,
     error_type_changes,
     utterance_transitions,
     word_transitions,
 )
 from trainers.evaluation.word_tokens import Labels, WordTokens, names_in, wrong_words
-from trainers.results import ChangeBin, PredictionRow
+from trainers.results import BootstrapRecord, ChangeBin, Metrics, PredictionRow
+
+TESTS: tuple[Literal["paired_bootstrap", "matched_pairs"], ...] = ("paired_bootstrap", "matched_pairs")
+
+
+class Pair(TypedDict):
+    """System `a` against system `b`."""
+
+    a: str
+    b: str
+    paired_bootstrap: PairedBootstrap
+    matched_pairs: MatchedPairs
+    error_types: dict[str, ErrorTypeChange]
+    insertion_kinds: dict[str, dict[str, int]]
+    utterances: Transitions
+    words: dict[str, dict[str, int]]
+    examples: dict[str, list[ChangedExample]]
+    word_changes: dict[str, list[ChangeBin]]
+    language_prior: NotRequired[LanguagePrior]
+    differs: NotRequired[bool]
+    """whether both tests reject, once all pairs are known"""
+
+
+class Comparison(TypedDict):
+    """The content of `comparison.json`."""
+
+    systems: dict[str, Metrics]
+    utterances: int
+    normalizer: str
+    language: str | None
+    alpha: float
+    bootstrap: BootstrapRecord
+    comparisons: list[Pair]
 
 
 def compare(
@@ -36,7 +71,7 @@ def compare(
     word_counts: Mapping[str, int] | None = None,
     text_scorer: TextScorer | None = None,
     most_prior_errors: int | None = None,
-) -> dict[str, Any]:
+) -> Comparison:
     """Compare two or more systems, every pair of them, on rows as `read_predictions` gives them.
 
     word_counts: counts of normalised words in the training texts, for the changes by word frequency.
@@ -67,8 +102,7 @@ def compare(
     tokens = WordTokens(some.alignments)
     labels = tokens.labels(languages=languages, names=names_in(some, texts(first)[0]), word_counts=word_counts)
     pairs = [
-        _compare_pair(names, scored[names[0]], scored[names[1]], ids, blocks, settings)
-        | {"word_changes": _word_changes(tokens, labels, scored[names[0]], scored[names[1]], blocks, settings)}
+        _compare_pair(names, scored[names[0]], scored[names[1]], ids, tokens, labels, blocks, settings)
         for names in itertools.combinations(scored, 2)
     ]
     if text_scorer is not None:
@@ -81,13 +115,13 @@ def compare(
                 settings=BootstrapSettings(min(bootstrap, PRIOR_RESAMPLES), confidence, seed),
                 limit=most_prior_errors,
             )
-    for test in ("paired_bootstrap", "matched_pairs"):
+    for test in TESTS:
         adjusted = holm([pair[test]["p_value"] for pair in pairs])
         for pair, p_value in zip(pairs, adjusted, strict=True):
             pair[test]["p_value_holm"] = p_value
     alpha = 1 - confidence
     for pair in pairs:
-        p_values = [pair[test]["p_value_holm"] for test in ("paired_bootstrap", "matched_pairs")]
+        p_values = [pair[test]["p_value_holm"] for test in TESTS]
         pair["differs"] = all(p is not None and p < alpha for p in p_values)
     shared = next(iter(metrics.values()))
     return {
@@ -115,9 +149,11 @@ def _compare_pair(
     a: ScoredUtterances,
     b: ScoredUtterances,
     ids: Sequence[str],
+    tokens: WordTokens,
+    labels: Mapping[str, Labels],
     blocks: Blocks,
     settings: BootstrapSettings,
-) -> dict[str, Any]:
+) -> Pair:
     return {
         "a": names[0],
         "b": names[1],
@@ -128,6 +164,7 @@ def _compare_pair(
         "utterances": utterance_transitions(a.errors, b.errors),
         "words": word_transitions(a.alignments, b.alignments),
         "examples": changed_examples(a.alignments, b.alignments, ids),
+        "word_changes": _word_changes(tokens, labels, a, b, blocks, settings),
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from trainers.evaluation.comparison import Comparison, Pair
 from trainers.evaluation.format import (
     RATE_NAMES,
     escape_markdown,
@@ -17,14 +18,15 @@ from trainers.evaluation.format import (
     relative_with_interval,
 )
 from trainers.evaluation.html_report import render_page
+from trainers.evaluation.language_prior import LanguagePrior
 from trainers.evaluation.score_tables import BIN_TITLES, INSERTION_NAMES, Section, markdown_section
 from trainers.files import write_json, write_text
-from trainers.results import ERROR_TYPES
+from trainers.results import Metrics
 
 _STATES = ("right", "substituted", "deleted")
 
 
-def write_comparison(output_dir: str | os.PathLike[str], comparison: Mapping[str, Any]) -> Path:
+def write_comparison(output_dir: str | os.PathLike[str], comparison: Comparison) -> Path:
     """Write `comparison.json`, `report.md` and `report.html` into `output_dir`; returns the Markdown report's path."""
     write_json(Path(output_dir) / "comparison.json", comparison)
     page = render_page(
@@ -38,7 +40,7 @@ def write_comparison(output_dir: str | os.PathLike[str], comparison: Mapping[str
     return write_text(Path(output_dir) / "report.md", render_comparison(comparison))
 
 
-def verdict(pair: Mapping[str, Any], alpha: float) -> str:
+def verdict(pair: Pair, alpha: float) -> str:
     """One sentence on whether two systems differ."""
     bootstrap = pair["paired_bootstrap"]
     if bootstrap["difference"] is None:
@@ -53,7 +55,7 @@ def verdict(pair: Mapping[str, Any], alpha: float) -> str:
     )
 
 
-def render_comparison(comparison: Mapping[str, Any]) -> str:
+def render_comparison(comparison: Comparison) -> str:
     """The comparison in Markdown."""
     verdicts = [f"- {escape_markdown(verdict(pair, comparison['alpha']))}" for pair in comparison["comparisons"]]
     return "\n".join(
@@ -61,7 +63,7 @@ def render_comparison(comparison: Mapping[str, Any]) -> str:
     )
 
 
-def sections(comparison: Mapping[str, Any]) -> Iterator[Section]:
+def sections(comparison: Comparison) -> Iterator[Section]:
     """The tables of a comparison, once for Markdown and HTML."""
     yield _systems(comparison["systems"])
     yield _tests(comparison)
@@ -69,7 +71,7 @@ def sections(comparison: Mapping[str, Any]) -> Iterator[Section]:
         yield from _pair(pair)
 
 
-def _basis(comparison: Mapping[str, Any]) -> str:
+def _basis(comparison: Comparison) -> str:
     bootstrap = comparison["bootstrap"]
     return (
         f"{number(comparison['utterances'])} utterances, normalizer {comparison['normalizer']}. In brackets: "
@@ -78,19 +80,19 @@ def _basis(comparison: Mapping[str, Any]) -> str:
     )
 
 
-def _systems(systems: Mapping[str, Any]) -> Section:
+def _systems(systems: Mapping[str, Metrics]) -> Section:
     rows = [
         [
             name,
             *rates_with_intervals(m),
-            *(number(m[kind]) for kind in ERROR_TYPES),
+            *map(number, (m["substitutions"], m["deletions"], m["insertions"])),
         ]
         for name, m in systems.items()
     ]
     return Section("Systems", ["System", *RATE_NAMES, "S", "D", "I"], rows)
 
 
-def _tests(comparison: Mapping[str, Any]) -> Section:
+def _tests(comparison: Comparison) -> Section:
     rows = []
     for pair in comparison["comparisons"]:
         bootstrap, segments = pair["paired_bootstrap"], pair["matched_pairs"]
@@ -112,7 +114,7 @@ def _tests(comparison: Mapping[str, Any]) -> Section:
     return Section("Tests", header, rows)
 
 
-def _pair(pair: Mapping[str, Any]) -> Iterator[Section]:
+def _pair(pair: Pair) -> Iterator[Section]:
     title = f"{pair['a']} → {pair['b']}"
     types = [
         [
@@ -150,7 +152,7 @@ def _pair(pair: Mapping[str, Any]) -> Iterator[Section]:
         yield _prior(pair["language_prior"], title)
 
 
-def _word_changes(pair: Mapping[str, Any], title: str) -> Section:
+def _word_changes(pair: Pair, title: str) -> Section:
     rows = [
         [
             name,
@@ -168,12 +170,10 @@ def _word_changes(pair: Mapping[str, Any], title: str) -> Section:
     return Section(f"{title}: wrong words", header, rows, numeric_from=2)
 
 
-def _prior(prior: Mapping[str, Any], title: str) -> Section:
+def _prior(prior: LanguagePrior, title: str) -> Section:
     rows = []
-    for group, name in (("one_word_substitutions", "one word for one word"), ("all", "all errors")):
-        figures = prior[group]
-        for fate in ("fixed", "made", "kept"):
-            row = figures[fate]
+    for figures, name in ((prior["one_word_substitutions"], "one word for one word"), (prior["all"], "all errors")):
+        for fate, row in (("fixed", figures["fixed"]), ("made", figures["made"]), ("kept", figures["kept"])):
             rows.append(
                 [
                     f"{fate}, {name}",
@@ -182,8 +182,10 @@ def _prior(prior: Mapping[str, Any], title: str) -> Section:
                     percent_with_interval(row.get("positive_share"), row.get("positive_share_ci")),
                 ]
             )
-        for key, text in (("fixed_over_kept", "P(fixed > kept)"), ("made_over_first", "P(made > first system's)")):
-            rows.append([f"{text}, {name}", "", _nats(figures[key], figures[f"{key}_ci"]), ""])
+        over_kept = _nats(figures["fixed_over_kept"], figures["fixed_over_kept_ci"])
+        over_first = _nats(figures["made_over_first"], figures["made_over_first_ci"])
+        rows.append([f"P(fixed > kept), {name}", "", over_kept, ""])
+        rows.append([f"P(made > first system's), {name}", "", over_first, ""])
     note = (
         "Pull: log P(reference) minus log P(reference with this error alone). P(fixed > kept) above 0.5: the errors that "
         "were fixed are those that the LLM dislikes. P(made > first) below 0.5: the new errors are what the LLM likes."

@@ -58,7 +58,7 @@ def render_page(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def _utterance(row: PredictionRow, alignment: Alignment, folder: Path) -> dict[str, Any]:
+def _utterance(row: PredictionRow, alignment: Alignment, folder: Path) -> dict[str, object]:
     words = len(alignment.reference)
     return {
         "id": row.get("id", ""),

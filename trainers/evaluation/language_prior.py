@@ -8,7 +8,7 @@ fixed have more pull than those that it kept, and the errors that it made are te
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from trainers.errors import UserError
 from trainers.evaluation.alignment import EQUAL, Alignment, Operation
 from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, interval, make_blocks
+from trainers.results import BootstrapRecord
 
 TextScorer = Callable[[list[str]], list[float]]
 """Log-probabilities (natural logarithm) of texts under a language model alone."""
@@ -39,6 +40,46 @@ class SingleError:
     with_error: str
 
 
+class FatePull(TypedDict):
+    """The errors of one fate: their mean pull in nats, and the share with positive pull; without errors there is neither."""
+
+    errors: int
+    mean_pull: NotRequired[float]
+    mean_pull_ci: NotRequired[list[float] | None]
+    positive_share: NotRequired[float]
+    positive_share_ci: NotRequired[list[float] | None]
+
+
+class PriorFigures(TypedDict):
+    """What the prior says of a group of errors; a probability is None where a side of it has no errors."""
+
+    fixed: FatePull
+    made: FatePull
+    kept: FatePull
+    fixed_over_kept: float | None
+    fixed_over_kept_ci: list[float] | None
+    made_over_first: float | None
+    made_over_first_ci: list[float] | None
+
+
+class PriorExample(TypedDict):
+    reference: str
+    with_error: str
+    log_p_reference: float
+    log_p_with_error: float
+
+
+class LanguagePrior(TypedDict):
+    """`errors` are those found of each fate, `scored` how many of them all were scored."""
+
+    errors: dict[str, int]
+    scored: int
+    bootstrap: BootstrapRecord
+    all: PriorFigures
+    one_word_substitutions: PriorFigures
+    examples: dict[str, list[PriorExample]]
+
+
 def language_prior(
     first: Sequence[Alignment],
     second: Sequence[Alignment],
@@ -47,7 +88,7 @@ def language_prior(
     speakers: Sequence[str | None] | None = None,
     settings: BootstrapSettings | None = None,
     limit: int | None = None,
-) -> dict[str, Any]:
+) -> LanguagePrior:
     """How the errors that the second system fixed, made and kept stand to the language prior.
 
     For each fate: the number of errors, the mean pull in nats, the share with positive pull. `fixed_over_kept` is the
@@ -173,24 +214,42 @@ def _figures(
     chosen: NDArray[np.bool_],
     blocks: Blocks,
     settings: BootstrapSettings,
-) -> dict[str, Any]:
+) -> PriorFigures:
     fates = np.array([e.fate for e in errors], dtype=object)
     block = blocks.index[np.array([e.utterance for e in errors], dtype=np.int64)]
     groups = {fate: np.flatnonzero(chosen & (fates == fate)) for fate in FATES}
     groups["first"] = np.sort(np.concatenate([groups["fixed"], groups["kept"]]))
     draws = _block_draws(blocks, settings)
-    figures: dict[str, Any] = {}
-    for fate in FATES:
+
+    def mean(values: NDArray[np.float64], rows: NDArray[np.int64]) -> tuple[float, list[float] | None]:
+        samples = _resampled_means(values, block[rows], draws)
+        return float(values.mean()), interval(samples, blocks.count, settings)
+
+    def pull(fate: str) -> FatePull:
         rows = groups[fate]
-        figures[fate] = {"errors": len(rows)}
-        if len(rows):
-            for name, values in {"mean_pull": pulls[rows], "positive_share": (pulls[rows] > 0).astype(float)}.items():
-                figures[fate][name] = float(values.mean())
-                samples = _resampled_means(values, block[rows], draws)
-                figures[fate][f"{name}_ci"] = interval(samples, blocks.count, settings)
-    for upper, lower in (("fixed", "kept"), ("made", "first")):
-        figures |= _superiority(f"{upper}_over_{lower}", groups[upper], groups[lower], pulls, block, draws, settings)
-    return figures
+        if not len(rows):
+            return {"errors": 0}
+        pulled, pulled_ci = mean(pulls[rows], rows)
+        share, share_ci = mean((pulls[rows] > 0).astype(float), rows)
+        return {
+            "errors": len(rows),
+            "mean_pull": pulled,
+            "mean_pull_ci": pulled_ci,
+            "positive_share": share,
+            "positive_share_ci": share_ci,
+        }
+
+    fixed, fixed_ci = _superiority(groups["fixed"], groups["kept"], pulls, block, draws, settings)
+    made, made_ci = _superiority(groups["made"], groups["first"], pulls, block, draws, settings)
+    return {
+        "fixed": pull("fixed"),
+        "made": pull("made"),
+        "kept": pull("kept"),
+        "fixed_over_kept": fixed,
+        "fixed_over_kept_ci": fixed_ci,
+        "made_over_first": made,
+        "made_over_first_ci": made_ci,
+    }
 
 
 def _block_draws(blocks: Blocks, settings: BootstrapSettings) -> NDArray[np.int32]:
@@ -212,17 +271,16 @@ def _resampled_means(
 
 
 def _superiority(
-    name: str,
     upper: NDArray[np.int64],
     lower: NDArray[np.int64],
     pulls: NDArray[np.float64],
     block: NDArray[np.int64],
     draws: NDArray[np.int32],
     settings: BootstrapSettings,
-) -> dict[str, Any]:
+) -> tuple[float | None, list[float] | None]:
     """P(upper > lower) + P(equal) / 2, the area under the ROC curve, with its interval under resampling of blocks."""
     if not len(upper) or not len(lower):
-        return {name: None, f"{name}_ci": None}
+        return None, None
     values, rank = np.unique(pulls, return_inverse=True)
 
     def area(weights: NDArray[np.int32]) -> float:
@@ -233,13 +291,13 @@ def _superiority(
 
     samples = np.array([area(weights) for weights in draws])
     blocks = draws.shape[1]
-    return {name: area(np.ones(blocks, dtype=np.int32)), f"{name}_ci": interval(samples, blocks, settings)}
+    return area(np.ones(blocks, dtype=np.int32)), interval(samples, blocks, settings)
 
 
-def _examples(errors: Sequence[SingleError], logs: NDArray[np.float64]) -> dict[str, list[dict[str, Any]]]:
+def _examples(errors: Sequence[SingleError], logs: NDArray[np.float64]) -> dict[str, list[PriorExample]]:
     """The errors of each fate that the prior speaks on most: most pull for fixed and kept, least for made."""
     pulls = logs[:, 0] - logs[:, 1]
-    examples = {}
+    examples: dict[str, list[PriorExample]] = {}
     for fate in FATES:
         rows = [i for i, e in enumerate(errors) if e.fate == fate]
         rows.sort(key=lambda i: pulls[i], reverse=fate != "made")

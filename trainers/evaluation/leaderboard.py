@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from trainers.errors import UserError
 from trainers.evaluation.normalizers.english import english_normalizer
@@ -20,7 +19,7 @@ from trainers.evaluation.normalizers.english_spelling import british_to_american
 from trainers.evaluation.normalizers.registry import TextFunction
 from trainers.evaluation.scoring import normalize_and_align
 from trainers.files import write_jsonl
-from trainers.results import PredictionRow
+from trainers.results import LeaderboardFigures, PredictionRow
 
 PROTOCOL = "open-asr-leaderboard"
 IGNORED_REFERENCES = frozenset({"", "ignore time segment in scoring"})
@@ -52,7 +51,9 @@ def join_acronyms(text: str) -> str:
     return " ".join(words)
 
 
-def leaderboard_score(rows: Sequence[PredictionRow], *, spelling: Mapping[str, str] | None = None) -> dict[str, Any]:
+def leaderboard_score(
+    rows: Sequence[PredictionRow], *, spelling: Mapping[str, str] | None = None
+) -> LeaderboardFigures:
     """WER and RTFx as the leaderboard gives them. RTFx needs `duration` and `seconds` in every row, else it is `None`."""
     normalize = leaderboard_normalizer(spelling)
     kept = [row for row in rows if normalize(row["reference"]) not in IGNORED_REFERENCES]

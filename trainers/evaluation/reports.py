@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from trainers.evaluation.alignment import DELETE, EQUAL, INSERT, SUBSTITUTE, Alignment
+from trainers.evaluation.alignment import DELETE, EQUAL, INSERT, SUBSTITUTE
 from trainers.evaluation.bootstrap import DEFAULT_RESAMPLES, BootstrapSettings
 from trainers.evaluation.error_analysis import ANALYSIS_RESAMPLES, analyze
 from trainers.evaluation.format import (
@@ -23,7 +23,7 @@ from trainers.evaluation.score_tables import markdown_section, score_sections
 from trainers.evaluation.scoring import ScoredUtterances, normalize_and_align, row_groups, row_languages, summarize
 from trainers.evaluation.speed import SpeedReport
 from trainers.files import write_json, write_text
-from trainers.results import ERROR_TYPES, EVALUATIONS, Evaluation, Metrics, PredictionRow
+from trainers.results import EVALUATIONS, Evaluation, Metrics, PredictionRow
 
 _LETTERS = {EQUAL: "=", SUBSTITUTE: "S", DELETE: "D", INSERT: "I"}
 
@@ -78,7 +78,21 @@ def evaluate_rows(
     return metrics
 
 
-def prediction_rows(rows: Sequence[PredictionRow], scored: ScoredUtterances) -> list[dict[str, Any]]:
+class ScoredRow(PredictionRow):
+    """A row of `predictions.jsonl` of an evaluation."""
+
+    normalized_reference: str
+    normalized_prediction: str
+    normalizer: str
+    alignment: list[list[str | None]]
+    errors: int
+    substitutions: int
+    deletions: int
+    insertions: int
+    reference_words: int
+
+
+def prediction_rows(rows: Sequence[PredictionRow], scored: ScoredUtterances) -> list[ScoredRow]:
     """The rows with their normalised texts, alignment and counts. An alignment is a list of `[operation, reference word
     or null, predicted word or null]`, operation one of "=", "S", "D", "I"."""
     return [
@@ -87,9 +101,14 @@ def prediction_rows(rows: Sequence[PredictionRow], scored: ScoredUtterances) -> 
             "normalized_reference": scored.references[i],
             "normalized_prediction": scored.predictions[i],
             "normalizer": scored.normalizers[i],
-            **_counts(scored.alignments[i]),
+            "alignment": [[_LETTERS[kind], reference, hypothesis] for kind, reference, hypothesis in alignment.pairs()],
+            "errors": alignment.errors,
+            "substitutions": alignment.substitutions,
+            "deletions": alignment.deletions,
+            "insertions": alignment.insertions,
+            "reference_words": len(alignment.reference),
         }
-        for i, row in enumerate(rows)
+        for i, (row, alignment) in enumerate(zip(rows, scored.alignments, strict=True))
     ]
 
 
@@ -121,12 +140,3 @@ def write_index(folder: str | os.PathLike[str], evaluations: Sequence[Evaluation
     ]
     text = "\n".join(["# Evaluations\n", markdown_table(header, rows, numeric_from=2), "Reports:\n", *links, ""])
     return write_text(folder / "index.md", text)
-
-
-def _counts(alignment: Alignment) -> dict[str, Any]:
-    return {
-        "alignment": [[_LETTERS[kind], reference, hypothesis] for kind, reference, hypothesis in alignment.pairs()],
-        "errors": alignment.errors,
-        **{kind: getattr(alignment, kind) for kind in ERROR_TYPES},
-        "reference_words": len(alignment.reference),
-    }

@@ -6,7 +6,7 @@ Scandinavian Journal of Statistics 1979.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,9 +19,35 @@ from trainers.evaluation.power import minimum_detectable_difference
 MINIMUM_GOOD_WORDS = 2
 
 
+class PairedBootstrap(TypedDict):
+    """The difference of two word error rates, B minus A; None where the references hold no words."""
+
+    difference: float | None
+    difference_ci: list[float] | None
+    relative_difference: float | None
+    relative_difference_ci: list[float] | None
+    p_value: float | None
+    probability_of_improvement: float | None
+    standard_error: float | None
+    minimum_detectable_difference: float | None
+    p_value_holm: NotRequired[float | None]
+    """once all pairs are known"""
+
+
+class MatchedPairs(TypedDict):
+    """The mean difference in errors per segment, B minus A; no `statistic` where every segment differs by the same."""
+
+    segments: int
+    mean_difference: float
+    statistic: float | None
+    p_value: float
+    p_value_holm: NotRequired[float | None]
+    """once all pairs are known"""
+
+
 def paired_bootstrap(
     errors_a: ArrayLike, errors_b: ArrayLike, reference_words: ArrayLike, blocks: Blocks, settings: BootstrapSettings
-) -> dict[str, Any]:
+) -> PairedBootstrap:
     """The difference of two systems' error rates on the same utterances, B minus A, with interval and p-value.
 
     All arguments have one entry per utterance. The p-value is two-sided and inverts the interval: it is below 1 - confidence
@@ -30,7 +56,10 @@ def paired_bootstrap(
     columns = np.stack([np.asarray(x, dtype=np.float64) for x in (errors_a, errors_b, reference_words)], axis=1)
     words = columns[:, 2].sum()
     if not words:
-        return {"difference": None, "difference_ci": None, "p_value": None, "standard_error": None}
+        return {
+            "difference": None, "difference_ci": None, "relative_difference": None, "relative_difference_ci": None,
+            "p_value": None, "probability_of_improvement": None, "standard_error": None, "minimum_detectable_difference": None,
+        }  # fmt: skip
     totals = resample_sums(block_sums(columns, blocks), settings)
     totals = totals[totals[:, 2] > 0]
     samples = (totals[:, 1] - totals[:, 0]) / totals[:, 2]
@@ -56,7 +85,7 @@ def standard_error(samples: NDArray[np.float64], blocks: int) -> float:
     return float(samples.std() * np.sqrt(blocks / (blocks - 1))) if blocks > 1 else 0.0
 
 
-def matched_pairs(first: Sequence[Alignment], second: Sequence[Alignment]) -> dict[str, Any]:
+def matched_pairs(first: Sequence[Alignment], second: Sequence[Alignment]) -> MatchedPairs:
     """MAPSSWE: the mean difference in errors per segment, B minus A, against 0.
 
     A segment is a stretch with errors of either system, parted from the next by at least two words in a row that both have

@@ -1,7 +1,7 @@
 """What changed from system A to system B: utterances and words fixed, broken and kept, by type of error."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,11 +11,48 @@ from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, block_sums,
 from trainers.evaluation.significance import mcnemar
 from trainers.results import ERROR_TYPES
 
+
+class Transitions(TypedDict):
+    """Numbers of utterances by what became of their errors from A to B, and McNemar's test of `fixed` against `broken`."""
+
+    fixed: int
+    broken: int
+    kept_right: int
+    kept_wrong: int
+    kept_wrong_improved: int
+    kept_wrong_worsened: int
+    kept_wrong_same: int
+    mcnemar_p_value: float
+
+
+class ErrorTypeChange(TypedDict):
+    """One type of error in A and in B; `change` is of the rate over all reference words."""
+
+    a: int
+    b: int
+    change: float | None
+    change_ci: list[float] | None
+    relative_change: float | None
+    relative_change_ci: list[float] | None
+    utterances: Transitions
+
+
+class ChangedExample(TypedDict):
+    """An utterance whose number of errors changed, with the words of both systems."""
+
+    id: str
+    reference: str
+    a: str
+    b: str
+    errors_a: int
+    errors_b: int
+
+
 _WORD_STATES = (EQUAL, SUBSTITUTE, DELETE)
 _STATE_NAMES = {EQUAL: "right", SUBSTITUTE: "substituted", DELETE: "deleted"}
 
 
-def utterance_transitions(errors_a: ArrayLike, errors_b: ArrayLike) -> dict[str, Any]:
+def utterance_transitions(errors_a: ArrayLike, errors_b: ArrayLike) -> Transitions:
     """Utterances by what became of their errors. fixed: wrong in A, right in B; broken: the other way round.
 
     Utterances wrong in both are split into improved, worsened and the same number of errors.
@@ -37,7 +74,7 @@ def utterance_transitions(errors_a: ArrayLike, errors_b: ArrayLike) -> dict[str,
 
 def error_type_changes(
     words_a: NDArray[np.int64], words_b: NDArray[np.int64], blocks: Blocks, settings: BootstrapSettings
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, ErrorTypeChange]:
     """For substitutions, deletions, insertions and all errors: both counts, the change in per cent of the reference
     words (as a fraction) and relative to A, with intervals, and the utterance-level transitions of that type.
 
@@ -49,7 +86,7 @@ def error_type_changes(
     totals = resample_sums(block_sums(np.concatenate([columns_a, columns_b, spoken], axis=1), blocks), settings)
     totals = totals[totals[:, -1] > 0]
     words = int(spoken.sum())
-    result = {}
+    result: dict[str, ErrorTypeChange] = {}
     for i, name in enumerate((*ERROR_TYPES, "all")):
         before, after = int(columns_a[:, i].sum()), int(columns_b[:, i].sum())
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -78,7 +115,7 @@ def word_transitions(first: Sequence[Alignment], second: Sequence[Alignment]) ->
 
 def changed_examples(
     first: Sequence[Alignment], second: Sequence[Alignment], ids: Sequence[str], top: int = 20
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, list[ChangedExample]]:
     """The utterances whose number of errors fell and rose most."""
     change = np.array([b.errors - a.errors for a, b in zip(first, second, strict=True)])
     order = np.argsort(change, kind="stable")

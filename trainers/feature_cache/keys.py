@@ -30,7 +30,7 @@ def encoder_fingerprint(encoder: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def mel_settings(processor: SlamAsrProcessor) -> dict[str, Any]:
+def mel_settings(processor: SlamAsrProcessor) -> dict[str, object]:
     """Everything of the processor that changes an utterance's spectrogram or its padding."""
     extractor = processor.feature_extractor
     names = ("feature_size", "sampling_rate", "hop_length", "chunk_length", "n_fft", "padding_value", "dither")

@@ -11,6 +11,7 @@ from typing import Any, NotRequired, TypedDict
 import torch
 from safetensors.torch import save
 
+from trainers.data.rows import TrainingRow
 from trainers.errors import DiskFullError, UserError, is_disk_full
 from trainers.feature_cache.depths import Depth, depth_name
 from trainers.feature_cache.keys import cache_key
@@ -28,7 +29,7 @@ class CacheDescription(TypedDict):
     """see [`cache_key`]"""
     encoder: str
     """its fingerprint"""
-    mel: dict[str, Any]
+    mel: dict[str, object]
     depths: list[str]
     dtype: str
     rows: int
@@ -180,7 +181,7 @@ class FeatureCache:
         return FeatureRows(self, depth, rows)
 
 
-class FeatureRows(torch.utils.data.Dataset[dict[str, Any]]):
+class FeatureRows(torch.utils.data.Dataset[TrainingRow]):
     """Rows of a data set at one depth: their own columns without `audio`, and `encoder_hidden_states` `(frames, d_model)`.
 
     A column's name as index gives the column, as with `datasets.Dataset`.

@@ -9,6 +9,7 @@ import numpy as np
 from datasets import Dataset
 from tqdm.auto import tqdm
 
+from modeling_slam_asr.transcripts_slam_asr import Answer
 from trainers.data.rows import read_audio
 from trainers.engines import AsrPipeline
 from trainers.errors import UserError
@@ -76,7 +77,7 @@ def transcribe_dataset(
         one = {**(request.get("generate_kwargs") or {}), "max_new_tokens": 1}
         pipe({"array": typical, "sampling_rate": 16_000}, **{**request, "generate_kwargs": one})
 
-    results: list[dict[str, Any] | None] = [None] * len(dataset)
+    results: list[Answer | None] = [None] * len(dataset)
     meter = SpeedMeter(pipe.device, warmup=0)  # measuring the first token warms up
     meter.measure_first_token(first_token)
     with (
@@ -97,13 +98,13 @@ def transcribe_dataset(
     for index, (row, output) in enumerate(zip(dataset.remove_columns("audio"), results, strict=True)):
         if output is None:  # damaged
             continue
-        prediction = prediction_row(row, output.pop("text"))
+        prediction = prediction_row(row, output["text"])
         if languages[index] is not None:
             prediction["language"] = languages[index]
         prediction["duration"] = round(seconds[index], 3)
         path = dataset[index]["audio"].get("path")
         if path:
             prediction["audio"] = str(path)
-        said = {key: value for key, value in output.items() if value is not None}
+        said = {key: value for key, value in output.items() if key != "text" and value is not None}
         rows.append(cast(PredictionRow, {**prediction, **said}))
     return Decoded(rows, speed, damaged)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from datasets import Dataset
 
@@ -168,8 +168,17 @@ def evaluate(
     return metrics
 
 
-def system_figures(pipe: AsrPipeline, generate_kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Size and decoding settings of the evaluated system; `generate_kwargs` go before the model's own."""
+class SystemFigures(TypedDict):
+    """Size of a system, and the settings that it decodes with."""
+
+    decoding: dict[str, Any]
+    total_params: int
+    encoder_params: int
+    trainable_params: int
+
+
+def system_figures(pipe: AsrPipeline, generate_kwargs: Mapping[str, Any] | None = None) -> SystemFigures:
+    """Those of the evaluated system; `generate_kwargs` go before the model's own."""
     report = pipe.model.parameter_report()
     special = ("transformers_version", "bos_token_id", "eos_token_id", "pad_token_id")
     settings = pipe.model.generation_config.to_diff_dict()

@@ -134,7 +134,7 @@ def export_model(
             "package_version": manifest.package_version(),
             "model": name,
             "parts": parts,
-            **write_settings,  # type: ignore[typeddict-item]
+            **write_settings,
             "files": manifest.files_of(building),
         }
         _write_manifest(building, content)
@@ -275,12 +275,16 @@ def _checked(
 # ---------------------------------------------------------------------- settings
 
 
-def _settings_of(model: SlamAsrForConditionalGeneration, processor: SlamAsrProcessor) -> dict[str, Any]:
+def _settings_of(model: SlamAsrForConditionalGeneration, processor: SlamAsrProcessor) -> manifest.ModelSettings:
     """The manifest's `audio`, `parameters`, `prompt` and `generation`."""
     report = model.parameter_report()
     return {
         "audio": _audio_settings(model, processor),
-        "parameters": {name: report[name] for name in ("total", "encoder", "trainable")},
+        "parameters": {
+            "total": report["total"],
+            "encoder": report["encoder"],
+            "trainable": report["trainable"],
+        },
         "prompt": _prompt_settings(processor),
         "generation": _generation_settings(model, processor),
     }

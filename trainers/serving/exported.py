@@ -167,7 +167,7 @@ class ExportedModel:
         unknown: dict[str, int | None] = {"total": None, "encoder": None, "trainable": None}  # of older exports
         self._parameters = {**unknown, **manifest.get("parameters", {})}
 
-    def parameter_report(self) -> dict[str, Any]:
+    def parameter_report(self) -> dict[str, int | None]:
         """Numbers of parameters, those of the model that was exported."""
         return dict(self._parameters)
 
@@ -276,7 +276,7 @@ class ExportedPipeline(recordings.RecordingsMixin):
         return {name: settings[name] for name in _OBEYED if settings.get(name) is not None}
 
     def _transcribe(
-        self, windows: list[dict[str, Any]], look: bool, words: bool, trim_loops: bool, options: dict[str, Any]
+        self, windows: list[recordings.WindowItem], look: bool, words: bool, trim_loops: bool, options: dict[str, Any]
     ) -> list[recordings.WindowTranscript]:
         limits = self._limits_of(options)
         heard = self.audio.hear([window["features"] for window in windows])

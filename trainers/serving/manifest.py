@@ -77,18 +77,23 @@ class GenerationSettings(TypedDict):
     overlap_seconds: float
 
 
-class Manifest(TypedDict):
+class ModelSettings(TypedDict):
+    """What a manifest says of the model."""
+
+    parameters: NotRequired[dict[str, int]]  # `total`, `encoder`, `trainable`
+    audio: AudioSettings
+    prompt: PromptSettings
+    generation: GenerationSettings
+
+
+class Manifest(ModelSettings):
     """The content of `manifest.json`."""
 
     format: int
     produced_by: str
     package_version: str
     model: str
-    parameters: NotRequired[dict[str, int]]  # of the model: `total`, `encoder`, `trainable`
     parts: dict[str, Part]
-    audio: AudioSettings
-    prompt: PromptSettings
-    generation: GenerationSettings
     files: dict[str, FileRecord]
 
 

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 from ray import serve
 from ray.serve import Application
 
+from modeling_slam_asr.recordings_slam_asr import WindowItem
 from trainers.engines import load_pipeline
 from trainers.serving.server.app import create_app
-from trainers.serving.server.batching import Window
 from trainers.serving.server.form import Options
 from trainers.serving.server.settings import ServerSettings, key_from_environment
 from trainers.serving.server.transcription import Submit
@@ -94,7 +94,7 @@ def batched(args: Arguments, submit: Submit) -> Submit:
     async def together(windows: Any, options: Any) -> Any:  # Ray gives lists of what `transcribe` gives one of
         return await asyncio.gather(*map(submit, windows, options), return_exceptions=True)
 
-    async def transcribe(window: Window, options: Options) -> Window:
+    async def transcribe(window: WindowItem, options: Options) -> WindowItem:
         done = await together(window, options)
         if isinstance(done, BaseException):
             raise done

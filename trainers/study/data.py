@@ -20,6 +20,7 @@ from trainers.encoder_depth.loading import LoadedEncoder, load_encoder
 from trainers.encoder_depth.selection import PROFILE, TRAINED, DepthProfile, choose_blocks, needs_of
 from trainers.feature_cache import FeatureCache, build_cache, estimate_cache
 from trainers.files import lock_file, write_json
+from trainers.provenance import DataCounts
 from trainers.recipe import DATA_ROLES, Recipe
 from trainers.study.plan import PlannedRun
 from trainers.study.recipe import StudyRecipe
@@ -48,7 +49,7 @@ class StudyData:
         specs = getattr(recipe, role)
         return self.prepared(specs, role, recipe.max_bad_fraction)[0] if specs else None
 
-    def describe(self, recipe: Recipe) -> dict[str, dict[str, Any]]:
+    def describe(self, recipe: Recipe) -> dict[str, DataCounts]:
         """What became of the rows of each role that the recipe has, as for a run's `metrics.json`."""
         return {
             role: self.prepared(getattr(recipe, role), role, recipe.max_bad_fraction)[1].as_dict()

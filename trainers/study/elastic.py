@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 
+from trainers.data.rows import TrainingRow
 from trainers.feature_cache import FeatureRows
 
 
-class ElasticRows(torch.utils.data.Dataset[dict[str, Any]]):
+class ElasticRows(torch.utils.data.Dataset[TrainingRow]):
     """
     The same utterances at several depths, as rows of one data set.
 

@@ -17,12 +17,13 @@ from trainers.encoder_depth.block_measures import profile_encoder
 from trainers.encoder_depth.selection import TRAINED, needs_of
 from trainers.errors import DiskFullError, UserError
 from trainers.recipe import Recipe
+from trainers.results import ResultRow
 from trainers.study.data import StudyData, sample_rows
 from trainers.study.elastic import ElasticRows
 from trainers.study.healed import healed_features, healed_model
 from trainers.study.plan import PlannedRun
 from trainers.study.recipe import StudyRecipe
-from trainers.study.rows import ResultRow, score_run
+from trainers.study.rows import score_run
 from trainers.study.state import claim, collect, read_failure, read_result, write_failure, write_result
 from trainers.training.checkpoints import list_checkpoints, remove, room_to_write
 from trainers.training.run import run_training

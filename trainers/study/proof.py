@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from trainers.errors import UserError
 
@@ -27,12 +27,14 @@ print(json.dumps({
 """
 
 
-def prove(model: Path, recording: Path) -> dict[str, Any]:
+# Transcripts, and where the model's class came from.
+Proof = TypedDict("Proof", {"AutoModel": str, "pipeline": str, "class": str})
+
+
+def prove(model: Path, recording: Path) -> Proof:
     """
     Transcribe `recording` (wav) with the model in folder `model`, by AutoModel and by pipeline, in a fresh process.
 
-    Returns:
-        `AutoModel` and `pipeline`: the transcripts; `class`: where the model's class came from.
     Raises:
         UserError: when the process fails or the two transcripts differ.
     """
@@ -40,7 +42,7 @@ def prove(model: Path, recording: Path) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, cwd=model.resolve().anchor, timeout=600)
     if done.returncode != 0:
         raise UserError(f"A fresh process could not use the model in {model}: {done.stderr.strip()[-1500:]}")
-    said: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    said: Proof = json.loads(done.stdout.strip().splitlines()[-1])
     if said["AutoModel"] != said["pipeline"]:
         raise UserError(
             f"AutoModel and pipeline disagree on {recording}: {said['AutoModel']!r} and {said['pipeline']!r}."

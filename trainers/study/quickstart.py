@@ -16,15 +16,16 @@ from trainers.evaluation.format import percent
 from trainers.evaluation.speed import process_peak_bytes
 from trainers.files import write_json
 from trainers.inference.evaluate import evaluate
-from trainers.provenance import TRAINING_RECORD
+from trainers.provenance import TRAINING_RECORD, DataCounts
 from trainers.recipe import load_recipe
+from trainers.results import ResultRow
 from trainers.study.data import StudyData
 from trainers.study.execute import datasets_for, finish
 from trainers.study.plan import PlannedRun, plan_runs
 from trainers.study.proof import prove
 from trainers.study.quickstart_report import write_report
 from trainers.study.recipe import CacheSpec, GridSpec, StudyRecipe
-from trainers.study.rows import BOOTSTRAP_SEED, ResultRow
+from trainers.study.rows import BOOTSTRAP_SEED
 from trainers.study.state import claim, read_result
 
 PRUNED_LAYERS = 2
@@ -78,12 +79,14 @@ def run_quickstart(output_dir: Path, *, seed: int = 42, resume: bool = False, ov
     )  # fmt: skip
     recording = output_dir / "sample.wav"
     shutil.copyfile(test[0]["audio"]["path"], recording)
-    proof = {**prove(model, recording), "recording": recording.name, "spoken": test[0]["text"]}
+    proof, spoken = prove(model, recording), test[0]["text"]
     for place in (output_dir, model):
         write_json(place / "results.json", rows)
-    report = write_report(output_dir, rows, proof, facts(runs[0], sets, best, time.monotonic() - started))
+    report = write_report(
+        output_dir, rows, proof, recording.name, spoken, facts(runs[0], sets, best, time.monotonic() - started)
+    )
     print(f"\n{report.read_text(encoding='utf-8')}")
-    print(f"Spoken:      {proof['spoken']}\nTranscribed: {proof['pipeline']}\n")
+    print(f"Spoken:      {spoken}\nTranscribed: {proof['pipeline']}\n")
     for name, what in (
         ("report.md", "the report"),
         ("results.json", "its figures"),
@@ -131,7 +134,7 @@ def result(study: StudyRecipe, run: PlannedRun, data: StudyData) -> list[ResultR
     return rows if rows[0]["language"] == "all" else [{**rows[0], "language": "all"}, *rows]
 
 
-def export(run: Path, folder: Path, data: dict[str, Any]) -> None:
+def export(run: Path, folder: Path, data: dict[str, DataCounts]) -> None:
     """The run's model as a standalone checkpoint with LoRA merged, so that it needs no PEFT, with what its card tells."""
     model = SlamAsrForConditionalGeneration.from_pretrained(run)
     model.save_pretrained(folder, merge_lora=True)

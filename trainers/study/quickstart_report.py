@@ -7,10 +7,10 @@ from typing import Any
 from trainers.evaluation.format import RATE_NAMES, markdown_table, percent, percent_range
 from trainers.figures import draw_bars, draw_legend, new_figure, rate_of, write_figure
 from trainers.files import write_text
-from trainers.results import ERROR_TYPES, RATES, language_name
+from trainers.results import ERROR_TYPES, RATES, ResultRow, language_name
 from trainers.study.claims import read_claims
 from trainers.study.pairs import paired_intervals
-from trainers.study.rows import ResultRow
+from trainers.study.proof import Proof
 
 
 def readings(folder: Path, rows: Sequence[ResultRow]) -> str:
@@ -66,7 +66,9 @@ def plot(rows: Sequence[ResultRow], path: Path) -> None:
     write_figure(figure, path)
 
 
-def write_report(folder: Path, rows: Sequence[ResultRow], proof: dict[str, Any], facts: Sequence[str]) -> Path:
+def write_report(
+    folder: Path, rows: Sequence[ResultRow], proof: Proof, recording: str, spoken: str, facts: Sequence[str]
+) -> Path:
     """Write `wer.svg` and `report.md` into `folder`."""
     plot(rows, folder / "wer.svg")
     text = f"""# SLAM-ASR on the embedded miniature
@@ -89,11 +91,11 @@ much another test set of the same kind would differ, not how much another traini
 ## The saved model
 
 `model/` was loaded by a fresh process with transformers alone (`{proof["class"].rpartition(".")[2]}` from the folder's own code).
-It transcribed `{proof["recording"]}`:
+It transcribed `{recording}`:
 
 | | |
 | --- | --- |
-| spoken | {proof["spoken"]} |
+| spoken | {spoken} |
 | `AutoModel` | {proof["AutoModel"]} |
 | `pipeline` | {proof["pipeline"]} |
 

@@ -1,61 +1,24 @@
-"""The rows of `results.jsonl`, and of the quickstart's `results.json`: a trained run, scored from its saved model."""
+"""From a trained run to its rows of `results.jsonl`, or of the quickstart's `results.json`: scored from its saved model."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NotRequired
 
 import torch
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration
 from trainers.inference.evaluate import evaluate, load_pipeline
-from trainers.provenance import hardware
+from trainers.provenance import RunMetrics, hardware
 from trainers.recipe import Recipe
-from trainers.results import Figures, Metrics, figures_of
+from trainers.results import Metrics, ResultRow, figures_of
 from trainers.study.data import StudyData
 from trainers.study.plan import PlannedRun
 
 BOOTSTRAP_SEED = 42
 
 
-class ResultRow(Figures):
-    """One line of a study's `results.jsonl` or of the quickstart's `results.json`: a run, and a language of its test set."""
-
-    name: str
-    audio_model: str
-    text_model: str
-    language: str
-    """`all`: every language of the test set together"""
-    prune_encoder_layers: int | list[int]
-    encoder_layers: int
-    lora: bool
-    seed: int
-    total_params: int
-    trainable_params: int
-    encoder_params: int
-    train_seconds: float
-    eval_rtfx: float
-    run: NotRequired[str]
-    """the evaluation's folder, relative to the study's"""
-    key: NotRequired[str]
-    kept_encoder_layers: NotRequired[list[int]]
-    selection: NotRequired[str]
-    healing: NotRequired[str | None]
-    split: NotRequired[str]
-    steps: NotRequired[int]
-    best_validation_wer: NotRequired[float | None]
-    saving: NotRequired[float]
-    saving_paper: NotRequired[float]
-    memory_gib: NotRequired[float]
-    memory_kind: NotRequired[str]
-    hardware: NotRequired[dict[str, Any]]
-    by_source: NotRequired[dict[str, Figures]]
-    same_as: NotRequired[str]
-
-
 def score_run(
     run: PlannedRun,
     recipe: Recipe,
-    training: Mapping[str, Any],
+    training: RunMetrics,
     data: StudyData,
     folder: Path,
     prune: int | list[int] | None = None,
@@ -86,7 +49,7 @@ def score_run(
 def result_rows(
     run: PlannedRun,
     split: str,
-    training: Mapping[str, Any],
+    training: RunMetrics,
     metrics: Metrics,
     model: SlamAsrForConditionalGeneration,
     place: str,

@@ -10,10 +10,9 @@ from typing import Any, TypedDict, cast
 
 from trainers.files import lock_file, write_json, write_jsonl
 from trainers.provenance import inconsistency
-from trainers.results import mean
+from trainers.results import ResultRow, mean
 from trainers.study.plan import PlannedRun
 from trainers.study.recipe import StudyRecipe
-from trainers.study.rows import ResultRow
 
 FINISHED, FAILED, RUNNING, WAITING = "finished", "failed", "running", "waiting"
 RESULT, ERROR, STARTED = "result.json", "error.json", "started.json"

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from safetensors import SafetensorError
@@ -55,6 +55,13 @@ def _writes(error: Exception) -> bool:
     return isinstance(error, RuntimeError | OSError | SafetensorError)
 
 
+class Marker(TypedDict):
+    """What declares a checkpoint whole: its files with their sizes; and how long the run had trained."""
+
+    files: dict[str, int]
+    train_seconds: float
+
+
 def mark_complete(folder: Path, **facts: Any) -> None:
     """Declare a checkpoint whole: a list of its files and sizes, and `facts`, written last and atomically."""
     files = {
@@ -65,13 +72,13 @@ def mark_complete(folder: Path, **facts: Any) -> None:
     write_json(folder / MARKER, {"files": files, **facts})
 
 
-def read_marker(folder: Path) -> dict[str, Any] | None:
+def read_marker(folder: Path) -> Marker | None:
     """What `mark_complete` wrote, or None when the checkpoint is not whole.
 
     It was never finished, cut short, half deleted, or holds something else than the trainer and `mark_complete` write.
     """
     try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        marker: Marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         whole = all((folder / name).stat().st_size == size for name, size in marker["files"].items())
         seconds = float(marker.get("train_seconds", 0.0))
         if (folder / TRAINER_STATE_NAME).exists():

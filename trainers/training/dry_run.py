@@ -3,9 +3,8 @@
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from huggingface_hub import snapshot_download
@@ -13,6 +12,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from transformers import AutoConfig, PreTrainedConfig
 
 from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
+from modeling_slam_asr.lora_slam_asr import ParameterReport
 from modeling_slam_asr.projector_slam_asr import ENCODER_FRAMES_PER_SECOND
 from trainers.data.common_voice import transcripts_only
 from trainers.data.kinds import DATA_KINDS
@@ -23,7 +23,7 @@ from trainers.embedded.base_models import base_model
 from trainers.errors import UserError
 from trainers.recipe import DATA_ROLES, Recipe
 from trainers.training.arguments import make_sampler, planned_steps, uses_autocast
-from trainers.training.data_checks import check_data
+from trainers.training.data_checks import DataChecks, check_data
 from trainers.training.measure import Measured, measure
 from trainers.training.models import build_processor, config_settings, reading_base_models
 
@@ -31,17 +31,33 @@ SECONDS_A_CLIP = 4.5  # of Common Voice, for an estimate before its audio is dow
 _GIB = 2**30
 
 
-@dataclass
-class RolePlan:
+class RolePlan(TypedDict):
     """Data of one role. `known` is False where hours are estimated from the number of transcripts."""
 
     utterances: int
     hours: float
     dropped: dict[str, int]
-    known: bool = True
+    known: bool
 
 
-def plan_run(recipe: Recipe, world_size: int = 1) -> dict[str, Any]:
+class Plan(TypedDict):
+    """What a run would do. Where the training data are not here yet, `epochs` and `steps_per_epoch` may be None."""
+
+    recipe: str | None
+    output_dir: str
+    data: dict[str, RolePlan]
+    steps: int
+    steps_per_epoch: int | None
+    epochs: float | None
+    processes: int
+    parameters: ParameterReport
+    encoder_layers: int
+    memory_gib: dict[str, float]
+    checks: DataChecks
+    measured: Measured | None
+
+
+def plan_run(recipe: Recipe, world_size: int = 1) -> Plan:
     """Everything that `--dry-run` prints. Local data are read and checked; of data on the Hub only transcripts are.
 
     Raises:
@@ -62,7 +78,7 @@ def plan_run(recipe: Recipe, world_size: int = 1) -> dict[str, Any]:
     return {
         "recipe": recipe.name,
         "output_dir": recipe.output_dir,
-        "data": {role: vars(plan) for role, plan in data.items()},
+        "data": data,
         "steps": steps,
         "steps_per_epoch": each_epoch,
         "epochs": round(steps / each_epoch, 2) if each_epoch else None,
@@ -93,7 +109,7 @@ def _is_here(model: str, revision: str | None) -> bool:
     return any(Path(folder).glob("*.safetensors"))
 
 
-def describe(plan: dict[str, Any]) -> str:
+def describe(plan: Plan) -> str:
     """The plan as lines for people."""
     lines = [f"run          {plan['recipe'] or '(no name)'} -> {plan['output_dir']}"]
     for role, item in plan["data"].items():
@@ -172,7 +188,7 @@ def _plan_role(recipe: Recipe, specs: list[DataSpec], role: str) -> tuple[RolePl
     ]
     if not remote:
         dataset, report = prepare(specs, role, seed=recipe.seed, max_bad_fraction=recipe.max_bad_fraction)
-        return RolePlan(report.kept, report.hours, report.dropped), dataset
+        return RolePlan(utterances=report.kept, hours=report.hours, dropped=report.dropped, known=True), dataset
     count = 0
     for spec in remote:
         if detect_format(spec) != "common_voice":
@@ -183,7 +199,7 @@ def _plan_role(recipe: Recipe, specs: list[DataSpec], role: str) -> tuple[RolePl
         found = len(transcripts_only(spec))
         wanted = spec.max_hours * 3600 / SECONDS_A_CLIP if spec.max_hours else found
         count += int(min(found, wanted, spec.max_samples or found))
-    return RolePlan(count, count * SECONDS_A_CLIP / 3600, {}, known=False), None
+    return RolePlan(utterances=count, hours=count * SECONDS_A_CLIP / 3600, dropped={}, known=False), None
 
 
 def _steps(
@@ -195,7 +211,7 @@ def _steps(
     if recipe.batch_seconds is not None or recipe.batch_tokens is not None:
         budget = recipe.batch_seconds or recipe.batch_tokens / positions_a_second(recipe)  # type: ignore[operator]
         batch = max(1, int(budget / SECONDS_A_CLIP))
-    each_epoch = math.ceil(plan.utterances / (batch * world_size * recipe.gradient_accumulation_steps))
+    each_epoch = math.ceil(plan["utterances"] / (batch * world_size * recipe.gradient_accumulation_steps))
     return recipe.max_steps or math.ceil(recipe.num_epochs * each_epoch), each_epoch
 
 

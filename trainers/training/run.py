@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
@@ -28,8 +28,9 @@ from trainers.data.streaming import SpeechStream
 from trainers.errors import UserError, is_disk_full
 from trainers.evaluation import score_rows, write_predictions
 from trainers.files import write_json, write_jsonl
-from trainers.provenance import hardware
+from trainers.provenance import RunMetrics, WarmStartRecord, hardware
 from trainers.recipe import DATA_ROLES, EFFECTS, Recipe, changed_keys
+from trainers.results import Metrics
 from trainers.schema import nearest
 from trainers.training.arguments import check_environment, make_sampler, trained_window, training_arguments
 from trainers.training.callbacks import STOPPING, EarlyStopping, Progress, StopOnTermination, history
@@ -46,7 +47,7 @@ from trainers.training.models import build_model, build_processor
 from trainers.training.offload import parked_blocks
 from trainers.training.telling import CURVES, EXAMPLES, ValidationExamples, plot_curves
 from trainers.training.trainer import SlamAsrTrainer, is_cached
-from trainers.training.warm_start import SHARED_SEED, WarmStart, WarmStartRecord, ctc_tokens
+from trainers.training.warm_start import SHARED_SEED, WarmStart, ctc_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def run_training(
     model: SlamAsrForConditionalGeneration | None = None,
     processor: SlamAsrProcessor | None = None,
     warm_start_folder: Path | None = None,
-) -> dict[str, Any]:
+) -> RunMetrics:
     """Train, keep the best model by validation WER, score it, and write everything to `recipe.output_dir`.
 
     The folder then holds the model (loadable with `from_pretrained`), `recipe.yaml`, `metrics.json`,
@@ -104,12 +105,12 @@ class TrainingRun:
         self.warm_start_folder = warm_start_folder
         self.warm_start_record: WarmStartRecord | None = None
 
-    def run(self, resume: bool) -> dict[str, Any]:
+    def run(self, resume: bool) -> RunMetrics:
         """All stages, in order."""
         with room_to_write(self.output_dir, guess=False):
             return self.stages(resume)
 
-    def stages(self, resume: bool) -> dict[str, Any]:
+    def stages(self, resume: bool) -> RunMetrics:
         """What `run` does, on a disk with room."""
         state = PartialState(cpu=self.recipe.device == "cpu", timeout=_PATIENCE)
         check_environment(self.recipe)
@@ -117,7 +118,7 @@ class TrainingRun:
             checkpoint, unchanged = self.open_folder(resume, state.is_main_process)
         finished = self.output_dir / "metrics.json"
         if resume and unchanged and finished.is_file():
-            return dict(json.loads(finished.read_text(encoding="utf-8")))
+            return cast(RunMetrics, json.loads(finished.read_text(encoding="utf-8")))
         previous: dict[signal.Signals, Any] = {}
         if threading.current_thread() is threading.main_thread():
             previous = {number: signal.getsignal(number) for number in STOPPING}
@@ -362,8 +363,8 @@ class TrainingRun:
         stoppers = [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, EarlyStopping)]
         return state.global_step >= trainer.args.max_steps or any(stopper.stopped(state) for stopper in stoppers)
 
-    def score(self, trainer: SlamAsrTrainer) -> dict[str, Any]:
-        """Load the best weights and score them on the test set (else the validation set)."""
+    def score(self, trainer: SlamAsrTrainer) -> Metrics | None:
+        """Load the best weights and score them on the test set (else the validation set); None without either."""
         assert self.datasets is not None
         recipe = self.recipe
         if (self.output_dir / BEST).is_dir() and history(trainer.state):
@@ -372,7 +373,7 @@ class TrainingRun:
             write_state(self.output_dir, trainer.state)
         role = "test" if self.datasets.get("test") is not None else "validation"
         if self.datasets.get(role) is None:
-            return {}
+            return None
         started = time.monotonic()
         rows, loss = trainer.transcribe(self.datasets[role], f"scoring {role}")
         seconds = time.monotonic() - started
@@ -387,12 +388,12 @@ class TrainingRun:
             "audio_seconds": audio_seconds,
         }
 
-    def finish(self, trainer: SlamAsrTrainer, train_seconds: float, metrics: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, trainer: SlamAsrTrainer, train_seconds: float, scores: Metrics | None) -> RunMetrics:
         """Write the model and the results."""
         recipe = self.recipe
         report = trainer.unwrapped_model.parameter_report()
         history = [entry for entry in trainer.state.log_history if "eval_wer" in entry]
-        metrics = metrics | {
+        record: RunMetrics = {
             "name": recipe.name,
             "steps": trainer.state.global_step,
             "train_seconds": round(train_seconds, 3),
@@ -406,7 +407,8 @@ class TrainingRun:
             "slam_asr_version": PACKAGE_VERSION,
         }
         if self.warm_start_record is not None:
-            metrics["warm_start"] = self.warm_start_record
+            record["warm_start"] = self.warm_start_record
+        metrics = cast(RunMetrics, {**(scores or {}), **record})
         trainer.save_final(self.output_dir, recipe.checkpoint_form, lambda: build_model(recipe))
         if trainer.is_world_process_zero():
             plot_curves(trainer.state.log_history, self.output_dir / CURVES)

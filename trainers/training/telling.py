@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from tqdm import tqdm
 
@@ -15,6 +15,15 @@ from trainers.results import PredictionRow
 CURVES = "curves.png"
 EXAMPLES = "predictions_validation.jsonl"
 _SHOWN = 3
+
+
+class Example(TypedDict):
+    """A line of the file of examples."""
+
+    step: int
+    id: str
+    reference: str
+    prediction: str
 
 
 class ValidationExamples:
@@ -31,7 +40,7 @@ class ValidationExamples:
     def __call__(self, step: int, rows: Sequence[PredictionRow]) -> None:
         count = min(_SHOWN, len(rows))
         chosen = [rows[(2 * place + 1) * len(rows) // (2 * count)] for place in range(count)]
-        entries = [
+        entries: list[Example] = [
             {"step": step, "id": row["id"], "reference": row["reference"], "prediction": row["prediction"]}
             for row in chosen
         ]
@@ -39,7 +48,7 @@ class ValidationExamples:
         for entry in entries:
             tqdm.write(f"  reference   {entry['reference']}\n  prediction  {entry['prediction']}", file=sys.stderr)
 
-    def _before(self, step: int) -> list[dict[str, Any]]:
+    def _before(self, step: int) -> list[Example]:
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines()
             return [entry for entry in map(json.loads, lines) if entry["step"] < step]

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from trainers.errors import UserError
 from trainers.feature_cache import build_cache
 from trainers.feature_cache.store import lock_file
 from trainers.files import write_json
+from trainers.provenance import WarmStartRecord
 from trainers.recipe import Recipe, WarmStartSpec
 from trainers.training.arguments import training_arguments
 from trainers.training.callbacks import EarlyStopping, Progress, StopOnTermination, history
@@ -60,19 +61,6 @@ SHARED_KEYS = (
 )  # fmt: skip
 SHARED_SEED = 42  # of warm starts that runs with several seeds share
 _CROWDED = 0.05  # of the utterances with more tokens than frames: from here on it is worth a word
-
-
-class WarmStartRecord(TypedDict):
-    """What `warm_start.json` says: `ctc_loss` and `ctc_wer` are the validation's at the kept epoch, None without one."""
-
-    epochs: float
-    steps: int
-    seconds: float
-    classes: int
-    utterances: int
-    crowded: int
-    ctc_loss: float | None
-    ctc_wer: float | None
 
 
 class CtcTrainer(SlamAsrTrainer):

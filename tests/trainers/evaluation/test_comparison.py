@@ -97,6 +97,14 @@ def test_no_difference_names_what_could_be_found() -> None:
     assert "would be found in 80 of 100 cases" in verdict(pair, 0.05)
 
 
+def test_references_without_words_give_a_report_that_says_so(tmp_path: Any) -> None:
+    rows = [{"id": str(i), "reference": "", "prediction": said} for i, said in enumerate(("", "hond"))]
+    comparison = compare({"a": rows, "b": rows}, normalizer="none", bootstrap=100)
+    (pair,) = comparison["comparisons"]
+    assert not pair["differs"]
+    assert "The references hold no words" in write_comparison(tmp_path, comparison).read_text()
+
+
 def test_three_systems_are_all_paired_and_corrected() -> None:
     systems = {"a": system(1, 0.3), "b": system(2, 0.25), "c": system(3, 0.1)}
     comparison = compare(systems, normalizer="none", bootstrap=300)

@@ -13,6 +13,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from trainers.inference import subtitles
@@ -33,6 +34,22 @@ PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+
+
+class ModelDescription(BaseModel):
+    """An entry of `/v1/models`."""
+
+    id: str
+    object: str = "model"
+    created: int
+    owned_by: str = "slam-asr"
+
+
+class ModelList(BaseModel):
+    """The body of `/v1/models`."""
+
+    object: str = "list"
+    data: list[ModelDescription]
 
 
 def create_app(
@@ -66,16 +83,16 @@ def create_app(
         """Transcribe a recording."""
         return await endpoint(request)
 
-    def described(name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": started, "owned_by": "slam-asr"}
+    def described(name: str) -> ModelDescription:
+        return ModelDescription(id=name, created=started)
 
     @app.get("/v1/models", dependencies=guarded)
-    async def models() -> dict[str, Any]:
+    async def models() -> ModelList:
         """The model, under each of its names."""
-        return {"object": "list", "data": [described(name) for name in settings.model_names]}
+        return ModelList(data=[described(name) for name in settings.model_names])
 
     @app.get("/v1/models/{name:path}", dependencies=guarded)
-    async def model(name: str) -> dict[str, Any]:
+    async def model(name: str) -> ModelDescription:
         """One model."""
         if name not in settings.model_names:
             raise ApiError(404, f"There is no model {name[:100]!r} here.", param="model", code="model_not_found")

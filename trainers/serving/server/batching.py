@@ -7,15 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
 
+from modeling_slam_asr.recordings_slam_asr import WindowItem
 from trainers.serving.server.form import Options
 from trainers.serving.server.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-Window = dict[str, Any]
-"""What the pipeline's `preprocess` yields: `piece`, `extra`, `is_last` and, where there is something to transcribe, `features`, `ids`."""
 _LIKE_LENGTH = 1.5  # a window may be so much longer than another of its batch: what is shorter is padded
 _SPEED_MEMORY = 0.9  # share of the past in the running mean of the speed
 
@@ -24,9 +22,9 @@ _SPEED_MEMORY = 0.9  # share of the past in the running mean of the speed
 class Waiting:
     """A window in the queue and where its transcript goes."""
 
-    window: Window
+    window: WindowItem
     options: Options
-    done: "Future[Window]" = field(default_factory=Future)
+    done: "Future[WindowItem]" = field(default_factory=Future)
     since: float = field(default_factory=time.monotonic)
 
     @property
@@ -61,7 +59,7 @@ class Batcher:
         most: windows at a time.
     """
 
-    def __init__(self, forward: Callable[..., dict[str, list[Window]]], most: int, metrics: Metrics) -> None:
+    def __init__(self, forward: Callable[..., dict[str, list[WindowItem]]], most: int, metrics: Metrics) -> None:
         self._forward, self._most, self._metrics = forward, most, metrics
         self._queue: list[Waiting] = []
         self._changed = threading.Condition()
@@ -84,7 +82,7 @@ class Batcher:
         """The windows in the queue."""
         return len(self._queue)
 
-    def submit(self, window: Window, options: Options) -> "Future[Window]":
+    def submit(self, window: WindowItem, options: Options) -> "Future[WindowItem]":
         """The window with its transcript, once it is there. A future that is cancelled while it waits costs no work."""
         one = Waiting(window, options)
         if "features" not in window:  # nothing in it to transcribe
@@ -97,7 +95,7 @@ class Batcher:
             self._changed.notify()
         return one.done
 
-    async def transcribe(self, window: Window, options: Options) -> Window:
+    async def transcribe(self, window: WindowItem, options: Options) -> WindowItem:
         """As [`Batcher.submit`], for an event loop."""
         return await asyncio.wrap_future(self.submit(window, options))
 

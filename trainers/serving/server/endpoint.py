@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Any, TypeVar
@@ -13,10 +13,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from modeling_slam_asr.recordings_slam_asr import settled_text
+from modeling_slam_asr.recordings_slam_asr import WindowItem, settled_text
 from trainers.serving.server.answers import Answers
 from trainers.serving.server.backlog import Backlog
-from trainers.serving.server.batching import Window
 from trainers.serving.server.errors import CLIENT_LEFT, ApiError, internal
 from trainers.serving.server.form import TranscriptionForm, read_form
 from trainers.serving.server.metrics import Metrics
@@ -94,7 +93,7 @@ class TranscriptionEndpoint:
         return count
 
     async def _events(
-        self, first: Window, rest: AsyncIterator[Window], form: TranscriptionForm
+        self, first: WindowItem, rest: AsyncIterator[WindowItem], form: TranscriptionForm
     ) -> AsyncGenerator[bytes, None]:
         """`transcript.text.delta` for what is settled after each window, then `transcript.text.done`."""
         windows, written = [first], ""
@@ -174,17 +173,17 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def _all(windows: AsyncIterator[Window]) -> list[Window]:
+async def _all(windows: AsyncIterator[WindowItem]) -> list[WindowItem]:
     return [window async for window in windows]
 
 
-async def _next(windows: AsyncIterator[Window]) -> Window:
+async def _next(windows: AsyncIterator[WindowItem]) -> WindowItem:
     return await anext(windows)
 
 
-async def _next_or_none(windows: AsyncIterator[Window]) -> Window | None:
+async def _next_or_none(windows: AsyncIterator[WindowItem]) -> WindowItem | None:
     return await anext(windows, None)
 
 
-def _event(content: dict[str, Any]) -> bytes:
+def _event(content: Mapping[str, object]) -> bytes:
     return f"data: {json.dumps(content, ensure_ascii=False)}\n\n".encode()

@@ -6,16 +6,16 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
+from modeling_slam_asr.recordings_slam_asr import WindowItem
 from trainers.engines import AsrPipeline
 from trainers.errors import UserError
 from trainers.serving.server.backlog import Share
-from trainers.serving.server.batching import Window
 from trainers.serving.server.errors import ApiError, internal
 from trainers.serving.server.form import Options, TranscriptionForm
 from trainers.serving.server.settings import ServerSettings
 from trainers.serving.server.upload import Upload
 
-Submit = Callable[[Window, Options], Awaitable[Window]]
+Submit = Callable[[WindowItem, Options], Awaitable[WindowItem]]
 """Takes a window and the options of `forward`; gives the window back with its transcript."""
 T = TypeVar("T")
 _CUTTERS = 4  # threads that decode and cut; a recording holds one for a window at a time
@@ -53,7 +53,7 @@ class Transcriber:
         """End the threads."""
         self._threads.shutdown(wait=True)
 
-    async def windows(self, upload: Upload, form: TranscriptionForm, share: Share) -> AsyncGenerator[Window, None]:
+    async def windows(self, upload: Upload, form: TranscriptionForm, share: Share) -> AsyncGenerator[WindowItem, None]:
         """
         A recording's windows with their transcripts, in order, as they are finished. Left early, those that wait are dropped.
 
@@ -70,7 +70,7 @@ class Transcriber:
             drop_no_speech=settings.drop_no_speech,
             progress=False,
         )
-        waiting: deque[asyncio.Future[Window]] = deque()
+        waiting: deque[asyncio.Future[WindowItem]] = deque()
         more = True
         try:
             while more or waiting:
@@ -89,7 +89,7 @@ class Transcriber:
                 one.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
 
-    async def _cut_next(self, cut: Any, upload: Upload) -> Window | None:
+    async def _cut_next(self, cut: Any, upload: Upload) -> WindowItem | None:
         try:
             return await self.in_thread(next, cut, None)
         except ValueError as error:
@@ -99,7 +99,7 @@ class Transcriber:
         except Exception as error:
             raise internal("cutting a recording") from error
 
-    async def _transcribed(self, window: Awaitable[Window]) -> Window:
+    async def _transcribed(self, window: Awaitable[WindowItem]) -> WindowItem:
         try:
             return await window
         except UserError as error:  # an engine says what it cannot do
