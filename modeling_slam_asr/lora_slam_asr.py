@@ -134,15 +134,8 @@ def lora_config(settings: Any) -> Any:
 def lora_settings(model: PreTrainedModel, adapter: str = "default") -> dict[str, Any]:
     """The settings of an adapter that differ from `peft.LoraConfig`'s defaults, as JSON holds them."""
     defaults = peft.LoraConfig().to_dict()
-    leave = {
-        "peft_type",
-        "task_type",
-        "base_model_name_or_path",
-        "revision",
-        "inference_mode",
-        "peft_version",
-        "auto_mapping",
-    }
+    leave = ("peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "peft_version",
+             "auto_mapping")  # fmt: skip
     settings = _peft_settings(model, adapter)
     changed = {name: value for name, value in settings.items() if value != defaults.get(name) and name not in leave}
     return {"r": settings["r"], "lora_alpha": settings["lora_alpha"], **_for_json(changed)}
