@@ -419,7 +419,7 @@ class RecordingsMixin:
         if answer.aligned is not None:
             spoken = token_pieces(self.tokenizer, transcript.tokens)
             length = config.audio_geometry.seconds_per_token()
-            piece.words = ctc_words(spoken, answer.aligned, length, piece.start, piece.sound_range())
+            piece.words = ctc_words(spoken, answer.aligned, length, piece.active, piece.start, piece.end)
         elif answer.attention is not None:
             pieces = token_pieces(self.tokenizer, transcript.tokens + ended)
             length = config.audio_geometry.seconds_per_token()

@@ -10,7 +10,7 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from .windows_slam_asr import FRAME_SECONDS
+from .windows_slam_asr import FRAME_SECONDS, next_pause
 
 __all__ = [
     "AUDIO_MARK",
@@ -403,30 +403,31 @@ def align_tokens(log_probs: np.ndarray, targets: Sequence[int]) -> np.ndarray:
 
 
 def ctc_words(
-    pieces: Sequence[str], aligned: np.ndarray, seconds_per_position: float, start: float, sound: tuple[float, float]
+    pieces: Sequence[str], aligned: np.ndarray, length: float, active: np.ndarray, start: float, end: float
 ) -> list[Word]:
     """
     The words of a transcript with the times of its tokens' CTC alignment.
 
-    A blank between two words goes to both in equal parts, up to half a position each: what is longer is a pause.
+    A word begins up to half a position before its first token is heard, and lasts until the next begins or a pause does.
 
     Args:
         pieces: the text that each token brings, in order.
         aligned: `(tokens, 3)`, see [`align_tokens`].
-        seconds_per_position: length of an audio embedding.
-        start: the window's place in the recording in seconds.
-        sound: between which seconds of the recording the window is not quiet; all words lie between them.
+        length: of an audio embedding, in seconds.
+        active, start, end: as of [`estimate_words`]; all words lie between the first and the last frame that is not quiet.
     """
+    frames = np.flatnonzero(active)
+    sound = start + frames[0] * FRAME_SECONDS, min(start + (frames[-1] + 1) * FRAME_SECONDS, end)
     firsts, lasts = aligned[:, 0].copy(), aligned[:, 1].copy()
     gaps = np.clip((firsts[1:] - lasts[:-1]) / 2, 0.0, _REACH)
     firsts[1:] -= gaps
     lasts[:-1] += gaps
-    if len(aligned):
-        firsts[0] -= _REACH
-        lasts[-1] += _REACH
-    begins = np.clip(firsts * seconds_per_position + start, *sound)
-    ends = np.clip(lasts * seconds_per_position + start, *sound)
-    return _time_words(pieces, begins, ends, sound[0])
+    firsts[:1] -= _REACH
+    lasts[-1:] += _REACH
+    begins, ends = (np.clip(places * length + start, *sound) for places in (firsts, lasts))
+    following = np.append(begins, sound[1])[1:]
+    ends = [start + next_pause(active, a - start, b - start) for a, b in zip(ends, following, strict=True)]
+    return _time_words(pieces, begins, np.array(ends), sound[0])
 
 
 def _time_words(pieces: Sequence[str], begins: np.ndarray, ends: np.ndarray, first: float) -> list[Word]:

@@ -48,6 +48,7 @@ __all__ = [
     "missing_end",
     "missing_sound",
     "mp3_size",
+    "next_pause",
     "read_in_part",
     "window_sizes",
     "with_sizes",
@@ -103,6 +104,16 @@ def active_frames(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
     """Which 20 ms of `(samples,)` are not quiet, `(frames,)` bool; always at least one."""
     levels = frame_levels(samples, sampling_rate)
     return levels >= min(float(np.percentile(levels, 95)) - _ACTIVE_DB, float(levels.max()))
+
+
+def next_pause(active: np.ndarray, earliest: float, latest: float) -> float:
+    """When the first pause from `earliest` on begins, or `latest`; in seconds, of frames as [`active_frames`] gives them."""
+    first, past = round(earliest / FRAME_SECONDS), round(latest / FRAME_SECONDS)
+    need = round(PAUSE_SECONDS / FRAME_SECONDS)
+    for frame in range(first, past - need + 1):
+        if not active[frame : frame + need].any():
+            return max(frame * FRAME_SECONDS, earliest)
+    return latest
 
 
 def find_pause(levels: np.ndarray, earliest: int, latest: int) -> tuple[int, float] | None:

@@ -219,7 +219,20 @@ def test_pipeline_gives_words_times_and_confidence(
 
 
 def test_words_lie_where_their_tokens_are_heard() -> None:
+    """A word lasts until the next begins; where there is a pause, until that begins, however early its tokens are marked."""
     aligned = np.array([[2, 3, 0.0], [3, 4, 0.0], [9, 11, 0.0]])
-    words = ctc_words(["he", "j", " du"], aligned, 0.1, 5.0, (5.0, 6.3))
-    assert [word.text.strip() for word in words] == ["hej", "du"]
-    assert [(round(w.start, 2), round(w.end, 2)) for w in words] == [(5.15, 5.45), (5.85, 6.15)]
+
+    def times(active: np.ndarray) -> list[tuple[float, float]]:
+        words = ctc_words(["he", "j", " du"], aligned, 0.1, active, 5.0, 6.3)
+        assert [word.text.strip() for word in words] == ["hej", "du"]
+        return [(round(word.start, 2), round(word.end, 2)) for word in words]
+
+    active = np.ones(65, dtype=bool)
+    assert times(active) == [(5.15, 5.85), (5.85, 6.3)]
+    active[30:35] = False  # 0.1 s of silence may be a stop consonant
+    assert times(active) == [(5.15, 5.85), (5.85, 6.3)]
+    active[30:40] = False
+    assert times(active) == [(5.15, 5.6), (5.85, 6.3)]
+    active[58:] = active[:9] = False
+    assert times(active) == [(5.18, 5.6), (5.85, 6.16)]
+    assert ctc_words([], np.zeros((0, 3)), 0.1, active, 5.0, 6.3) == []
