@@ -426,8 +426,8 @@ def ctc_words(
     lasts[-1:] += _REACH
     begins, ends = (np.clip(places * length + start, *sound) for places in (firsts, lasts))
     following = np.append(begins, sound[1])[1:]
-    ends = [start + next_pause(active, a - start, b - start) for a, b in zip(ends, following, strict=True)]
-    return _time_words(pieces, begins, np.array(ends), sound[0])
+    until = [start + next_pause(active, a - start, b - start) for a, b in zip(ends, following, strict=True)]
+    return _time_words(pieces, begins, np.array(until), sound[0])
 
 
 def _time_words(pieces: Sequence[str], begins: np.ndarray, ends: np.ndarray, first: float) -> list[Word]:
