@@ -1,10 +1,11 @@
 """
 The engine `vllm`: an export's LLM by vLLM, for GPUs, given prompt embeddings.
 
-What it asks vLLM for is tested on a CPU; it has not run on a GPU yet.
+It has run with vLLM's build for CPUs; it has not run on a GPU yet.
 """
 
 import os
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,15 @@ __all__ = ["Vllm", "load_pipeline", "read_output", "sampling_settings", "token_e
 
 # vLLM scales these LLMs' token embeddings outside of the table, transformers all that the LLM reads, audio too.
 _SCALED_INSIDE = ("gemma", "gemma2")
+
+# What vLLM reads from the environment of its process and of those that it starts, unless the user has set it: its lines would stand
+# among transcripts on the standard output, it tells its makers of the machine, and on a CPU its cache takes nearly all memory.
+_ENVIRONMENT = {
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
+}
 
 
 def load_pipeline(
@@ -41,7 +51,7 @@ def load_pipeline(
     """
     if device is not None:
         raise UserError(
-            f"--device {device}: vLLM takes the GPU that it finds. Leave it out, or set CUDA_VISIBLE_DEVICES."
+            f"--device {device}: vLLM takes the device that it was built for. Leave it out, or set CUDA_VISIBLE_DEVICES."
         )
     if revision is not None:
         raise UserError(f"--revision {revision}: the engine vllm reads a folder. Export that revision.")
@@ -62,29 +72,51 @@ class Vllm:
         folder: the LLM, as `AutoModelForCausalLM` loads it.
         precision: what vLLM computes in.
     Raises:
-        UserError: when vLLM is not installed, or would scale this LLM's embeddings otherwise than transformers.
+        UserError: when vLLM is not installed or does not start, or would scale this LLM's embeddings otherwise than transformers.
     """
 
     name = "vllm"
 
     def __init__(self, folder: Path, precision: str) -> None:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         try:
             import vllm
+            from vllm.platforms import current_platform
         except ImportError as error:
-            raise UserError('The engine vllm needs vLLM, and it a GPU: `pip install "slam-asr[vllm]"`.') from error
+            raise UserError(f'The engine vllm needs vLLM: `pip install "slam-asr[vllm]"` ({error}).') from error
         self.precision = precision
         self.embed = token_embeddings(folder, precision)
         self.sampling: Any = vllm.SamplingParams
-        # The settings that a request leaves open are vLLM's own, not those of generation_config.json: requests leave none open.
-        self.engine: Any = vllm.LLM(
-            model=os.fspath(folder), dtype=precision, enable_prompt_embeds=True, generation_config="vllm"
-        )
+        try:
+            self.engine: Any = vllm.LLM(
+                model=os.fspath(folder),
+                dtype=precision,
+                enable_prompt_embeds=True,
+                enable_prefix_caching=False,  # no two recordings begin alike
+                generation_config="vllm",  # what a request leaves open is vLLM's own: requests leave nothing open
+                max_model_len=-1,  # of the model's length what there is memory for
+                enforce_eager=current_platform.is_cpu(),  # compiling takes minutes there, at each start
+            )
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            raise UserError(f"vLLM cannot start with {folder}: {reason} What it wrote before says more.") from error
+        self.longest = int(self.engine.model_config.max_model_len)
+        self._lock = threading.Lock()  # `generate` is for one thread
 
     def __call__(self, requests: Sequence[Request], ends: Collection[int], log_probs: bool) -> list[Generated]:
         """Of each request what the LLM writes."""
+        for request in requests:
+            places = len(request.before) + len(request.audio) + len(request.after) + request.limit
+            if places > self.longest:  # vLLM would end such a transcript early, and nobody would know
+                raise UserError(
+                    f"A window takes {places} places with {request.limit} new tokens, and vLLM has {self.longest}. Lower "
+                    "max_new_tokens or window_seconds, or use a shorter prompt."
+                )
         prompts = [{"prompt_embeds": prompt_embeddings(self.embed, request)} for request in requests]
         settings = [self.sampling(**sampling_settings(request, ends, log_probs)) for request in requests]
-        outputs = self.engine.generate(prompts, settings, use_tqdm=False)
+        with self._lock:
+            outputs = self.engine.generate(prompts, settings, use_tqdm=False)
         return [read_output(output.outputs[0].token_ids, output.outputs[0].logprobs) for output in outputs]
 
 
