@@ -243,14 +243,20 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
                 raise ValueError(unknown_key("option of from_base_models", name))
         audio_hub = {**hub, "revision": audio_revision or "main"}
         text_hub = {**hub, "revision": text_revision or "main"}
+        audio_commit, text_commit = (
+            repository_commit(audio_model, **audio_hub),
+            repository_commit(text_model, **text_hub),
+        )
+        audio_hub["revision"] = audio_commit or audio_hub["revision"]  # from here on, whatever happens on the Hub
+        text_hub["revision"] = text_commit or text_hub["revision"]
         config = SlamAsrConfig(
             audio_config=base_config(audio_model, audio_hub),
             text_config=base_config(text_model, text_hub),
             prune_encoder_layers=prune_encoder_layers,
             audio_model_id=_identifier(audio_model),
             text_model_id=_identifier(text_model),
-            audio_model_revision=repository_commit(audio_model, **audio_hub),
-            text_model_revision=repository_commit(text_model, **text_hub),
+            audio_model_revision=audio_commit,
+            text_model_revision=text_commit,
             checkpoint_form="adapter",
             **settings,
         )
@@ -348,6 +354,8 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
         if "torch_dtype" in kwargs:
             kwargs.setdefault("dtype", kwargs.pop("torch_dtype"))
         want_info = kwargs.pop("output_loading_info", False)
+        if commit := repository_commit(path, **hub_arguments(kwargs)):
+            kwargs["revision"] = commit  # for every file, or a commit that lands meanwhile would mix two models
         hub = hub_arguments(kwargs)
         fields = {name: kwargs.pop(name) for name in list(kwargs) if name in SlamAsrConfig.field_names()}
         stored = SlamAsrConfig.from_pretrained(path, **hub)

@@ -140,3 +140,40 @@ def test_two_revisions(hub: Server, tiny_whisper_encoder_dir: Path, tiny_llama_d
     check("remote code", HF_HUB_OFFLINE="1")
     assert len(hub.store.log) == asked
     check("package", PYTHONPATH=f"{REPOSITORY}{os.pathsep}{sysconfig.get_path('purelib')}")
+
+
+# Publishes a model in both forms and loads them as a stranger does, without a revision.
+PUBLISH_AND_LOAD = """
+import sys
+from huggingface_hub import HfApi
+from modeling_slam_asr import SlamAsrForConditionalGeneration as Model
+api = HfApi()
+for name, folder in {"acme/whisper": sys.argv[1], "acme/llama": sys.argv[2]}.items():
+    api.create_repo(name)
+    api.upload_folder(repo_id=name, folder_path=folder)
+model = Model.from_base_models("acme/whisper", "acme/llama", projector_hidden_size=32, lora={"r": 4, "lora_alpha": 8})
+for form in ("adapter", "standalone"):
+    api.create_repo(f"acme/{form}")
+    model.save_pretrained(form, checkpoint_form=form)
+    api.upload_folder(repo_id=f"acme/{form}", folder_path=form)
+    Model.from_pretrained(f"acme/{form}")
+"""
+
+
+def test_all_files_are_of_one_commit(
+    hub: Server, tiny_whisper_encoder_dir: Path, tiny_llama_dir: Path, tmp_path: Path
+) -> None:
+    """A commit that lands while a model is loaded cannot mix its configuration with other weights."""
+    environment = {"HF_HUB_DISABLE_XET": "1", "HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_write", "HF_HOME": str(tmp_path / "cache"),
+                   "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", PUBLISH_AND_LOAD, str(tiny_whisper_encoder_dir), str(tiny_llama_dir)],
+        cwd=tmp_path, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    read = [entry["path"] for entry in hub.store.log if "/resolve" in entry["path"]]
+    for name in ("adapter", "standalone", "whisper", "llama"):
+        own = [path for path in read if f"/acme/{name}/" in path]
+        assert any(path.endswith(".safetensors") for path in own), own
+        by_branch = {path.rpartition("/")[2] for path in own if "/resolve/main/" in path}
+        assert by_branch == {"config.json"}, f"{name}: {by_branch} were read from whatever main names then"

@@ -50,7 +50,9 @@ def _load_pipeline(name: str, device: str | None, dtype: str | None, revision: s
     from transformers import AutoConfig
 
     from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
+    from modeling_slam_asr.checkpoint_slam_asr import repository_commit
 
+    revision = repository_commit(name, revision=revision or "main") or revision  # one commit for model and processor
     config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     if not isinstance(config, SlamAsrConfig):
         raise UserError(f"{name!r} is a {config.model_type} model, not a SLAM-ASR model.")

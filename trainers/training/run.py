@@ -7,8 +7,8 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +27,7 @@ from trainers.data.sources import detect_format
 from trainers.data.streaming import SpeechStream
 from trainers.errors import UserError, is_disk_full
 from trainers.evaluation import score_rows, write_predictions
-from trainers.files import write_json, write_jsonl
+from trainers.files import lock_file, write_json, write_jsonl
 from trainers.provenance import RunMetrics, WarmStartRecord, hardware
 from trainers.recipe import DATA_ROLES, EFFECTS, Recipe, changed_keys
 from trainers.results import Metrics
@@ -53,6 +53,8 @@ logger = logging.getLogger(__name__)
 
 BEST = "best"
 DATA_NOTE = "scan-summary.jsonl"
+LOCK = "training.lock"
+LOCK_PATIENCE = 10.0  # seconds: a killed run's data workers hold its lock too, and look every 5 s whether it is alive
 _PATIENCE = timedelta(hours=3)  # of the other processes, while the main one reads a large corpus
 
 
@@ -108,12 +110,13 @@ class TrainingRun:
     def run(self, resume: bool) -> RunMetrics:
         """All stages, in order."""
         with room_to_write(self.output_dir, guess=False):
-            return self.stages(resume)
+            state = PartialState(cpu=self.recipe.device == "cpu", timeout=_PATIENCE)
+            check_environment(self.recipe)
+            with self.locked_folder() if state.is_main_process else nullcontext():
+                return self.stages(resume, state)
 
-    def stages(self, resume: bool) -> RunMetrics:
-        """What `run` does, on a disk with room."""
-        state = PartialState(cpu=self.recipe.device == "cpu", timeout=_PATIENCE)
-        check_environment(self.recipe)
+    def stages(self, resume: bool, state: PartialState) -> RunMetrics:
+        """What `run` does, in a folder of its own on a disk with room."""
         with state.main_process_first():
             checkpoint, unchanged = self.open_folder(resume, state.is_main_process)
         finished = self.output_dir / "metrics.json"
@@ -148,6 +151,36 @@ class TrainingRun:
         return self.make_trainer()
 
     # ------------------------------------------------------------------ the folder
+
+    @contextmanager
+    def locked_folder(self) -> Iterator[None]:
+        """`output_dir` for this run alone; the lock ends with the process, however that ends.
+
+        Raises:
+            UserError: another run is at work there, or the folder cannot be written to.
+        """
+        with ExitStack() as stack:
+            with self.writable_folder():
+                self.output_dir.mkdir(parents=True, exist_ok=True)
+                owned = stack.enter_context(lock_file(self.output_dir / LOCK, wait=False, patience=LOCK_PATIENCE))
+            if not owned:
+                raise UserError(
+                    f"Another process is training in output_dir={self.recipe.output_dir!r} now. Choose another output_dir, or wait "
+                    "until it has ended."
+                )
+            yield
+
+    @contextmanager
+    def writable_folder(self) -> Iterator[None]:
+        """Around what writes the first files of a run, so that a folder which cannot be written to shows there."""
+        try:
+            yield
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            raise UserError(
+                f"output_dir={self.recipe.output_dir!r} is no folder that can be written to ({error.strerror}). Choose another."
+            ) from error
 
     def open_folder(self, resume: bool, is_main: bool) -> tuple[Path | None, bool]:
         """Check that the folder may be used and write `recipe.yaml`.
@@ -185,21 +218,11 @@ class TrainingRun:
                     f"{self.output_dir} already holds a run. Go on with it (--resume), or choose another output_dir, "
                     "or delete the folder."
                 )
-            self.save_recipe(saved)
+            with self.writable_folder():
+                self.recipe.save(saved)
             for broken in remove_incomplete(self.output_dir):
                 logger.warning("Removed the unfinished checkpoint %s.", broken)
         return (last_checkpoint(self.output_dir) if resume else None), unchanged
-
-    def save_recipe(self, path: Path) -> None:
-        """Write the recipe; the first file of a run, so that a folder which cannot be written to shows here."""
-        try:
-            self.recipe.save(path)
-        except OSError as error:
-            if is_disk_full(error):
-                raise
-            raise UserError(
-                f"output_dir={self.recipe.output_dir!r} is no folder that can be written to ({error.strerror}). Choose another."
-            ) from error
 
     # ------------------------------------------------------------------ data
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.trainers.test_files import LOCK_AND_WAIT, started
 from tests.trainers.training.processes import kill_at, start, wait_for_step
 from trainers.errors import DiskFullError, UserError
 from trainers.recipe import from_dict
@@ -32,6 +33,7 @@ from trainers.training.checkpoints import (
     save_trainable,
     trainable_state,
 )
+from trainers.training.run import LOCK
 
 # Dropout, accumulation, an epoch's end that no checkpoint falls on, and evaluations that decide about the best weights.
 SETTINGS = {
@@ -307,3 +309,21 @@ def test_checkpoints_of_another_program_are_left_alone(tiny_recipe_values: dict[
     with pytest.raises(UserError, match=r"not a run's of this program: it has no recipe\.yaml"):
         run_training(from_dict(values_for(tiny_recipe_values, tmp_path / "run")), resume=True)
     assert there.read_bytes() == b"weights" and (tmp_path / "run" / "metrics.json").is_file()
+
+
+def test_one_run_at_a_time_in_a_folder(
+    tiny_recipe_values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainers.training.run.LOCK_PATIENCE", 0.1)
+    values = {**tiny_recipe_values, "max_steps": 2, "output_dir": str(tmp_path / "run")}
+    (tmp_path / "run").mkdir()
+    holder = started(LOCK_AND_WAIT, tmp_path / "run" / LOCK)
+    for resume in (False, True):
+        with pytest.raises(UserError, match=r"Another process is training in output_dir='.*run' now"):
+            run_training(from_dict(values), resume=resume)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [LOCK]
+    holder.kill()
+    holder.communicate()
+    assert run_training(from_dict(values))["steps"] == 2
+    with pytest.raises(UserError, match="already holds a run"):
+        run_training(from_dict(values))
