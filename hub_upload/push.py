@@ -11,6 +11,7 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
 from trainers.errors import UserError, is_disk_full, reading_files_of
+from trainers.files import scratch_folder
 
 from . import checks, user_text
 from .build import BuildOptions, CardOptions, build_folder, complete_with_card, existing_texts, source_to_load
@@ -89,8 +90,8 @@ def push_model(options: PushOptions, report: Callable[[str], None] = print) -> P
     state = read_repo(api, options.repo_id, options.revision)
     if options.create_pr and state.head is None:
         raise PublishError(f"{options.repo_id} has no branch {options.revision!r} that a pull request could change.")
-    with tempfile.TemporaryDirectory(prefix="slam-asr-push-") as scratch:
-        target = Path(scratch) / options.repo_id.split("/")[1]
+    with scratch_folder("push") as scratch:
+        target = scratch / options.repo_id.split("/")[1]
         try:
             build_for(api, options, state, target)
         except OSError as error:
@@ -164,7 +165,7 @@ def remote_card(api: HfApi, repo_id: str, state: RepoState) -> str | None:
         raise ConflictError(
             f"The card of {repo_id} has {size:,} bytes; cards of up to {CARD_LIMIT:,} are read. Shorten it on the Hub, then push again."
         )
-    with tempfile.TemporaryDirectory(prefix="slam-asr-card-") as cache:
+    with scratch_folder("card") as cache:
         try:
             path = call(
                 f"reading the card of {repo_id}",
@@ -211,8 +212,8 @@ def load_back(options: PushOptions, target: Path) -> Observed:
     settings: dict[str, Any] = {"recording": options.recording, "timeout": options.verify_timeout}
     expected = observe(str(target), token_for=base_repositories(target), **settings)
     if (target / "publication.json").is_file():
-        with tempfile.TemporaryDirectory(prefix="slam-asr-source-") as scratch:
-            source = source_to_load(options.folder.resolve(), Path(scratch))
+        with scratch_folder("source") as scratch:
+            source = source_to_load(options.folder.resolve(), scratch)
             before = observe(str(source), token_for=base_repositories(options.folder), **settings)
         problems = differences(before, expected)
         if problems:

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import requires
@@ -18,7 +17,7 @@ from packaging.requirements import Requirement
 
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
 from trainers.errors import UserError
-from trainers.files import write_json, write_text
+from trainers.files import scratch_folder, write_json, write_text
 from trainers.serving.manifest import read_manifest
 
 from . import checks
@@ -118,8 +117,7 @@ def push_space(options: SpaceOptions, report: Callable[[str], None] = print) -> 
     check_repo_id(space_id)
     api = connect(options.timeout)
     check_rights(api, space_id, repo_type="space")
-    with tempfile.TemporaryDirectory(prefix="slam-asr-space-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder("space") as folder:
         commit, config, languages = model_on_hub(api, options)
         write_space(folder, options.model, commit, config, languages)
         checks.refuse_unfit(folder, get_token())
@@ -135,7 +133,7 @@ def model_on_hub(api: HfApi, options: SpaceOptions) -> tuple[str, dict[str, Any]
     step = f"reading {options.model}"
     try:
         info = call(step, lambda: api.model_info(options.model, revision=options.revision, timeout=request_timeout()))
-        with tempfile.TemporaryDirectory() as cache:
+        with scratch_folder("card") as cache:
             path = call(
                 step,
                 lambda: api.hf_hub_download(options.model, "config.json", revision=info.sha, cache_dir=cache),
@@ -170,8 +168,7 @@ def run_local(
         raise UserError(
             "The app needs Gradio, which is not installed: `pip install 'slam-asr[space]'` or `pip install gradio`."
         )
-    with tempfile.TemporaryDirectory(prefix="slam-asr-space-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder("space") as folder:
         if engine != "torch":
             codes_of_prompt = sorted(read_manifest(model)["prompt"]["languages"])
             write_space(folder, str(Path(model).resolve()), None, {}, codes_of_prompt, engine)

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from huggingface_hub import constants
 from numpy.typing import NDArray
 
 from trainers import sound
+from trainers.files import scratch_folder
 
 from .client import PublishError
 from .client_environment import VERIFY_TIMEOUT
@@ -64,8 +64,7 @@ def observe(
     Raises:
         PublishError: with the process's own error, when it fails or takes too long.
     """
-    with tempfile.TemporaryDirectory(prefix="slam-asr-verify-") as scratch, open_gate(token_for) as address:
-        folder = Path(scratch)
+    with scratch_folder("verify") as folder, open_gate(token_for) as address:
         audio = folder / "recording.wav"
         if recording is None:
             sound.write_wav(audio, sound.voice_like(SAMPLE_SECONDS))

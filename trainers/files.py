@@ -6,6 +6,9 @@ import os
 import platform
 import re
 import secrets
+import shutil
+import stat
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +20,8 @@ from filelock import FileLock, Timeout
 _PARTIAL = ".partial"
 _PID_DIGITS = 9
 _ABANDONED = 24 * 3600.0  # seconds after which another machine's unfinished file counts as left behind
+_SCRATCH_LOCK = "owner.lock"
+_JUST_MADE = 60.0  # seconds in which a scratch folder's process may not have locked it yet
 
 
 @contextlib.contextmanager
@@ -87,6 +92,30 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
 def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write one JSON object a line, atomically."""
     return write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+@contextlib.contextmanager
+def scratch_folder(purpose: str) -> Iterator[Path]:
+    """An empty folder in the system's temporary place, gone at the end; what killed processes left there for it goes first."""
+    prefix = f"slam-asr-{purpose}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as made:
+        folder = Path(made)
+        for other in folder.parent.glob(f"{prefix}*"):
+            with contextlib.suppress(OSError):  # another process may sweep too
+                _remove_if_left(other, folder.stat().st_uid)
+        with lock_file(folder / _SCRATCH_LOCK, wait=True):
+            (folder / "content").mkdir()
+            yield folder / "content"
+
+
+def _remove_if_left(folder: Path, owner: int) -> None:
+    """Remove another scratch folder of the same user whose process is gone, and with it the lock."""
+    found = folder.lstat()
+    if found.st_uid != owner or not stat.S_ISDIR(found.st_mode) or time.time() - found.st_mtime < _JUST_MADE:
+        return
+    with lock_file(folder / _SCRATCH_LOCK, wait=False) as free:
+        if free:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from trainers.files import lock_file, replacing, sweep, write_bytes, write_json, write_jsonl
+from trainers.files import lock_file, replacing, scratch_folder, sweep, write_bytes, write_json, write_jsonl
 
 WRITE_AND_WAIT = """
 import sys
@@ -23,6 +24,16 @@ from pathlib import Path
 from trainers.files import lock_file
 with lock_file(Path(sys.argv[1]), wait=False) as owned:
     print("owned" if owned else "taken", flush=True)
+    sys.stdin.read()
+"""
+
+FILL_AND_WAIT = """
+import sys, tempfile
+from trainers.files import scratch_folder
+tempfile.tempdir = sys.argv[1]
+with scratch_folder("push") as folder:
+    (folder / "weights").write_bytes(b"many")
+    print("written", flush=True)
     sys.stdin.read()
 """
 
@@ -93,3 +104,27 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
         assert owned
         with lock_file(tmp_path / "b.lock", wait=False) as other:
             assert other
+
+
+def test_the_scratch_folders_of_killed_processes_go_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed, living = started(FILL_AND_WAIT, tmp_path), started(FILL_AND_WAIT, tmp_path)
+    killed.kill()
+    killed.communicate()
+    elsewhere = tmp_path / "slam-asr-push-link"
+    (tmp_path / "data").mkdir()
+    elsewhere.symlink_to(tmp_path / "data")
+    with scratch_folder("push") as folder:
+        assert len(list(tmp_path.glob("slam-asr-push-*/content"))) == 3, "a folder that was just made is left alone"
+        assert list(folder.iterdir()) == []
+    for path in tmp_path.glob("slam-asr-push-*"):
+        os.utime(path, (0, 0))
+    with pytest.raises(RuntimeError), scratch_folder("push"):
+        raise RuntimeError
+    assert elsewhere.is_symlink() and list((tmp_path / "data").iterdir()) == []
+    (left,) = tmp_path.glob("slam-asr-push-*/content/weights")  # of the one that lives
+    living.communicate()
+    assert living.returncode == 0 and not left.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", elsewhere.name]

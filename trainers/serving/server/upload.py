@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from modeling_slam_asr.audio_slam_asr import UNKNOWN_FRAMES
+from trainers.files import scratch_folder
 from trainers.serving.server.errors import ApiError
 from trainers.serving.server.settings import ServerSettings
 
@@ -83,8 +83,8 @@ async def received(request: Request, settings: ServerSettings) -> AsyncIterator[
                 400, f"The field {others[0][:50]!r} is a file. Only 'file' may be one.", param=others[0][:50]
             )
         # By its path long sound is read block by block; a name without an ending leaves its kind to its content.
-        with tempfile.TemporaryDirectory(prefix="slam-asr-", ignore_cleanup_errors=True) as folder:
-            path = Path(folder) / "recording"
+        with scratch_folder("upload") as folder:
+            path = folder / "recording"
             seconds = await asyncio.to_thread(_stored, file, path)
             yield Upload(path, _shown(file.filename), seconds), fields
     finally:
