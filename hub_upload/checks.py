@@ -9,9 +9,18 @@ from typing import Any
 
 import yaml
 
+from trainers.credentials import (
+    Leak,
+    find_emails,
+    find_in_binary,
+    find_paths,
+    find_random,
+    find_tokens,
+    python_words,
+)
+
 from .client import PublishError
 from .published import VOCABULARY
-from .secrets import Leak, find_emails, find_in_binary, find_paths, find_random, find_tokens, python_words
 
 OPTIMISER_TENSORS = re.compile(r"(^|[./])(exp_avg(_sq)?|momentum_buffer|max_exp_avg_sq|optimizer)([./]|$)")
 COMMIT = re.compile(r"^[0-9a-f]{40}$")

@@ -12,13 +12,13 @@ import yaml
 
 import modeling_slam_asr
 from modeling_slam_asr.configuration_slam_asr import AUTO_MAP, CUSTOM_PIPELINES, without_foreign_code
+from trainers.credentials import find_paths
 from trainers.errors import UserError
 from trainers.provenance import TRAINING_RECORD, TrainingRecord
 from trainers.results import ScoreTable
 from trainers.safe_yaml import load_yaml
 
 from .limits import Limits
-from .secrets import find_paths
 
 
 class Publication(TypedDict, total=False):

@@ -55,6 +55,7 @@ _SET_BY_THE_RUN = (
 # What a run decides itself, and what to use in its place.
 _NOT_PASSED = {
     "push_to_hub": "use the recipe's push_to_hub",
+    "hub_token": "a recipe is kept with the run and published; log in with `hf auth login`, or set HF_TOKEN",
     "hub_": "use the recipe's push_to_hub, or `slam-asr push`",
     "use_cpu": "use device: cpu",
     "fp16": "use bf16: float16 overflows in many language models",

@@ -10,6 +10,7 @@ import yaml
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from trainers.credentials import refuse_credentials
 from trainers.data.spec import NON_SPEECH, AugmentationSpec, DataSpec
 from trainers.errors import UserError
 from trainers.evaluation.normalizers import get_normalizer
@@ -286,6 +287,7 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     trained on (`as_written`) or not (`paper`), where a data set does not say so itself; `non_speech` at the top is a number of
     sounds without a word to train on beside the rest.
     """
+    refuse_credentials(values)
     values = fold(values)
     sounds = values.pop("non_speech", None)
     language = values.pop("language", None)

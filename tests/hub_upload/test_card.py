@@ -18,9 +18,9 @@ from hub_upload.facts import read_facts
 from hub_upload.foreign import foreign_metadata
 from hub_upload.licences import Part, derive_licence, known_licence, readable_identifier
 from hub_upload.markdown import fences
-from hub_upload.secrets import find_paths
 from hub_upload.snippets import snippets
 from hub_upload.user_text import UserText, digest, extract, merge, wrap
+from trainers.credentials import find_paths
 from trainers.errors import UserError
 
 

@@ -16,7 +16,7 @@ from hub_upload import published
 from hub_upload.build import BuildOptions, build_folder
 from hub_upload.checks import check_folder, refuse_unfit
 from hub_upload.client import PublishError
-from hub_upload.secrets import find_random, python_words
+from trainers.credentials import find_random, python_words
 from trainers.errors import UserError
 
 TOKEN = "hf_" + "aB3dE6gH9jK2mN5pQ8rS1tU4vW7xY0zAbC"
@@ -219,6 +219,26 @@ def test_secrets_in_a_binary_vocabulary(folder: Path) -> None:
     assert "Hugging Face token" in problems(folder)
     (folder / "tokenizer.model").write_bytes(b"\0\xff jane.doe@example.org \0")
     assert "e-mail" in problems(folder)
+
+
+@pytest.mark.parametrize(
+    "hide",
+    [
+        lambda token: "\u200b".join(token),
+        lambda token: token[:9] + "\u00ad\u2060\ufe0f" + token[9:],
+        lambda token: "".join(f"%{ord(letter):02X}" for letter in token),
+        lambda token: "https://example.org/?t=" + token.replace("_", "%5f"),
+    ],
+    ids=["zero width", "soft hyphen", "percent", "underscore"],
+)
+@pytest.mark.parametrize("name", ["README.md", "recipe.yaml", "metrics.json", "audio_slam_asr.py"])
+def test_secrets_that_are_written_to_be_overlooked(folder: Path, name: str, hide: Callable[[str], str]) -> None:
+    (folder / name).write_text(f'{{"first":\n "{hide(TOKEN)}"}}\n')
+    assert "Hugging Face token" in problems(folder) and TOKEN not in problems(folder)
+    (folder / name).write_text(
+        '{"first":\n "100 %25 of na\u00efve \U0001f469\u200d\U0001f680 users, sk-common_voice-22-2025-06-20"}\n'
+    )
+    assert problems(folder) == ""
 
 
 def test_words_that_nobody_would_write() -> None:

@@ -1,6 +1,7 @@
 """Recipes: what is accepted, what is refused and how it is said."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ PACKAGED = sorted(
 )
 PAPER = [f"paper_{size}_{language}{lora}" for size in ("small", "medium", "large-v2") for language in ("da", "nl", "en")
          for lora in ("", "_lora")]  # fmt: skip
+TOKEN = "hf_" + "aB3dE6gH9jK2mN5pQ8rS1tU4vW7xY0zAbC"
 MINIMAL = {"audio_model": "a", "text_model": "b", "train": {"dataset": "c"}}
 
 
@@ -167,6 +169,30 @@ def test_the_papers_runs_are_its_studys(caplog: pytest.LogCaptureFixture, tmp_pa
         named_run(study, "whisper-medium-nl-prune3-lora-seed42")
     with pytest.raises(UserError, match="needs what the study makes first"):
         named_run(load_study("real_speech_study"), "whisper-base-gemma-3-270m-nl-prune1-healed_encoder-lora-seed1")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"trainer": {"hub_token": TOKEN}},
+        {"trainer": {"push_to_hub": True, "hub_token": TOKEN}},
+        {"hub_token": TOKEN},
+        {"report_to": [f"wandb:{TOKEN}"]},
+        {"name": f"run-{TOKEN}"},
+        {"push_to_hub": TOKEN},
+        {"trainer": {"project": TOKEN}},
+        {"train": [{"dataset": f"https://me:{TOKEN}@example.org/train.jsonl"}]},
+        {"train": [{"dataset": "https://me:secret@example.org/train.jsonl"}]},
+        {"audio_model": "https://me:secret@huggingface.co/openai/whisper-tiny"},
+    ],
+    ids=str,
+)
+def test_a_credential_in_a_recipe_is_refused_and_not_repeated(values: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"holds .*(token|password).*hf auth login") as refused:
+        from_dict({**MINIMAL, **values})
+    assert TOKEN not in str(refused.value) and "secret@" not in str(refused.value)
+    with pytest.raises(UserError, match=r"trainer\.hub_token cannot be set: .*hf auth login"):
+        from_dict({**MINIMAL, "trainer": {"hub_token": "of another shape"}})
 
 
 def test_missing_key_and_broken_yaml(tmp_path: Path) -> None:

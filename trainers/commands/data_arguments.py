@@ -28,7 +28,10 @@ def add_data_arguments(parser: Any, split: str) -> None:
 
 def data_spec(args: argparse.Namespace, **filters: Any) -> "DataSpec":
     """The source that the arguments name; `filters` are further fields."""
+    from trainers.credentials import refuse_credentials
     from trainers.data.spec import DataSpec
 
     names = ("dataset", "config", "split", "audio_column", "text_column", "audio_root", "segments", "language")
-    return DataSpec(**{name: getattr(args, name) for name in names}, **filters)
+    values = {name: getattr(args, name) for name in names}
+    refuse_credentials(values)
+    return DataSpec(**values, **filters)

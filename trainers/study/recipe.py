@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from trainers.credentials import refuse_credentials
 from trainers.encoder_depth.healing import HealSpec
 from trainers.encoder_depth.selection import METHODS
 from trainers.errors import UserError
@@ -112,6 +113,7 @@ def load_study(source: str | Path, overrides: Sequence[str] = ()) -> StudyRecipe
                 "share under `run:` and what varies under `grid:`."
             )
         values["run"] = with_base(run, path)
+        refuse_credentials(values)
         return build(StudyRecipe, values)
     except UserError as error:
         raise UserError(f"Study {path.name}: {error}") from error

@@ -1,15 +1,19 @@
-"""Tokens, e-mail addresses and absolute paths in text: what must not leave this machine with a model."""
+"""Tokens, e-mail addresses and absolute paths in text: what must not leave this machine with a model, or stand in a recipe."""
 
 import bisect
 import io
 import math
 import re
 import tokenize
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
+
+from trainers.errors import UserError
 
 # Shapes of credentials. The name is shown in messages; of the match itself only the first characters are.
 _SHAPES = {
@@ -30,7 +34,10 @@ _SHAPES = {
         r"\b\d{8,10}:AA[\w-]{33}|https://hooks\.slack\.com/services/\S+|https://discord(?:app)?\.com/api/webhooks/\S+"
     ),
     "a work service's token": r"\b(?:lin_api|ntn|sntry[us]|ATATT3|glsa|figd|pul|dp\.pt\.)[_xA-Za-z0-9.-]{30,}",
-    "an API key": r"\bsk-(?:[A-Za-z]+-)*[A-Za-z0-9_-]{20,}",
+    "an API key": (  # and no Slovak corpus, sk-something-2025
+        r"\bsk-(?=[A-Za-z0-9_-]{0,99}\d)(?=[A-Za-z0-9_-]{0,99}[A-Z])[A-Za-z0-9_-]{20,}"
+        r"|\bsk-(?:[A-Za-z]{1,20}-){0,3}(?:v\d-)?(?=[A-Za-z]{0,99}\d)[A-Za-z0-9]{20,}"
+    ),
     "a Slack token": r"\bxox[abposr]-[A-Za-z0-9-]{10,}",
     "a package registry's token": r"\b(?:npm_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{30,}|rubygems_[a-f0-9]{40,})",
     "a JSON web token": r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+",
@@ -74,6 +81,7 @@ LONG_WORD = re.compile(
 )
 # In a random word, neighbours are of different kinds (small, capital, digit) in 62 of 100 places; in a name in far fewer.
 RANDOM_CHANGES, RANDOM_BITS = 0.42, 3.9
+ESCAPED = re.compile("%([2-7][0-9A-Fa-f])")  # printable ASCII, so that lines stay lines
 EMBEDDED_DATA = re.compile(r"data:[\w/.+-]+;base64,[A-Za-z0-9+/=]+")
 HARMLESS_PATHS = ("/dev/null", "/bin/sh", "/bin/bash", "/usr/bin/env")
 
@@ -88,12 +96,45 @@ class Leak:
 
 
 def find_tokens(text: str, own_token: str | None = None) -> Iterator[Leak]:
-    """Credentials in `text`, by shape; and the token in use, whatever its shape."""
-    if own_token and len(own_token) >= 6 and own_token in text:
-        yield Leak("the Hugging Face token in use", redacted(own_token), line_of(text, text.index(own_token)))
-    for kind, shape in TOKEN_SHAPES.items():
-        for match in shape.finditer(text):
-            yield Leak(kind, redacted(match[0]), line_of(text, match.start()))
+    """Credentials in `text`, also in what is written so that it reads otherwise, by shape; and the token in use, whatever its shape."""
+    found = set()
+    for form in (text, revealed(text)):
+        if own_token and len(own_token) >= 6 and own_token in form:
+            found.add(Leak("the Hugging Face token in use", redacted(own_token), line_of(form, form.index(own_token))))
+        for kind, shape in TOKEN_SHAPES.items():
+            found |= {Leak(kind, redacted(match[0]), line_of(form, match.start())) for match in shape.finditer(form)}
+    yield from sorted(found, key=lambda leak: (leak.line, leak.kind))
+
+
+def revealed(text: str) -> str:
+    """The lines of `text` that invisible characters, accents or percent-encoding make read otherwise, without these; the others empty."""
+    unseen = {ord(character): None for character in set(text) if unicodedata.category(character) in ("Cf", "Mn")}
+    if not unseen and "%" not in text:
+        return ""
+    lines = text.split("\n")
+    plain = (ESCAPED.sub(lambda match: chr(int(match[1], 16)), line.translate(unseen)) for line in lines)
+    return "\n".join(new if new != old else "" for old, new in zip(lines, plain, strict=True))
+
+
+def refuse_credentials(values: Any, where: str = "") -> None:
+    """
+    Args:
+        values: mappings, lists and plain values as YAML holds them: a recipe's.
+        where: the key that they stand under.
+    Raises:
+        UserError: a text among them holds a credential: recipes are kept with the runs, and published with the models.
+    """
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            refuse_credentials(value, f"{where}.{key}" if where else str(key))
+    elif isinstance(values, list | tuple):
+        for index, value in enumerate(values):
+            refuse_credentials(value, f"{where}.{index}")
+    elif isinstance(values, str) and (leak := next(find_tokens(values), None)):
+        raise UserError(
+            f"{where} holds {leak.kind}, {leak.shown}. What stands there is kept with the results and published with the model: take "
+            "it out, and log in with `hf auth login` or set HF_TOKEN; other services have log-ins and variables of their own."
+        )
 
 
 def find_random(text: str) -> Iterator[Leak]:
