@@ -95,10 +95,10 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]])
 
 
 @contextlib.contextmanager
-def scratch_folder(purpose: str) -> Iterator[Path]:
-    """An empty folder in the system's temporary place, gone at the end; what killed processes left there for it goes first."""
-    prefix = f"slam-asr-{purpose}-"
-    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as made:
+def scratch_folder(purpose: str, place: Path | None = None) -> Iterator[Path]:
+    """An empty folder in `place`, the system's temporary one by default, gone at the end; what killed processes left goes first."""
+    prefix = f"{'.' if place else ''}slam-asr-{purpose}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=place, ignore_cleanup_errors=True) as made:
         folder = Path(made)
         for other in folder.parent.glob(f"{prefix}*"):
             with contextlib.suppress(OSError):  # another process may sweep too

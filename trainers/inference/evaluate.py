@@ -11,7 +11,7 @@ from trainers.engines import AsrPipeline
 from trainers.errors import UserError, reading_files_of
 from trainers.evaluation import evaluate_rows
 from trainers.evaluation.leaderboard import leaderboard_score, scored_utterances, write_manifest
-from trainers.files import write_json
+from trainers.files import lock_file, write_json
 from trainers.inference.datasets import transcribe_dataset
 from trainers.provenance import stamp
 from trainers.results import Metrics
@@ -135,38 +135,40 @@ def evaluate(
     )
     folder = Path(output_dir)
     rows, board = decoded.rows, {}
-    if leaderboard:
-        rows = [row | {"seconds": decoded.speed.wall_seconds / len(rows)} for row in rows]
-        board = {"leaderboard": {**leaderboard_score(rows), "ignored_utterances": whole - len(rows)}}
-        data = dict(dataset_name or {})
-        write_manifest(
-            folder,
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock_file(folder / "evaluation.lock", wait=True):  # the files of two at once would be of one another's rows
+        if leaderboard:
+            rows = [row | {"seconds": decoded.speed.wall_seconds / len(rows)} for row in rows]
+            board = {"leaderboard": {**leaderboard_score(rows), "ignored_utterances": whole - len(rows)}}
+            data = dict(dataset_name or {})
+            write_manifest(
+                folder,
+                rows,
+                model_id=f"local/{Path(model).resolve().name}" if Path(model).is_dir() else os.fspath(model),
+                dataset="_".join(part for part in (data.get("name", "local/dataset"), data.get("config")) if part),
+                split=data.get("split", "test"),
+            )
+        metrics = evaluate_rows(
             rows,
-            model_id=f"local/{Path(model).resolve().name}" if Path(model).is_dir() else os.fspath(model),
-            dataset="_".join(part for part in (data.get("name", "local/dataset"), data.get("config")) if part),
-            split=data.get("split", "test"),
+            folder,
+            normalizer=normalizer,
+            language=language,
+            title=f"Evaluation of {Path(model).name if Path(model).is_dir() else model}",
+            speed=decoded.speed,
+            extra={
+                **({"dataset": dict(dataset_name)} if dataset_name else {}),
+                **board,
+                **system_figures(pipe, request["generate_kwargs"]),
+                "eval_rtfx": decoded.speed.rtfx,
+                "audio_seconds": decoded.speed.audio_seconds,
+                "damaged_recordings": len(decoded.damaged),
+            },
+            bootstrap=resamples,
+            seed=seed,
         )
-    metrics = evaluate_rows(
-        rows,
-        folder,
-        normalizer=normalizer,
-        language=language,
-        title=f"Evaluation of {Path(model).name if Path(model).is_dir() else model}",
-        speed=decoded.speed,
-        extra={
-            **({"dataset": dict(dataset_name)} if dataset_name else {}),
-            **board,
-            **system_figures(pipe, request["generate_kwargs"]),
-            "eval_rtfx": decoded.speed.rtfx,
-            "audio_seconds": decoded.speed.audio_seconds,
-            "damaged_recordings": len(decoded.damaged),
-        },
-        bootstrap=resamples,
-        seed=seed,
-    )
-    if Path(model).is_dir():
-        metrics = cast(Metrics, stamp(metrics, Path(model), folder / "predictions.jsonl"))
-        write_json(folder / "metrics.json", metrics)
+        if Path(model).is_dir():
+            metrics = cast(Metrics, stamp(metrics, Path(model), folder / "predictions.jsonl"))
+            write_json(folder / "metrics.json", metrics)
     return metrics
 
 

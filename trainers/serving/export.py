@@ -3,8 +3,6 @@
 import importlib.util
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES, SPARE_TOKENS
 from modeling_slam_asr.windows_slam_asr import OVERLAP_SECONDS, default_window
 from trainers.errors import UserError
+from trainers.files import scratch_folder
 from trainers.provenance import EXPORT_MANIFEST
 from trainers.serving import gguf_file, manifest
 from trainers.serving.agreement import (
@@ -41,7 +40,6 @@ __all__ = ["Wanted", "check_wanted", "export_model"]
 _PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "gguf": ("gguf",)}
 LLM_FOLDER = "llm"
 AUDIO_FILE, INT8_FILE, MEL_FILE = "audio/audio.onnx", "audio/audio.int8.onnx", "audio/mel_filters.npy"
-_UNFINISHED = ".export-"
 _SAMPLE_SECONDS = (2.0, 1.0)  # of built-in sounds
 
 
@@ -361,13 +359,8 @@ def _whole(folder: Path) -> Iterator[Path]:
         raise UserError(f"{folder} exists already. Name a new folder: an export is written whole or not at all.")
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    building = folder.parent / f"{_UNFINISHED}{folder.name}-{secrets.token_hex(4)}"
-    building.mkdir()
-    try:
+    with scratch_folder("export", folder.parent) as building:
         yield building
         if folder.is_dir():
             folder.rmdir()
         os.rename(building, folder)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise

@@ -127,7 +127,8 @@ def rotate(output_dir: Path, keep: int) -> None:
 
 def remove(folder: Path) -> None:
     """Delete a checkpoint, its marker first, so that one cut off half way is never taken for whole."""
-    (folder / MARKER).unlink(missing_ok=True)
+    if not (folder / MARKER).is_dir():
+        (folder / MARKER).unlink(missing_ok=True)
     shutil.rmtree(folder)
 
 

@@ -107,7 +107,7 @@ def test_sigterm_and_ctrl_c_save_and_leave(
     assert_same_run(tmp_path / "run", uninterrupted)
 
 
-@pytest.mark.parametrize("how", ["no marker", "truncated", "missing file", "deleted half way"])
+@pytest.mark.parametrize("how", ["no marker", "truncated", "missing file", "deleted half way", "marker a folder"])
 def test_a_half_written_checkpoint_is_not_picked(
     how: str, tiny_recipe_values: dict[str, Any], uninterrupted: Path, tmp_path: Path
 ) -> None:
@@ -123,10 +123,15 @@ def test_a_half_written_checkpoint_is_not_picked(
         (newest / "optimizer.pt").write_bytes(data[: len(data) // 2])
     elif how == "missing file":
         (newest / "trainer_state.json").unlink()
+    elif how == "marker a folder":
+        (newest / MARKER).unlink()
+        (newest / MARKER).mkdir()
     else:
         for path in newest.glob("*.pt"):
             path.unlink()
     assert last_checkpoint(run) == run / "checkpoint-12"
+    if how == "marker a folder":
+        assert remove_incomplete(run) == [newest] and not newest.exists()
     if how == "truncated":
         run_training(from_dict(values_for(tiny_recipe_values, run)), resume=True)
         assert_same_run(run, uninterrupted)
