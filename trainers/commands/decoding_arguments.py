@@ -35,11 +35,13 @@ def decoding_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_decoding(pipe: Any, decoding: Mapping[str, Any]) -> None:
-    """Told before any work: a model without a CTC head has nothing to say beside the LLM.
+    """Told before any work: a model without a CTC head has nothing to say beside the LLM, and not every engine decodes with beams.
 
     Raises:
-        UserError: `ctc_weight` is asked of such a model.
+        UserError: `ctc_weight` is asked of such a model, or the engine cannot decode as asked or as the model itself would.
     """
+    if hasattr(pipe, "check_decoding"):
+        pipe.check_decoding(decoding)
     if decoding.get("ctc_weight") and not getattr(pipe.model.config, "projector_ctc", True):
         raise UserError(
             f"--ctc-weight {decoding['ctc_weight']}: this model has no CTC head. Leave it out, or train with "

@@ -257,6 +257,14 @@ class ExportedPipeline(recordings.RecordingsMixin):
             )
         return first, forward, last
 
+    def check_decoding(self, options: Mapping[str, Any]) -> None:
+        """Told before any work.
+
+        Raises:
+            UserError: `options`, or settings of the model's own that they leave as they are, ask for more than the engine can.
+        """
+        self._limits_of(options)
+
     def _limits_of(self, options: Mapping[str, Any]) -> dict[str, int]:
         """The limits of a call: what of the model's settings and its own `options` greedy decoding is to obey."""
         settings = {**self.generation["settings"], **options}

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM
 from modeling_slam_asr.transcripts_slam_asr import align_tokens, read_transcript
 from tests.conftest import speak
 from trainers.cli import main
+from trainers.commands.decoding_arguments import check_decoding
 from trainers.engines import load_pipeline
 from trainers.errors import UserError
 from trainers.serving.exported import ExportedPipeline, Generated, Request, align_known, cut_loop, is_done
@@ -133,6 +134,9 @@ def test_attention_and_the_model_s_own_beams_are_refused(exported: Path) -> None
     pipe.generation = {**pipe.generation, "settings": {"num_beams": 3}}
     with pytest.raises(UserError, match=r"num_beams=3 of the model's own generation settings is not possible"):
         pipe(speak(["to"]))
+    with pytest.raises(UserError, match="num_beams=3 of the model's own"):  # said before a server opens
+        check_decoding(pipe, {})
+    check_decoding(pipe, {"num_beams": 1})
     assert pipe(speak(["to"]), num_beams=1, max_new_tokens=1)["truncated"] is True
 
 
