@@ -3,6 +3,8 @@
     python -m hub_upload.example quickstart/model --study quickstart/results.json
     python -m hub_upload.example RUN/model --study studies/real-speech/results.jsonl --name whisper-base-gemma-3-270m-en
 
+    python -m hub_upload.example   # all cards anew, when the template has changed
+
 A card's folder keeps the facts that it was made from, so that a test can tell whether the template still makes this card of them.
 """
 
@@ -55,10 +57,16 @@ def render_example(folder: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
+    parser.add_argument(
+        "model", type=Path, nargs="?", help="without one, all cards are made anew from the facts that they keep"
+    )
     parser.add_argument("--name", default=MINIATURE, help=f"of the card's folder (default: {MINIATURE})")
     add_build_arguments(parser)
     args = parser.parse_args()
+    if args.model is None:
+        for folder in examples():
+            (folder / CARD).write_text(render_example(folder), encoding="utf-8")
+        return
     folder = ROOT / args.name
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:

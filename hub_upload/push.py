@@ -24,12 +24,11 @@ from .licences import readable_identifier
 from .markdown import one_line
 from .published import CODE, SETTINGS, loaded_files, read_json, read_recipe
 from .remote import Commit, RepoState, commit_folder, compare, local_tree, read_repo, tag_commit, tagged_commit
-from .retries import attempts
+from .retries import VERIFY_ATTEMPTS, attempts
 from .rights import check_repo_id, check_rights, open_repo
 from .verify import Observed, differences, observe
 
 MAIN = "main"
-VERIFY_ATTEMPTS = 2
 CARD_LIMIT = 1 << 20  # bytes
 
 

@@ -20,9 +20,8 @@ from .client import (
     request_timeout,
     sentence,
 )
-from .retries import FIRST_PAUSE, attempts, is_transient
+from .retries import COMMIT_ATTEMPTS, FIRST_PAUSE, attempts, is_transient
 
-COMMIT_ATTEMPTS = 4
 # What decides how a repository loads, and what its card rests on. A file of this kind that the new content lacks would
 # be taken for a part of it, so it is deleted; other files (pictures, notes) stay.
 MANAGED_FILES = (

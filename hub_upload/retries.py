@@ -8,6 +8,8 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 RETRIED_STATUS = (408, 429, 500, 502, 503, 504)
 DEFAULT_ATTEMPTS = 3
+COMMIT_ATTEMPTS = 4  # of a commit that another one came before
+VERIFY_ATTEMPTS = 2  # of the check of what was published
 FIRST_PAUSE = 1.0  # seconds; each later one is twice as long
 LONGEST_PAUSE = 8.0
 

@@ -10,6 +10,7 @@ import yaml
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from trainers.checked_dataclasses import CHOICES, LATER, REST, build, check_numbers, content, default_of, plain
 from trainers.credentials import refuse_credentials
 from trainers.data.spec import NON_SPEECH, AugmentationSpec, DataSpec
 from trainers.errors import UserError
@@ -33,7 +34,6 @@ from trainers.recipe_values import (
     paper_recipe,
     read_yaml,
 )
-from trainers.schema import CHOICES, LATER, REST, build, check_numbers, content, default_of, plain
 
 __all__ = [
     "DATA_ROLES", "RECIPE_FOLDER", "DecodingSpec", "LoraSpec", "ProjectorSpec", "Recipe", "WarmStartSpec", "apply_overrides",

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
+from trainers.checked_dataclasses import nearest
 from trainers.errors import UserError
 from trainers.safe_yaml import load_yaml
-from trainers.schema import nearest
 
 logger = logging.getLogger(__name__)
 

@@ -308,6 +308,8 @@ def pareto_front(rows: Iterable[Mapping[str, Any]], cost: str) -> list[Mapping[s
 
 
 EVALUATIONS = "evaluation"
+EVALUATION_FILES = ("metrics.json", "predictions.jsonl", "report.md", "report.html")
+"""What scoring writes into a folder."""
 """The folder of a model in which `slam-asr evaluate` keeps its results, one folder a data set."""
 
 

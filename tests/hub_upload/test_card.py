@@ -3,13 +3,15 @@
 import ast
 import json
 import re
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
-from hub_upload import user_text
+from hub_upload import example, user_text
 from hub_upload.build import BuildOptions, CardOptions, write_card
 from hub_upload.card import spans
 from hub_upload.client import ConflictError
@@ -213,6 +215,15 @@ def test_the_users_text_and_foreign_metadata_survive(model_folder: Path) -> None
     again = ModelCard.load(write_card(model_folder, *options))
     assert "Made for the *library* {{ not a template }}." in again.text
     assert again.data.to_dict()["thumbnail"] == "me.png" and "bird-songs" in again.data.tags
+
+
+def test_cards_are_made_anew_from_the_facts_that_they_keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(examples()[0], tmp_path / "one")
+    (tmp_path / "one" / CARD).write_text("an older template's card")
+    monkeypatch.setattr(example, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["example"])
+    example.main()
+    assert (tmp_path / "one" / CARD).read_text(encoding="utf-8") == render_example(tmp_path / "one")
 
 
 @pytest.mark.parametrize("folder", examples(), ids=lambda folder: folder.name)

@@ -10,12 +10,13 @@ from pathlib import Path
 from trainers.commands.data_arguments import add_data_arguments, data_spec
 from trainers.commands.decoding_arguments import add_decoding_arguments, check_decoding, decoding_of
 from trainers.commands.score import LEADERBOARD, add_protocol_argument, describe_counts, describe_leaderboard
+from trainers.results import EVALUATION_FILES
 
 HELP = """\
 Transcribe a data set with a model and score the transcripts: word error rate with a confidence interval,
 substitutions, deletions and insertions, character error rate and speed."""
 
-EPILOG = """\
+EPILOG = f"""\
 examples:
   slam-asr evaluate quickstart/model --dataset embedded --output-dir runs/quickstart-test
   slam-asr evaluate my/model --dataset data/test.jsonl --language nl
@@ -23,7 +24,7 @@ examples:
   slam-asr evaluate my/model --dataset hf-audio/open-asr-leaderboard --config ami_cleaned --protocol open-asr-leaderboard
 
 The data set is a Hub name, a JSON Lines manifest with `audio` and `text`, or another kind of docs/training.md.
-Writes metrics.json, predictions.jsonl, report.md and report.html. Results of several data sets accumulate, a folder each,
+Writes {", ".join(EVALUATION_FILES)}. Results of several data sets accumulate, a folder each,
 and evaluation/index.md shows them together."""
 
 

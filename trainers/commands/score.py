@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainers.results import COUNTS, LeaderboardFigures, PredictionRow
+from trainers.results import COUNTS, EVALUATION_FILES, LeaderboardFigures, PredictionRow
 
 LEADERBOARD = "open-asr-leaderboard"
 HELP = "Score a file of references and predictions; no model is needed."
 
-_EPILOG = """
+_EPILOG = f"""
+With --output-dir {", ".join(EVALUATION_FILES)} are written: the figures, normalized texts and
+alignments, and the report (in a browser: sortable table, coloured alignments, audio, plots).
+"""
+_EPILOG += """
 The file holds one JSON object a line: {"reference": "...", "prediction": "..."}, and optionally id, language,
 speaker_id, source, duration (seconds of audio), seconds (of decoding), audio (path), confidence, truncated.
-
-With --output-dir four files are written: metrics.json, predictions.jsonl (normalized texts and alignments),
-report.md and report.html (open it in a browser: sortable table, coloured alignments, audio, plots).
 
 examples:
   slam-asr score predictions.jsonl --language nl

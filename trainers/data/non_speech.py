@@ -23,6 +23,7 @@ SECONDS = (1.0, 10.0)
 COUNT = 200
 """clips where `max_samples` does not say"""
 _LEVELS = (-60.0, -6.0)
+VERSION = 1  # raise it when a sound changes: clips are kept
 
 Sound = NDArray[np.float64]
 
@@ -34,7 +35,7 @@ def is_non_speech(spec: DataSpec) -> bool:
 
 def load_non_speech(spec: DataSpec) -> list[Utterance]:
     """`max_samples` clips of a split, made once and kept; another split has others."""
-    folder = cache_folder() / "non-speech"
+    folder = cache_folder() / f"non-speech-{VERSION}"
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number in range(spec.max_samples or COUNT):

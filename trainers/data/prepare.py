@@ -12,6 +12,7 @@ from typing import TypedDict
 
 from datasets import Dataset, Features, Value, concatenate_datasets
 
+from trainers.checked_dataclasses import build
 from trainers.data.scan import Scanned, scan
 from trainers.data.sources import load_source
 from trainers.data.spec import DataSpec
@@ -19,7 +20,6 @@ from trainers.data.text import normalize_transcript
 from trainers.errors import UserError
 from trainers.files import write_jsonl
 from trainers.provenance import DataCounts
-from trainers.schema import build
 
 logger = logging.getLogger(__name__)
 

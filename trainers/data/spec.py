@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from trainers.checked_dataclasses import check_numbers
 from trainers.data.kinds import KIND_NAMES
 from trainers.errors import UserError
-from trainers.schema import check_numbers
 
 if TYPE_CHECKING:  # a type checker cannot read the table
     DataFormat = str

@@ -1,4 +1,4 @@
-"""From prediction rows to `metrics.json`, `predictions.jsonl`, `report.md` and `report.html`."""
+"""From prediction rows to the files of an evaluation."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from trainers.evaluation.score_tables import markdown_section, score_sections
 from trainers.evaluation.scoring import ScoredUtterances, normalize_and_align, row_groups, row_languages, summarize
 from trainers.evaluation.speed import SpeedReport
 from trainers.files import write_json, write_text
-from trainers.results import EVALUATIONS, Evaluation, Metrics, PredictionRow
+from trainers.results import EVALUATION_FILES, EVALUATIONS, Evaluation, Metrics, PredictionRow
 
 _LETTERS = {EQUAL: "=", SUBSTITUTE: "S", DELETE: "D", INSERT: "I"}
 
@@ -43,7 +43,7 @@ def evaluate_rows(
     seed: int = 42,
     most_utterances: int = MOST_UTTERANCES,
 ) -> Metrics:
-    """Score and analyse `rows`, write the four files into `output_dir` if there is one, and return the metrics.
+    """Score and analyse `rows`, write `EVALUATION_FILES` into `output_dir` if there is one, and return the metrics.
 
     rows: as `read_predictions` gives them; `audio` paths absolute or relative to the working folder. word_counts: counts
     of normalised words in the training texts, for the errors by frequency. speed: what `SpeedMeter` measured. extra: more
@@ -69,12 +69,11 @@ def evaluate_rows(
     metrics = cast(Metrics, {**metrics, **(extra or {})})
     if output_dir is not None:
         folder = Path(output_dir)
-        write_json(folder / "metrics.json", metrics)
-        write_predictions(folder / "predictions.jsonl", prediction_rows(rows, scored))
-        write_text(folder / "report.md", render_markdown(title, metrics))
-        write_text(
-            folder / "report.html", render_html(title, metrics, rows, scored.alignments, folder, most_utterances)
-        )
+        figures, predictions, markdown, html = (folder / name for name in EVALUATION_FILES)
+        write_json(figures, metrics)
+        write_predictions(predictions, prediction_rows(rows, scored))
+        write_text(markdown, render_markdown(title, metrics))
+        write_text(html, render_html(title, metrics, rows, scored.alignments, folder, most_utterances))
     return metrics
 
 

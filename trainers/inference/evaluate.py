@@ -104,7 +104,7 @@ def evaluate(
     leaderboard: bool = False,
 ) -> Metrics:
     """
-    Transcribe a prepared data set; write `metrics.json`, `predictions.jsonl`, `report.md` and `report.html` into `output_dir`.
+    Transcribe a prepared data set; write `EVALUATION_FILES` into `output_dir`.
 
     Args:
         model: a model folder or Hub name.

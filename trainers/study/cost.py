@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from transformers import Qwen2Config, WhisperConfig
 
+from trainers.checked_dataclasses import plain
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
 from trainers.recipe import DATA_ROLES, Recipe
-from trainers.schema import plain
 from trainers.study.plan import PlannedRun
 from trainers.study.recipe import StudyRecipe
 from trainers.training.dry_run import (

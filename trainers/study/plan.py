@@ -10,12 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
+from trainers.checked_dataclasses import nearest
 from trainers.embedded.base_models import base_model
 from trainers.errors import UserError
 from trainers.provenance import file_sha256
 from trainers.recipe import DATA_ROLES, Recipe, from_dict
 from trainers.recipe_values import apply_overrides, matches, run_values
-from trainers.schema import nearest
 from trainers.study.recipe import StudyRecipe
 
 

@@ -20,6 +20,7 @@ from transformers import PrinterCallback
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.configuration_slam_asr import FORMAT_VERSION, PACKAGE_VERSION
+from trainers.checked_dataclasses import nearest
 from trainers.data.collator import SpeechCollator
 from trainers.data.kinds import DATA_KINDS
 from trainers.data.prepare import DataReport, prepare
@@ -31,7 +32,6 @@ from trainers.files import lock_file, write_json, write_jsonl
 from trainers.provenance import RunMetrics, WarmStartRecord, hardware
 from trainers.recipe import DATA_ROLES, EFFECTS, Recipe, changed_keys
 from trainers.results import Metrics
-from trainers.schema import nearest
 from trainers.training.arguments import check_environment, make_sampler, trained_window, training_arguments
 from trainers.training.callbacks import STOPPING, EarlyStopping, Progress, StopOnTermination, history
 from trainers.training.checkpoints import (

@@ -14,6 +14,7 @@ import soundfile
 from trainers.evaluation import SpeedMeter, evaluate_rows, read_predictions
 from trainers.evaluation.format import markdown_table, percent_with_interval
 from trainers.evaluation.html_report import audio_link
+from trainers.results import EVALUATION_FILES
 
 from ...browser import CHROMIUM, needs
 
@@ -46,7 +47,7 @@ def rows(tmp_path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def test_the_four_files(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+def test_the_files(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     meter = SpeedMeter(warmup=0)
     with meter.batch(audio_seconds=10.0):
         pass
@@ -55,7 +56,7 @@ def test_the_four_files(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
         rows, tmp_path / "out", title="A test", speed=speed, extra={"model": "m"}, word_counts={"de": 5}, bootstrap=100
     )
     out = tmp_path / "out"
-    assert {p.name for p in out.iterdir()} == {"metrics.json", "predictions.jsonl", "report.md", "report.html"}
+    assert {p.name for p in out.iterdir()} == set(EVALUATION_FILES)
     assert json.loads((out / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
     assert metrics["model"] == "m" and metrics["speed"]["parameters"] == 1234567
     assert metrics["error_analysis"]["insertion_kinds"]["loops"] == 8
