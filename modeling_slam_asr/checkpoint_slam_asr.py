@@ -30,6 +30,7 @@ __all__ = [
     "hub_arguments",
     "load_projector",
     "load_strictly",
+    "of_one_commit",
     "open_tensors",
     "read_encoder",
     "read_pruned",
@@ -136,6 +137,12 @@ def repository_commit(model: str | os.PathLike[str], **hub: Any) -> str | None:
     path = cached_file(model, "config.json", **hub)
     match = re.search(r"snapshots[/\\]([0-9a-f]{40})[/\\]", str(path))
     return match.group(1) if match else None
+
+
+def of_one_commit(repository: str | os.PathLike[str], hub: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """The Hub's arguments for every file of a model, and its commit: one that lands meanwhile would mix two models."""
+    commit = repository_commit(repository, **hub)
+    return {**hub, "revision": commit} if commit else hub, commit
 
 
 def read_encoder(

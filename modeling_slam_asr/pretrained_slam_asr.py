@@ -27,13 +27,13 @@ from .checkpoint_slam_asr import (
     hub_arguments,
     load_projector,
     load_strictly,
+    of_one_commit,
     read_encoder,
     read_pruned,
     refuse_non_finite,
     refuse_non_finite_files,
     refuse_problems,
     renumbered,
-    repository_commit,
     repository_file,
     stored_numbers,
 )
@@ -241,14 +241,8 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
         for name in settings:
             if name not in SlamAsrConfig.field_names():
                 raise ValueError(unknown_key("option of from_base_models", name))
-        audio_hub = {**hub, "revision": audio_revision or "main"}
-        text_hub = {**hub, "revision": text_revision or "main"}
-        audio_commit, text_commit = (
-            repository_commit(audio_model, **audio_hub),
-            repository_commit(text_model, **text_hub),
-        )
-        audio_hub["revision"] = audio_commit or audio_hub["revision"]  # from here on, whatever happens on the Hub
-        text_hub["revision"] = text_commit or text_hub["revision"]
+        audio_hub, audio_commit = of_one_commit(audio_model, {**hub, "revision": audio_revision or "main"})
+        text_hub, text_commit = of_one_commit(text_model, {**hub, "revision": text_revision or "main"})
         config = SlamAsrConfig(
             audio_config=base_config(audio_model, audio_hub),
             text_config=base_config(text_model, text_hub),
@@ -354,9 +348,8 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
         if "torch_dtype" in kwargs:
             kwargs.setdefault("dtype", kwargs.pop("torch_dtype"))
         want_info = kwargs.pop("output_loading_info", False)
-        if commit := repository_commit(path, **hub_arguments(kwargs)):
-            kwargs["revision"] = commit  # for every file, or a commit that lands meanwhile would mix two models
-        hub = hub_arguments(kwargs)
+        hub, commit = of_one_commit(path, hub_arguments(kwargs))
+        kwargs |= {"revision": commit} if commit else {}
         fields = {name: kwargs.pop(name) for name in list(kwargs) if name in SlamAsrConfig.field_names()}
         stored = SlamAsrConfig.from_pretrained(path, **hub)
         config = kwargs.pop("config", None)

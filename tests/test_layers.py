@@ -47,3 +47,11 @@ def test_imports_go_one_way() -> None:
         "trainers.engines" in own_rooms["trainers.inference"]
         and "trainers.serving" not in own_rooms["trainers.inference"]
     )
+
+
+def test_no_file_is_longer_than_500_lines() -> None:
+    lengths = {
+        path: len(path.read_bytes().splitlines()) for package in PACKAGES for path in (ROOT / package).rglob("*.py")
+    }
+    assert len(lengths) > 200
+    assert {str(path): lines for path, lines in lengths.items() if lines > 500} == {}
