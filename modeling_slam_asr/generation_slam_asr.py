@@ -439,7 +439,8 @@ def ctc_share(config: GenerationConfig, options: dict[str, Any], head: bool, utt
     fits = head and utterances == 1 and can_draft(config, options)
     if asked and not fits:
         raise ValueError(NO_DRAFT)
-    usual = getattr(config, "ctc_draft", False) or isinstance(options.get("streamer"), DraftTextStreamer)
+    # A head that has a say is true, and then its transcript saves half of the LLM's passes or more.
+    usual = getattr(config, "ctc_draft", weight > 0) or isinstance(options.get("streamer"), DraftTextStreamer)
     return CtcShare(only, fits and (usual if asked is None else asked), weight)
 
 

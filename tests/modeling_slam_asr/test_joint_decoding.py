@@ -126,11 +126,28 @@ def test_the_head_has_its_say(make_ctc_model: Callable[..., Any], tiny_processor
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_draft_changes_nothing(make_ctc_model: Callable[..., Any], tiny_processor: Any, seed: int) -> None:
+def test_greedy_decoding_of_one_utterance_drafts_and_a_draft_changes_nothing(
+    make_ctc_model: Callable[..., Any], tiny_processor: Any, seed: int
+) -> None:
     model = make_ctc_model().eval()
     asked = tiny_processor.apply_transcription_request(noise(1.0 + seed / 4, seed))
-    plain = model.generate(**asked, max_new_tokens=20, ctc_weight=0.5)
-    assert torch.equal(model.generate(**asked, max_new_tokens=20, ctc_weight=0.5, ctc_draft=True), plain)
+    passes: list[int] = []
+    model.language_model.register_forward_pre_hook(lambda *_: passes.append(1))
+
+    def count(**options: Any) -> tuple[list[int], int]:
+        passes.clear()
+        return model.generate(**asked, max_new_tokens=20, ctc_weight=0.95, **options)[0].tolist(), len(passes)
+
+    plain, alone = count(ctc_draft=False)
+    assert alone == len(plain) > 3
+    drafted = count()
+    assert drafted == count(ctc_draft=True) and drafted[0] == plain and drafted[1] < alone / 1.5
+    model.generation_config.ctc_draft = False  # a model may say otherwise
+    assert count() == (plain, alone)
+    two = tiny_processor.apply_transcription_request([noise(1.0, seed), noise(1.5, seed)])
+    passes.clear()
+    tokens = model.generate(**two, max_new_tokens=20, ctc_weight=0.95, prompt_columns=False)
+    assert len(passes) == tokens.shape[1]  # a batch has no draft
 
 
 def test_only_with_a_head_and_in_its_range(
