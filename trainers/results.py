@@ -6,11 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
-ERROR_TYPES = (
-    "substitutions",
-    "deletions",
-    "insertions",
-)
+ERROR_TYPES = ("substitutions", "deletions", "insertions")
 
 
 class Figures(TypedDict):
@@ -308,9 +304,9 @@ def pareto_front(rows: Iterable[Mapping[str, Any]], cost: str) -> list[Mapping[s
 
 
 EVALUATIONS = "evaluation"
+"""The folder of a model in which `slam-asr evaluate` keeps its results, one folder a data set."""
 EVALUATION_FILES = ("metrics.json", "predictions.jsonl", "report.md", "report.html")
 """What scoring writes into a folder."""
-"""The folder of a model in which `slam-asr evaluate` keeps its results, one folder a data set."""
 
 
 # What every version has written: an evaluation has these at least.
