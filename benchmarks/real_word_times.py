@@ -15,14 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jiwer
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from benchmarks.long_form import NOISE
 from benchmarks.result import publish
-from benchmarks.word_times import summary
+from benchmarks.word_times import recognised, summary
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.data.spec import DataSpec
@@ -77,16 +76,11 @@ def join(recordings: list[tuple[np.ndarray, list[str]]], floor: float, rng: np.r
 
 def errors(clip: Clip, heard: list[Word]) -> dict[Edge, float]:
     """Seconds after the truth, for each known edge whose word was recognised."""
-    alignment = jiwer.process_words(" ".join(clip.words), " ".join(word for word, *_ in heard) or "-")
     found = {}
-    for part in alignment.alignments[0]:
-        if part.type == "equal":
-            for said, index in zip(
-                range(part.ref_start_idx, part.ref_end_idx), range(part.hyp_start_idx, part.hyp_end_idx), strict=True
-            ):
-                for which, time in zip(("begin", "end"), heard[index][1:], strict=True):
-                    if (said, which) in clip.edges:
-                        found[said, which] = time - clip.edges[said, which]
+    for said, index in recognised(" ".join(clip.words), [word for word, *_ in heard]):
+        for which, time in zip(("begin", "end"), heard[index][1:], strict=True):
+            if (said, which) in clip.edges:
+                found[said, which] = time - clip.edges[said, which]
     return found
 
 

@@ -15,6 +15,7 @@ import statistics
 import sys
 import warnings
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,19 +75,22 @@ def true_times(item: Utterance) -> dict[int, Times]:
     return times
 
 
+def recognised(text: str, heard: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """The place in `text` and among the words `heard` of each word that was recognised."""
+    for part in jiwer.process_words(text, " ".join(heard) or "-").alignments[0]:
+        if part.type == "equal":
+            yield from zip(
+                range(part.ref_start_idx, part.ref_end_idx), range(part.hyp_start_idx, part.hyp_end_idx), strict=True
+            )
+
+
 def errors(truth: dict[int, Times], text: str, chunks: list[Chunk]) -> list[tuple[float, float]]:
     """Seconds that the begin and the end of each recognised word lie after the true ones."""
-    heard = [chunk["text"].strip() for chunk in chunks]
-    alignment = jiwer.process_words(text, " ".join(heard) or "-")
     found = []
-    for part in alignment.alignments[0]:
-        if part.type == "equal":
-            for place, index in zip(
-                range(part.ref_start_idx, part.ref_end_idx), range(part.hyp_start_idx, part.hyp_end_idx), strict=True
-            ):
-                if place in truth:
-                    pairs = zip(chunks[index]["timestamp"], truth[place], strict=True)
-                    found.append(tuple(ours - true for ours, true in pairs))
+    for place, index in recognised(text, [chunk["text"].strip() for chunk in chunks]):
+        if place in truth:
+            pairs = zip(chunks[index]["timestamp"], truth[place], strict=True)
+            found.append(tuple(ours - true for ours, true in pairs))
     return found  # type: ignore[return-value]
 
 

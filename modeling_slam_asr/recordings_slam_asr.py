@@ -27,7 +27,6 @@ from .transcripts_slam_asr import (
     token_pieces,
 )
 from .windows_slam_asr import (
-    FRAME_SECONDS,
     SILENCE_DB,
     VoiceDetector,
     Window,
@@ -38,6 +37,7 @@ from .windows_slam_asr import (
     holds_no_word,
     is_silent,
     is_steady,
+    sound_range,
     window_sizes,
 )
 
@@ -86,9 +86,7 @@ class Piece:
 
     def sound_range(self) -> tuple[float, float]:
         """When its sound begins and ends."""
-        frames = np.flatnonzero(self.active)
-        begin, end = int(frames[0]) * FRAME_SECONDS, int(frames[-1] + 1) * FRAME_SECONDS
-        return self.start + begin, min(self.start + end, self.end)
+        return sound_range(self.active, self.start, self.end)
 
 
 class WindowItem(TypedDict, total=False):

@@ -10,7 +10,7 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from .windows_slam_asr import FRAME_SECONDS, next_pause
+from .windows_slam_asr import FRAME_SECONDS, next_pause, sound_range
 
 __all__ = [
     "AUDIO_MARK",
@@ -416,8 +416,7 @@ def ctc_words(
         length: of an audio embedding, in seconds.
         active, start, end: as of [`estimate_words`]; all words lie between the first and the last frame that is not quiet.
     """
-    frames = np.flatnonzero(active)
-    sound = start + frames[0] * FRAME_SECONDS, min(start + (frames[-1] + 1) * FRAME_SECONDS, end)
+    sound = sound_range(active, start, end)
     firsts, lasts = aligned[:, 0].copy(), aligned[:, 1].copy()
     gaps = np.clip((firsts[1:] - lasts[:-1]) / 2, 0.0, _REACH)
     firsts[1:] -= gaps

@@ -50,6 +50,7 @@ __all__ = [
     "mp3_size",
     "next_pause",
     "read_in_part",
+    "sound_range",
     "window_sizes",
     "with_sizes",
 ]
@@ -104,6 +105,13 @@ def active_frames(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
     """Which 20 ms of `(samples,)` are not quiet, `(frames,)` bool; always at least one."""
     levels = frame_levels(samples, sampling_rate)
     return levels >= min(float(np.percentile(levels, 95)) - _ACTIVE_DB, float(levels.max()))
+
+
+def sound_range(active: np.ndarray, start: float, end: float) -> tuple[float, float]:
+    """When the first frame that is not quiet begins and the last ends, in a window from `start` to `end` seconds."""
+    frames = np.flatnonzero(active)
+    first, past = int(frames[0]) * FRAME_SECONDS, int(frames[-1] + 1) * FRAME_SECONDS
+    return start + first, min(start + past, end)
 
 
 def next_pause(active: np.ndarray, earliest: float, latest: float) -> float:
