@@ -4,7 +4,7 @@
     python -m benchmarks.speed --model MODEL --dataset DIR... --whisper DIR --faster-whisper DIR --language en
 
 All systems are loaded at once, each in a process of its own, and take turns within each round, so that what else the machine does
-falls on all; figures are medians over rounds, after one round that is left out. `--output-dir` receives speed.json, table.md and the
+falls on all; figures are medians over rounds, after the shortest clips once, which are left out. `--output-dir` receives speed.json, table.md and the
 export that llama.cpp reads (`--export DIR` names one that is there). RTFx: seconds of sound in a second. Ceilings are the machine's
 memory bandwidth and its rate of matrix products, measured first: a share of 100 % would be a model that reads its weights once a pass
 and multiplies, and does nothing else. llama.cpp's rate is held against that of float32.
@@ -99,25 +99,40 @@ class Child:
 def measure(children: Sequence[Child], clips: dict[float, list[Clip]], given: argparse.Namespace) -> list[Row]:
     """The whole grid, in rounds."""
     cells = [(seconds, batch, beams) for seconds in given.seconds for batch in given.batch for beams in given.beams]
+    warm_up = [cell for cell in cells if cell[0] == min(given.seconds)]
     found: dict[tuple[str, float, int, int], list[Measured | str]] = {}
     first: dict[tuple[str, float, int], float] = {}
     for turn in range(given.rounds + 1):
-        for seconds, batch, beams in cells:
-            some = clips[seconds]
+        for seconds, batch, beams in cells if turn else warm_up:
+            some = clips_of(clips[seconds], batch, given.clips)
             for child in [*children[turn % len(children) :], *children[: turn % len(children)]]:
                 answer = child.ask(Task(some if turn else some[:batch], batch, beams))
-                if turn:
-                    found.setdefault((child.name, seconds, batch, beams), []).append(answer)
-                elif isinstance(answer, Measured) and batch == min(given.batch):
+                if not turn:
+                    continue
+                found.setdefault((child.name, seconds, batch, beams), []).append(answer)
+                if turn == 1 and isinstance(answer, Measured) and batch == min(given.batch):
                     one = child.ask(Task(some, 1, beams, first_token=True))
                     if isinstance(one, Measured) and one.first_token is not None:
                         first[child.name, seconds, beams] = one.first_token
+            print(f"{seconds:g} s, batch {batch}, beams {beams}: done", file=sys.stderr, flush=True)
         print(f"round {turn} of {given.rounds} is done" + ("" if turn else " (left out)"), file=sys.stderr, flush=True)
     return [
-        _row(child.name, cell, found[child.name, *cell], clips[cell[0]], first, given.language)
+        _row(
+            child.name,
+            cell,
+            found[child.name, *cell],
+            clips_of(clips[cell[0]], cell[1], given.clips),
+            first,
+            given.language,
+        )
         for child in children
         for cell in cells
     ]
+
+
+def clips_of(some: Sequence[Clip], batch: int, least: int) -> list[Clip]:
+    """The first clips of a length: as many as one batch holds, and at least so many."""
+    return list(some[: max(batch, least)])
 
 
 def _row(
@@ -205,6 +220,15 @@ def exported(given: argparse.Namespace) -> Path | None:
     return folder
 
 
+def _told(value: Any) -> Any:
+    """An option as results tell it: folders by their names, without the machine's paths."""
+    if isinstance(value, list | tuple):
+        return [_told(one) for one in value]
+    if isinstance(value, str | Path):
+        return Path(value).name if Path(value).is_absolute() else str(value)
+    return value
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("quickstart/model"), help="default: quickstart/model")
@@ -218,7 +242,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", nargs="+", type=float, default=[3, 10, 30], help="lengths of clips")
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 4, 16])
     parser.add_argument("--beams", nargs="+", type=int, default=[1, 4])
-    parser.add_argument("--clips", type=int, default=16, help="of each length (default: 16)")
+    parser.add_argument(
+        "--clips", type=int, default=16, help="at least, in each cell; a batch is always full (default: 16)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="after one that is left out (default: 3)")
     parser.add_argument("--threads", type=int, default=cpu_cores(), help="default: all cores")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/speed"))
@@ -227,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"the folder {given.model} does not exist. `make quickstart` makes the default one.")
     try:
         clips = {
-            seconds: make_clips(given.dataset, given.split, given.language, seconds, given.clips)
+            seconds: make_clips(given.dataset, given.split, given.language, seconds, max(given.clips, *given.batch))
             for seconds in given.seconds
         }
         torch.set_num_threads(given.threads)
@@ -241,11 +267,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"benchmarks.speed: error: {error}", file=sys.stderr)
         return 2
     machine = {**hardware(), "threads": given.threads, **asdict(ceilings)}
-    settings = {name: value for name, value in vars(given).items() if name != "output_dir"}
+    settings = {name: _told(value) for name, value in vars(given).items() if name != "output_dir"}
     busiest = max((row.other_cores or 0 for row in rows), default=0)
     write_json(
         given.output_dir / "speed.json",
-        {"machine": machine, "settings": {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()},
+        {"machine": machine, "settings": settings,
          "clip_seconds": {f"{seconds:g}": round(sum(clip.seconds for clip in some), 1) for seconds, some in clips.items()},
          "rows": [asdict(row) for row in rows]},
     )  # fmt: skip

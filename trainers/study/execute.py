@@ -118,7 +118,14 @@ def perform(study: StudyRecipe, run: PlannedRun, data: StudyData) -> list[Result
     else:
         datasets = datasets_for(study, run.recipe, kept, data)
     start = warm_start_folder(study, run, recipe)
-    training = run_training(recipe, resume=True, datasets=datasets, model=model, warm_start_folder=start)
+    training = run_training(
+        recipe,
+        resume=True,
+        datasets=datasets,
+        data_counts=data.describe(run.recipe),
+        model=model,
+        warm_start_folder=start,
+    )
     del model
     return score_run(run, recipe, training, data, run.folder)
 
@@ -161,7 +168,9 @@ def perform_elastic(run: PlannedRun, data: StudyData, study: StudyRecipe) -> lis
             cache = data.features(run.recipe, role, depths)
             datasets[role] = ElasticRows([cache.dataset(depth) for depth in depths], in_turn=role != "train")
     start = warm_start_folder(study, run, recipe)
-    training = run_training(recipe, resume=True, datasets=datasets, warm_start_folder=start)
+    training = run_training(
+        recipe, resume=True, datasets=datasets, data_counts=data.describe(run.recipe), warm_start_folder=start
+    )
     rows: list[ResultRow] = []
     for depth in run.depths:
         prune = list(depth) if isinstance(depth, tuple) else depth

@@ -16,7 +16,7 @@ from trainers.evaluation.format import percent
 from trainers.evaluation.speed import process_peak_bytes
 from trainers.files import write_json
 from trainers.inference.evaluate import evaluate
-from trainers.provenance import TRAINING_RECORD, DataCounts
+from trainers.provenance import TRAINING_RECORD
 from trainers.recipe import load_recipe
 from trainers.results import ResultRow
 from trainers.study.data import StudyData
@@ -72,7 +72,7 @@ def run_quickstart(output_dir: Path, *, seed: int = 42, resume: bool = False, ov
     step(6, "the best system saved for others, loaded by a fresh process, and asked to transcribe a file")
     best = min((row for row in rows if row["language"] == "all"), key=lambda row: (row["wer"], row["total_params"]))
     model = output_dir / "model"
-    export(next(run.model_folder for run in runs if run.name == best["name"]), model, data.describe(recipe))
+    export(next(run.model_folder for run in runs if run.name == best["name"]), model)
     evaluate(
         model, test, model / "evaluation", batch_size=recipe.eval_batch_size, seed=BOOTSTRAP_SEED, quiet=True,
         dataset_name=recipe.test[0].published_name(),
@@ -134,15 +134,14 @@ def result(study: StudyRecipe, run: PlannedRun, data: StudyData) -> list[ResultR
     return rows if rows[0]["language"] == "all" else [{**rows[0], "language": "all"}, *rows]
 
 
-def export(run: Path, folder: Path, data: dict[str, DataCounts]) -> None:
+def export(run: Path, folder: Path) -> None:
     """The run's model as a standalone checkpoint with LoRA merged, so that it needs no PEFT, with what its card tells."""
     model = SlamAsrForConditionalGeneration.from_pretrained(run)
     model.save_pretrained(folder, merge_lora=True)
     SlamAsrProcessor.from_pretrained(run).save_pretrained(folder)
     shutil.copyfile(run / "recipe.yaml", folder / "recipe.yaml")
     training = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    record = {name: training[name] for name in TRAINING_RECORD if name in training}
-    write_json(folder / "training.json", {**record, "data": data})
+    write_json(folder / "training.json", {name: training[name] for name in TRAINING_RECORD if name in training})
 
 
 def facts(run: PlannedRun, data: dict[str, Any], best: ResultRow, seconds: float) -> list[str]:

@@ -23,13 +23,13 @@ from modeling_slam_asr.configuration_slam_asr import FORMAT_VERSION, PACKAGE_VER
 from trainers.checked_dataclasses import nearest
 from trainers.data.collator import SpeechCollator
 from trainers.data.kinds import DATA_KINDS
-from trainers.data.prepare import DataReport, prepare
+from trainers.data.prepare import prepare
 from trainers.data.sources import detect_format
 from trainers.data.streaming import SpeechStream
 from trainers.errors import UserError, is_disk_full
 from trainers.evaluation import score_rows, write_predictions
 from trainers.files import lock_file, write_json, write_jsonl
-from trainers.provenance import RunMetrics, WarmStartRecord, hardware
+from trainers.provenance import DataCounts, RunMetrics, WarmStartRecord, hardware
 from trainers.recipe import DATA_ROLES, EFFECTS, Recipe, changed_keys
 from trainers.results import Metrics
 from trainers.training.arguments import check_environment, make_sampler, trained_window, training_arguments
@@ -63,6 +63,7 @@ def run_training(
     *,
     resume: bool = False,
     datasets: Mapping[str, Any] | None = None,
+    data_counts: Mapping[str, DataCounts] | None = None,
     model: SlamAsrForConditionalGeneration | None = None,
     processor: SlamAsrProcessor | None = None,
     warm_start_folder: Path | None = None,
@@ -76,6 +77,7 @@ def run_training(
         resume: go on from the last whole checkpoint; with none, start; a finished run is not repeated.
         datasets: prepared data sets by role (`train`, `validation`, `test`) in place of those the recipe names: rows of
             `trainers.data.prepare`, or the same with `encoder_hidden_states` (frames, width) in place of `audio`.
+        data_counts: what became of the rows of each role when `datasets` were prepared, for `metrics.json` and the model's card.
         model, processor: in place of those the recipe describes.
         warm_start_folder: of a warm start that runs share; the run's own, below `output_dir`, when None.
     Returns:
@@ -84,7 +86,7 @@ def run_training(
         UserError: the data, the recipe or the folder does not allow the run; or the loss is not finite.
         SystemExit: with code 143 after SIGTERM, 130 after Ctrl-C, when the checkpoint is saved.
     """
-    return TrainingRun(recipe, datasets, model, processor, warm_start_folder).run(resume)
+    return TrainingRun(recipe, datasets, model, processor, warm_start_folder, data_counts).run(resume)
 
 
 class TrainingRun:
@@ -97,12 +99,13 @@ class TrainingRun:
         model: SlamAsrForConditionalGeneration | None = None,
         processor: SlamAsrProcessor | None = None,
         warm_start_folder: Path | None = None,
+        data_counts: Mapping[str, DataCounts] | None = None,
     ) -> None:
         self.recipe = recipe
         self.output_dir = Path(recipe.output_dir)
         self.datasets = dict(datasets) if datasets is not None else None
         self.model, self.processor = model, processor
-        self.reports: list[DataReport] = []
+        self.data_counts = dict(data_counts or {})
         self.termination = StopOnTermination()
         self.warm_start_folder = warm_start_folder
         self.warm_start_record: WarmStartRecord | None = None
@@ -264,7 +267,7 @@ class TrainingRun:
                 quiet=quiet,
             )
             self.datasets[role] = dataset
-            self.reports.append(report)
+            self.data_counts[role] = report.as_dict()
             if not quiet:
                 print(report.describe(), flush=True)
                 self.note_data(role, dataset)
@@ -424,7 +427,7 @@ class TrainingRun:
             "total_params": report["total"],
             "trainable_params": report["trainable"],
             "encoder_params": report["encoder"],
-            "data": {item.role: item.as_dict() for item in self.reports},
+            "data": self.data_counts,
             "hardware": hardware(),
             "format_version": FORMAT_VERSION,
             "slam_asr_version": PACKAGE_VERSION,

@@ -161,6 +161,10 @@ def test_whole_study_by_the_command(make_study: Any, tmp_path: Path, capsys: pyt
     speed_plot = folder / "wer_by_eval_rtf.svg"
     assert len(measured) == 4 and speed_plot.is_file() == idle and (speed_plot.name in report) == idle
     assert not list(folder.glob("runs/*/model/checkpoint-*"))
+    # What each model's card says of its data.
+    for path_of_run in folder.glob("runs/*/model/metrics.json"):
+        data = json.loads(path_of_run.read_text())["data"]
+        assert set(data) == {"train", "validation", "test"} and data["train"]["kept"] > 0 and data["train"]["hours"] > 0
     # A plot of an earlier report, drawn when fewer rows were there, does not outlive its figures.
     for metrics in folder.glob("runs/*/evaluation/metrics.json"):
         written = json.loads(metrics.read_text())
