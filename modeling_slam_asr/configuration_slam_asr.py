@@ -37,6 +37,7 @@ AUDIO_TOKEN_ID = 2**31 - 1
 DEFAULT_PROMPT = "Transcribe speech to text.\n"
 PROJECTOR_TYPES = tuple(PROJECTORS)
 CHECKPOINT_FORMS = ("standalone", "adapter")
+COMPRESSIONS = ("blank", "tokens")
 
 # The package's version, which setup.cfg reads here: this file travels with checkpoints, the package's metadata do not.
 PACKAGE_VERSION = "0.1.0"
@@ -96,7 +97,8 @@ class SlamAsrConfig(PreTrainedConfig):
         projector_ctc: a CTC head on the projector whose classes are the LLM's own token embeddings and a learned blank, see
             [`CtcHead`]; not for the Q-Former.
         projector_ctc_tokens: the token ids that are its classes, in rising order; None: the whole vocabulary.
-        projector_compress: `"blank"`: the LLM reads only the frames that the CTC head does not call blank, repeats averaged.
+        projector_compress: `"blank"`: the LLM reads only the frames that the CTC head does not call blank, repeats averaged;
+            `"tokens"`: for each of these, in its place, its own token embeddings as the head weighs them.
         projector_compress_keep: a frame stays where the tokens together have at least this probability.
         audio_model_id, audio_model_revision, text_model_id, text_model_revision: where the frozen parts come from.
         lora, encoder_lora: keyword arguments of `peft.LoraConfig` for the LLM and for the encoder, or None.
@@ -208,10 +210,10 @@ class SlamAsrConfig(PreTrainedConfig):
                 f"time, which its outputs are not. Use one of {', '.join(map(repr, possible))}."
             )
         if self.projector_compress is not None:
-            _check_choice("projector_compress", self.projector_compress, ("blank",))
+            _check_choice("projector_compress", self.projector_compress, COMPRESSIONS)
             if not self.projector_ctc:
                 raise ValueError(
-                    "projector_compress='blank' asks the CTC head what is blank: set projector_ctc=True too."
+                    f"projector_compress={self.projector_compress!r} asks the CTC head what is blank: set projector_ctc=True too."
                 )
         if not is_number(self.projector_compress_keep) or not 0 < self.projector_compress_keep < 1:
             raise ValueError(

@@ -290,7 +290,8 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         scores = CtcScores(self.ctc_log_probs(frames), mask) if ctc or compress else None
         heard, used = (frames, mask), places
         if compress and scores is not None:
-            heard = compress_frames(frames, mask, scores.log_probs.detach(), self.config.projector_compress_keep)
+            sound = self.read_frames(frames, scores.log_probs)
+            heard = compress_frames(sound, mask, scores.log_probs.detach(), self.config.projector_compress_keep)
             kept = heard[1].sum(-1, keepdim=True).to(places.device)
             used = places & (places.cumsum(-1) <= kept)
             attention_mask = attention_mask * (used | ~places)

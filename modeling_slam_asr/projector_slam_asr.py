@@ -34,6 +34,7 @@ __all__ = [
     "build_projector",
     "compress_frames",
     "ctc_loss",
+    "expected_embeddings",
     "greedy_ctc",
     "hidden_size",
 ]
@@ -240,6 +241,20 @@ def compress_frames(
     return sums[:, :kept] / counts.clamp(min=1)[..., None], counts > 0
 
 
+def expected_embeddings(log_probs: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+    """
+    The mean of the token embeddings, weighted by the CTC posteriors of each frame that is no blank: `(batch, frames, hidden)`.
+
+    An LLM reads them as text that is not quite certain, so one that does not learn to read the projector's frames hears too.
+
+    Args:
+        log_probs: `(batch, frames, 1 + classes)`, see [`CtcHead`].
+        embeddings: of the classes' tokens, `(classes, hidden)`, as the LLM reads them.
+    Source: LegoSLM, Ma et al. 2025 (arXiv 2505.11352).
+    """
+    return log_probs[..., 1:].softmax(-1) @ embeddings.float()
+
+
 class CtcPrefixScores(LogitsProcessor):
     """
     Joint decoding: each next token is scored by the LLM and by how well the CTC head hears the transcript with it.
@@ -371,10 +386,26 @@ class CtcMixin:
         """
         if not self.config.projector_ctc:
             raise ValueError("This model has no CTC head. Train one with `projector: {ctc: true}`.")
+        return self.projector.ctc(audio, self._class_embeddings(tokens).to(audio.device))
+
+    def read_frames(self, audio: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
+        """
+        What a compressing model's LLM reads of each audio embedding `(batch, audio_tokens, hidden)`: itself, or its tokens.
+
+        Args:
+            log_probs: the CTC head's of them, `(batch, audio_tokens, 1 + classes)`.
+        """
+        if self.config.projector_compress != "tokens":
+            return audio
+        return expected_embeddings(log_probs, self._class_embeddings().to(log_probs.device)).to(audio.dtype)
+
+    @torch.no_grad()
+    def _class_embeddings(self, tokens: Sequence[int] | None = None) -> torch.Tensor:
         table = self.get_input_embeddings()
-        with torch.no_grad():
-            rows = table(torch.tensor(self.ctc_tokens() if tokens is None else tokens, device=table.weight.device))
-        return self.projector.ctc(audio, rows.to(audio.device))
+        rows: torch.Tensor = table(
+            torch.tensor(self.ctc_tokens() if tokens is None else tokens, device=table.weight.device)
+        )
+        return rows
 
     def ctc_tokens(self) -> Sequence[int]:
         """The token ids of the CTC head's classes, in order; class 0, the blank, comes before them."""

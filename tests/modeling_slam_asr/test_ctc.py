@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration
+from modeling_slam_asr.configuration_slam_asr import COMPRESSIONS
 from modeling_slam_asr.generation_slam_asr import DraftTextStreamer, draft_decoding, pad_left
+from modeling_slam_asr.projector_slam_asr import expected_embeddings
 from modeling_slam_asr.transcripts_slam_asr import align_tokens, ctc_words
 
 from .conftest import noise
@@ -26,9 +28,12 @@ def blank_bias(model: Any, bias: float) -> Any:
     return model.eval()
 
 
+@pytest.mark.parametrize("compress", COMPRESSIONS)
 @pytest.mark.parametrize("form", ["standalone", "adapter"])
-def test_saved_and_loaded(make_ctc_model: Callable[..., Any], tmp_path: Path, batch: Any, form: str) -> None:
-    model = blank_bias(make_ctc_model(projector_compress="blank"), 0.7)
+def test_saved_and_loaded(
+    make_ctc_model: Callable[..., Any], tmp_path: Path, batch: Any, form: str, compress: str
+) -> None:
+    model = blank_bias(make_ctc_model(projector_compress=compress), 0.7)
     model.save_pretrained(tmp_path, checkpoint_form=form)
     loaded = SlamAsrForConditionalGeneration.from_pretrained(tmp_path).eval()
     assert loaded.config.projector_ctc_tokens == model.config.projector_ctc_tokens
@@ -51,9 +56,10 @@ def test_padding_moves_left(rows: list[list[bool]]) -> None:
         assert packed[row].tolist() == sorted(packed[row].tolist())
 
 
-def test_compressed_batch_is_single(make_ctc_model: Callable[..., Any], tiny_processor: Any) -> None:
+@pytest.mark.parametrize("compress", COMPRESSIONS)
+def test_compressed_batch_is_single(make_ctc_model: Callable[..., Any], tiny_processor: Any, compress: str) -> None:
     """Loss and transcripts of a batch, with utterances of very different length, are those of each alone."""
-    model = blank_bias(make_ctc_model(projector_compress="blank", projector_compress_keep=0.5), 2.2)
+    model = blank_bias(make_ctc_model(projector_compress=compress, projector_compress_keep=0.5), 2.2)
     waves = [noise(2.0, 1), noise(0.5, 2), noise(1.2, 3)]
     texts = ["en to tre", "fem", "to"]
     together = tiny_processor(waves, text=texts)
@@ -76,9 +82,45 @@ def test_compressed_batch_is_single(make_ctc_model: Callable[..., Any], tiny_pro
             assert batch[row, : len(alone)].tolist() == alone.tolist()
 
 
+def test_the_llm_reads_its_own_tokens(make_ctc_model: Callable[..., Any], tiny_processor: Any) -> None:
+    """With `tokens` it reads what the head expects, by the plain loop; the loss teaches the projector through it."""
+    model = make_ctc_model(projector_compress="tokens")
+    sound = tiny_processor([noise(1.0, 1)], text=["en to"])
+    frames, mask = model.get_audio_features(
+        sound["input_features"], sound["input_features_mask"], return_dict=True
+    ).padded()
+    probabilities = model.ctc_log_probs(frames)[0, mask[0]].exp().tolist()
+    table = model.get_input_embeddings()(torch.tensor(list(model.ctc_tokens())))
+    groups: list[list[torch.Tensor]] = []
+    before = None
+    for row in probabilities:
+        said = (
+            max(range(1, len(row)), key=row.__getitem__) if row[0] <= 1 - model.config.projector_compress_keep else None
+        )
+        if said is not None:
+            expected = sum(p * vector for p, vector in zip(row[1:], table, strict=True)) / sum(row[1:])
+            groups = [*groups[:-1], [*groups[-1], expected]] if said == before else [*groups, [expected]]
+        before = said
+    merged = model.merge_inputs(**sound)
+    read = merged.inputs_embeds[0, merged.audio[0]]
+    assert torch.allclose(read, torch.stack([torch.stack(group).mean(0) for group in groups]), atol=1e-5)
+    model.train()(**sound).loss.backward()
+    assert model.projector.linear1.weight.grad.abs().sum() > 0
+
+
+def test_a_certain_frame_is_its_token() -> None:
+    embeddings = torch.randn(3, 8)
+    log_probs = torch.full((1, 2, 4), -1e4)
+    log_probs[0, 0, 2] = log_probs[0, 1, 3] = 0.0
+    assert torch.allclose(expected_embeddings(log_probs, embeddings)[0], embeddings[1:], atol=1e-6)
+
+
+@pytest.mark.parametrize("compress", COMPRESSIONS)
 @pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"num_beams": 2, "num_return_sequences": 2}])
-def test_only_blanks_give_nothing(make_ctc_model: Callable[..., Any], tiny_processor: Any, options: Any) -> None:
-    model = blank_bias(make_ctc_model(projector_compress="blank"), 1e4)
+def test_only_blanks_give_nothing(
+    make_ctc_model: Callable[..., Any], tiny_processor: Any, options: Any, compress: str
+) -> None:
+    model = blank_bias(make_ctc_model(projector_compress=compress), 1e4)
     asked = tiny_processor.apply_transcription_request([noise(1.0, 1), noise(0.4, 2)])
     texts = tiny_processor.batch_decode(model.generate(**asked, **options), skip_special_tokens=True)
     assert texts == [""] * (2 * options.get("num_return_sequences", 1))

@@ -81,13 +81,17 @@ class Probe:
 def make_probe(model: SlamAsrForConditionalGeneration, processor: SlamAsrProcessor) -> Probe:
     """The probe of a model, from a built-in sound of 4 s."""
     request = processor.apply_transcription_request([voice_like(PROBE_SECONDS)])
-    audio = model.get_audio_features(request["input_features"], request["input_features_mask"], return_dict=True)
+    audio = model.get_audio_features(
+        request["input_features"], request["input_features_mask"], return_dict=True
+    ).pooler_output[None]
+    if model.config.projector_ctc:
+        audio = model.read_frames(audio, model.ctc_log_probs(audio))
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randint(len(processor.tokenizer), (1, PROBE_TOKENS), generator=generator)
     drawn = drawn.clamp(max=model.config.vocab_size - 1)
     ids = torch.cat([request["input_ids"], drawn], dim=1)
     places = ids == model.config.audio_token_id
-    return Probe(ids.masked_fill(places, 0), places, audio.pooler_output.float())
+    return Probe(ids.masked_fill(places, 0), places, audio[0].float())
 
 
 def llm_agreement(reference: torch.Tensor, found: torch.Tensor) -> dict[str, float]:

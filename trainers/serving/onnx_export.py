@@ -15,6 +15,7 @@ from torch import nn
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.processing_slam_asr import pad_features
+from modeling_slam_asr.projector_slam_asr import expected_embeddings
 from trainers.errors import UserError
 from trainers.serving.agreement import audio_agreement
 from trainers.sound import voice_like
@@ -47,7 +48,10 @@ class AudioPart(nn.Module):
         embeddings, mask = self.model.projector(frames, frames_mask)
         if not self.model.config.projector_ctc:
             return embeddings, mask.long()
-        return embeddings, mask.long(), self.model.projector.ctc(embeddings, self.classes)
+        scores = self.model.projector.ctc(embeddings, self.classes)
+        if self.model.config.projector_compress == "tokens":
+            embeddings = expected_embeddings(scores, self.classes)
+        return embeddings, mask.long(), scores
 
 
 def export_onnx(model: SlamAsrForConditionalGeneration, processor: SlamAsrProcessor, path: Path) -> None:
@@ -118,7 +122,8 @@ def torch_embeddings(
     found = []
     for item in features:
         embeddings = model.get_audio_features(*pad_features([item]), return_dict=True).pooler_output[None]
-        outputs = [embeddings, *([model.ctc_log_probs(embeddings)] if model.config.projector_ctc else [])]
+        scores = model.ctc_log_probs(embeddings) if model.config.projector_ctc else None
+        outputs = [embeddings] if scores is None else [model.read_frames(embeddings, scores), scores]
         found.append([output[0].float().numpy() for output in outputs])
     return found
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import WhisperFeatureExtractor
 
+from modeling_slam_asr.processing_slam_asr import pad_features
 from modeling_slam_asr.projector_slam_asr import compress_frames
 from tests.conftest import speak
 from trainers.errors import UserError
@@ -89,3 +91,21 @@ def test_no_torch_is_imported(exported: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout.strip()) == (0, "(10, 32)"), done.stderr
+
+
+def test_a_graph_of_a_model_that_reads_tokens(
+    make_tiny_model: Callable[..., Any], tiny_processor: Any, tmp_path: Path
+) -> None:
+    """What its LLM reads comes out of the graph, for every length, as the torch model makes it."""
+    pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+    from trainers.serving.onnx_export import audio_figures, export_onnx, probe_features, torch_embeddings
+
+    model = make_tiny_model(projector_ctc=True, projector_ctc_tokens=[5, 9, 40, 41, 99], projector_compress="tokens")
+    export_onnx(model.eval(), tiny_processor, tmp_path / "audio.onnx")
+    features = probe_features(tiny_processor)
+    expected = torch_embeddings(model, features)
+    figures = audio_figures(tmp_path / "audio.onnx", features, expected)
+    assert figures["max_error"] < 1e-4 and figures["batch_error"] < 1e-4 and figures["ctc_kl"] < 1e-5
+    raw = model.get_audio_features(*pad_features(features[:1]), return_dict=True).pooler_output
+    assert not np.allclose(expected[0][0], raw.detach().numpy(), atol=1e-2), "the frames themselves"
