@@ -31,6 +31,8 @@ _OPSET = 20
 class AudioPart(nn.Module):
     """From `(batch, mel_bins, mel_frames)` and its mask to audio embeddings, their mask and, with a CTC head, its scores."""
 
+    classes: torch.Tensor
+
     def __init__(self, model: SlamAsrForConditionalGeneration) -> None:
         super().__init__()
         self.model = model
