@@ -14,7 +14,7 @@ from trainers.files import write_json, write_jsonl, write_text
 from trainers.provenance import file_sha256, model_fingerprint, read_stamped
 from trainers.results import evaluation_files
 
-from . import card, published, user_text
+from . import card, published
 from .client import PublishError
 from .facts import (
     DEPTH_PLOT,
@@ -328,7 +328,7 @@ def write_card(folder: Path, build: BuildOptions, options: CardOptions, output: 
     with reading_files_of(str(folder)):
         read_config(folder)
         add_evidence(folder, build, evaluated_fingerprint(folder, model_fingerprint(folder)))
-        texts = {name: text.text for name, text in existing_texts(folder).items()}
+        texts = {name: text.text for name, text in card.local_texts(folder).items()}
         existing = folder / "README.md"
         keep = foreign_metadata(existing.read_text(encoding="utf-8") if existing.is_file() else None, str(existing))
         complete_with_card(folder, build, replace(options, texts=texts, extra_metadata=keep), output)
@@ -346,8 +346,3 @@ def measure(folder: Path, fingerprint: str) -> Limits:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = SlamAsrForConditionalGeneration.from_pretrained(folder, dtype="auto").to(device).eval()
     return measure_limits(model, SlamAsrProcessor.from_pretrained(folder), fingerprint)
-
-
-def existing_texts(folder: Path) -> dict[str, user_text.UserText]:
-    """The user's sections of the card in a folder."""
-    return card.local_texts(folder)

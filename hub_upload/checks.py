@@ -9,15 +9,7 @@ from typing import Any
 
 import yaml
 
-from trainers.credentials import (
-    Leak,
-    find_emails,
-    find_in_binary,
-    find_paths,
-    find_random,
-    find_tokens,
-    python_words,
-)
+from trainers.credentials import Leak, find_emails, find_in_binary, find_paths, find_random, find_tokens, python_words
 
 from .client import PublishError
 from .published import VOCABULARY

@@ -79,9 +79,8 @@ class _Gate(ThreadingHTTPServer):
     def __init__(self, repositories: Sequence[str]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repositories = repositories
-        self.prefix = (
-            f"/{secrets.token_urlsafe(16)}"  # known to the process alone: others on this machine can reach the port
-        )
+        # Known to the process alone: others on this machine can reach the port.
+        self.prefix = f"/{secrets.token_urlsafe(16)}"
 
     def may_use_token(self, path: str) -> bool:
         """Whether a request is for a repository that the process is to load."""

@@ -66,24 +66,21 @@ def measure_limits(model: Any, processor: Any, fingerprint: str) -> Limits:
 def _batch(model: Any, processor: Any) -> BatchCheck:
     import torch
 
-    def transcript(samples: Any) -> str:
-        inputs = processor.apply_transcription_request(samples).to(model.device)
-        return processor.batch_decode(model.generate(**inputs), skip_special_tokens=True)[0]
+    def heard(recordings: list[Any]) -> tuple[torch.Tensor, list[str]]:
+        """The logits of the first token `(recordings, vocabulary)`, and the transcripts."""
+        inputs = processor.apply_transcription_request(recordings).to(model.device)
+        with torch.no_grad():
+            logits = model(**inputs).logits[:, -1].float()
+        return logits, processor.batch_decode(model.generate(**inputs), skip_special_tokens=True)
 
     recordings = [sound.voice_like(seconds, seed=index) for index, seconds in enumerate(BATCH_SECONDS)]
-    together = processor.apply_transcription_request(recordings).to(model.device)
-    texts = processor.batch_decode(model.generate(**together), skip_special_tokens=True)
-    difference = 0.0
-    with torch.no_grad():
-        joint = model(**together).logits[:, -1].float()
-        for index, recording in enumerate(recordings):
-            alone = model(**processor.apply_transcription_request(recording).to(model.device)).logits[0, -1].float()
-            difference = max(difference, float((joint[index] - alone).abs().max()))
-    same = sum(text == transcript(recording) for text, recording in zip(texts, recordings, strict=True))
+    joint, texts = heard(recordings)
+    alone = [heard([recording]) for recording in recordings]
+    difference = max(float((one - own[0]).abs().max()) for one, (own, _) in zip(joint, alone, strict=True))
     # Two digits: the last bits depend on the machine, and would make the same model's file differ.
     return {
         "recordings": len(recordings),
         "seconds": list(BATCH_SECONDS),
-        "same_transcripts": same,
+        "same_transcripts": sum(text == own[0] for text, (_, own) in zip(texts, alone, strict=True)),
         "largest_logit_difference": float(f"{difference:.1e}"),
     }

@@ -14,7 +14,8 @@ from trainers.errors import UserError, is_disk_full, reading_files_of
 from trainers.files import scratch_folder
 
 from . import checks, user_text
-from .build import BuildOptions, CardOptions, build_folder, complete_with_card, existing_texts, source_to_load
+from .build import BuildOptions, CardOptions, build_folder, complete_with_card, source_to_load
+from .card import local_texts
 from .checks import is_hub_id
 from .client import ConflictError, PublishError, call, connect, request_timeout
 from .client_environment import HUB_TIMEOUT, VERIFY_TIMEOUT
@@ -132,7 +133,7 @@ def build_for(api: HfApi, options: PushOptions, state: RepoState, target: Path) 
     there = remote_card(api, options.repo_id, state)
     where = f"the card of {options.repo_id}"
     remote_texts = user_text.extract(there, where) if there else {}
-    texts = user_text.merge(existing_texts(options.folder), remote_texts, options.user_text)
+    texts = user_text.merge(local_texts(options.folder), remote_texts, options.user_text)
     card = CardOptions(
         options.repo_id, revision=options.tag or MAIN, texts=texts, extra_metadata=foreign_metadata(there, where)
     )

@@ -10,18 +10,10 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
-from .client import (
-    ConflictError,
-    PublishError,
-    TransientError,
-    call,
-    reason,
-    refusal,
-    request_timeout,
-    sentence,
-)
+from .client import ConflictError, PublishError, TransientError, call, reason, refusal, request_timeout, sentence
 from .retries import COMMIT_ATTEMPTS, FIRST_PAUSE, attempts, is_transient
 
+LOOK_BACK = 20  # commits or pull requests in which a commit whose reply was lost is looked for
 # What decides how a repository loads, and what its card rests on. A file of this kind that the new content lacks would
 # be taken for a part of it, so it is deleted; other files (pictures, notes) stay.
 MANAGED_FILES = (
@@ -153,28 +145,24 @@ def _is_managed(path: str) -> bool:
     return any(fnmatch.fnmatch(path.rsplit("/", 1)[-1], pattern) for pattern in MANAGED_FILES)
 
 
-def find_commit(
-    api: HfApi, repo_id: str, local: Tree, revision: str, since: str, repo_type: str = "model", at_most: int = 20
-) -> str | None:
-    """The first commit of a branch after `since` that holds this content, or None; the newest `at_most` are read."""
+def find_commit(api: HfApi, repo_id: str, local: Tree, revision: str, since: str, repo_type: str) -> str | None:
+    """The first commit of a branch after `since` that holds this content, or None; the newest `LOOK_BACK` are read."""
     step = f"reading the history of {repo_id}"
     history = call(step, lambda: list(api.list_repo_commits(repo_id, revision=revision, repo_type=repo_type)))
     newer = [commit.commit_id for commit in history]
     newer = newer[: newer.index(since)] if since in newer else newer
-    for commit in reversed(newer[:at_most]):
+    for commit in reversed(newer[:LOOK_BACK]):
         if compare(local, remote_tree(api, repo_id, commit, repo_type)).empty:
             return commit
     return None
 
 
-def find_pull_request(
-    api: HfApi, repo_id: str, local: Tree, repo_type: str = "model", at_most: int = 20
-) -> tuple[str, str] | None:
+def find_pull_request(api: HfApi, repo_id: str, local: Tree, repo_type: str) -> tuple[str, str] | None:
     """Reference and commit of the newest pull request that holds exactly this content, or None."""
     step = f"reading the pull requests of {repo_id}"
     refs = call(step, lambda: api.list_repo_refs(repo_id, repo_type=repo_type, include_pull_requests=True))
     pulls = sorted(refs.pull_requests or [], key=lambda pull: int(pull.ref.rsplit("/", 1)[-1]), reverse=True)
-    for pull in pulls[:at_most]:
+    for pull in pulls[:LOOK_BACK]:
         if compare(local, remote_tree(api, repo_id, pull.target_commit, repo_type)).empty:
             return pull.ref, pull.target_commit
     return None
@@ -187,7 +175,6 @@ def commit_folder(
     state: RepoState,
     *,
     title: str,
-    description: str = "",
     revision: str = "main",
     repo_type: str = "model",
     create_pr: bool = False,
@@ -240,8 +227,8 @@ def commit_folder(
         ]
         try:
             info = api.create_commit(
-                repo_id, operations, commit_message=title, commit_description=description, repo_type=repo_type,
-                revision=revision, create_pr=create_pr, parent_commit=parent,
+                repo_id, operations, commit_message=title, repo_type=repo_type, revision=revision, create_pr=create_pr,
+                parent_commit=parent,
             )  # fmt: skip
             return Commit(info.oid, made=True, pull_request=info.pr_revision)
         except (HTTPError, OSError, ValueError, RuntimeError) as error:
@@ -274,20 +261,18 @@ def _refused(step: str, error: Exception) -> PublishError:
     return PublishError(f"{sentence(step)} failed: {' '.join(str(error).split())}")
 
 
-def tag_commit(api: HfApi, repo_id: str, tag: str, commit: str, repo_type: str = "model") -> bool:
+def tag_commit(api: HfApi, repo_id: str, tag: str, commit: str) -> bool:
     """
     Name a commit; whether the tag is new.
 
     Raises:
         ConflictError: when the tag already names another commit.
     """
-    existing = tagged_commit(api, repo_id, tag, repo_type)
+    existing = tagged_commit(api, repo_id, tag)
     if existing is None:
-        call(
-            f"tagging {repo_id} with {tag}",
-            lambda: api.create_tag(repo_id, tag=tag, revision=commit, repo_type=repo_type, exist_ok=True),
-        )
-        existing = tagged_commit(api, repo_id, tag, repo_type)
+        step = f"tagging {repo_id} with {tag}"
+        call(step, lambda: api.create_tag(repo_id, tag=tag, revision=commit, exist_ok=True))
+        existing = tagged_commit(api, repo_id, tag)
         if existing == commit:
             return True
     if existing != commit:
@@ -298,7 +283,7 @@ def tag_commit(api: HfApi, repo_id: str, tag: str, commit: str, repo_type: str =
     return False
 
 
-def tagged_commit(api: HfApi, repo_id: str, tag: str, repo_type: str = "model") -> str | None:
+def tagged_commit(api: HfApi, repo_id: str, tag: str) -> str | None:
     """The commit that a tag names, or None."""
-    refs = call(f"reading the tags of {repo_id}", lambda: api.list_repo_refs(repo_id, repo_type=repo_type))
+    refs = call(f"reading the tags of {repo_id}", lambda: api.list_repo_refs(repo_id))
     return next((row.target_commit for row in refs.tags if row.name == tag), None)

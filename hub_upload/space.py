@@ -135,8 +135,7 @@ def model_on_hub(api: HfApi, options: SpaceOptions) -> tuple[str, dict[str, Any]
         info = call(step, lambda: api.model_info(options.model, revision=options.revision, timeout=request_timeout()))
         with scratch_folder("card") as cache:
             path = call(
-                step,
-                lambda: api.hf_hub_download(options.model, "config.json", revision=info.sha, cache_dir=cache),
+                step, lambda: api.hf_hub_download(options.model, "config.json", revision=info.sha, cache_dir=cache)
             )
             config = read_json(Path(path))
     except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:

@@ -127,24 +127,21 @@ def _environment(folder: Path, address: str, empty_cache: bool) -> dict[str, str
 
 def last_error(stderr: str) -> str:
     """The last error message in a process's output, on one line."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    starts = [
-        index for index, line in enumerate(stderr.splitlines()) if line and not line[0].isspace() and "Error" in line
-    ]
-    if starts:
-        lines = [line.strip() for line in stderr.splitlines()[starts[-1] :] if line.strip()]
-    return " ".join(lines[:12])[:1500] if lines else "it said nothing"
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    starts = [index for index, line in enumerate(lines) if not line[0].isspace() and "Error" in line]
+    told = lines[starts[-1] if starts else 0 :][:12]
+    return " ".join(line.strip() for line in told)[:1500] or "it said nothing"
 
 
-def differences(expected: Observed, seen: Observed, tolerance: float = LOGIT_TOLERANCE) -> list[str]:
+def differences(expected: Observed, seen: Observed) -> list[str]:
     """In what two observations of the same model differ; empty when they agree."""
     problems = []
     if expected.logits.shape != seen.logits.shape:
         problems.append(f"the logits have the shape {seen.logits.shape}, not {expected.logits.shape}")
     else:
         largest = float(abs(expected.logits - seen.logits).max())
-        if not largest <= tolerance:
-            problems.append(f"the logits differ by {largest:.2e}, more than {tolerance:g}")
+        if not largest <= LOGIT_TOLERANCE:
+            problems.append(f"the logits differ by {largest:.2e}, more than {LOGIT_TOLERANCE:g}")
     for name, before, after in (
         ("transcript", expected.text, seen.text),
         ("pipeline's transcript", expected.pipeline_text, seen.pipeline_text),

@@ -30,8 +30,7 @@ try:
 except ImportError:
     httpx = None  # type: ignore[assignment]
 
-__all__ = ["BLOCK_SECONDS", "DOWNLOAD_BYTES", "DOWNLOAD_SECONDS", "PRIVATE_HOSTS", "SAMPLING_RATE", "describe",
-           "is_address", "load_audio", "rate_pair", "read_blocks"]  # fmt: skip
+__all__ = ["SAMPLING_RATE", "UNKNOWN_FRAMES", "is_address", "load_audio"]
 
 SAMPLING_RATE = 16_000  # Hz: what Whisper reads
 DOWNLOAD_BYTES = 1 << 30

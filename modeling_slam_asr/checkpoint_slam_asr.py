@@ -18,30 +18,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cache
 
 from .configuration_slam_asr import SlamAsrConfig
 
-__all__ = [
-    "ENCODER_LAYER",
-    "HUB_ARGUMENTS",
-    "MOST_PACKED",
-    "StoredTensor",
-    "check_tensors",
-    "checkpoint_files",
-    "for_llm_only",
-    "hand_quantizer_to_llm",
-    "hub_arguments",
-    "load_projector",
-    "load_strictly",
-    "of_one_commit",
-    "open_tensors",
-    "read_encoder",
-    "read_pruned",
-    "refuse_non_finite",
-    "refuse_non_finite_files",
-    "refuse_problems",
-    "renumbered",
-    "repository_commit",
-    "repository_file",
-    "stored_numbers",
-]
+__all__ = ["checkpoint_files", "load_strictly", "open_tensors", "read_encoder", "repository_commit", "repository_file"]
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
 ENCODER_LAYER = re.compile(r"^layers\.(\d+)\.")
@@ -204,11 +181,7 @@ def renumbered(name: str, stored: list[int], kept: list[int]) -> str | None:
 
 
 def load_strictly(
-    module: nn.Module,
-    tensors: dict[str, torch.Tensor],
-    what: str,
-    dtype: torch.dtype | None = None,
-    prefix: str = "",
+    module: nn.Module, tensors: dict[str, torch.Tensor], what: str, dtype: torch.dtype | None = None, prefix: str = ""
 ) -> None:
     """
     Give `module` (which may be on the meta device) exactly these tensors.

@@ -11,25 +11,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 from .projector_slam_asr import ENCODER_SECONDS, PROJECTORS, AudioGeometry, audio_geometry
 
-__all__ = [
-    "AUDIO_TOKEN_ID",
-    "AUTO_MAP",
-    "CHECKPOINT_FORMS",
-    "CUSTOM_PIPELINES",
-    "DEFAULT_PROMPT",
-    "FORMAT_VERSION",
-    "PACKAGE_VERSION",
-    "PROJECTOR_TYPES",
-    "SlamAsrConfig",
-    "base_config",
-    "is_number",
-    "kept_layers",
-    "refuse_sizes",
-    "unknown_key",
-    "upgrade_format_1",
-    "upgraded",
-    "without_foreign_code",
-]
+__all__ = ["AUTO_MAP", "CUSTOM_PIPELINES", "FORMAT_VERSION", "PACKAGE_VERSION", "SlamAsrConfig", "without_foreign_code"]
 
 # Outside every vocabulary: a placeholder is replaced by an audio embedding and never looked up in the LLM's table.
 AUDIO_TOKEN_ID = 2**31 - 1

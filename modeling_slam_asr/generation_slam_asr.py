@@ -36,28 +36,7 @@ from .transcripts_slam_asr import (
     token_limit,
 )
 
-__all__ = [
-    "CACHE",
-    "NO_DRAFT",
-    "DraftTextStreamer",
-    "EndSilence",
-    "TranscriptLimit",
-    "TranscriptRequest",
-    "can_draft",
-    "draft_decoding",
-    "llm_arguments",
-    "multiply_once",
-    "new_token_limits",
-    "pad_left",
-    "quieten",
-    "read_generation",
-    "repeats_itself",
-    "requested_generation",
-    "stored_generation_config",
-    "token_limits",
-    "transcript_request",
-    "transcription_defaults",
-]
+__all__ = ["TranscriptLimit", "read_generation"]
 
 # What transformers calls the LLM's cache: `past_key_values` until 5.23, `cache` since.
 CACHE = next(name for name in ("cache", "past_key_values") if name in CausalLMOutputWithPast.__dataclass_fields__)

@@ -26,32 +26,9 @@ except ImportError:  # models without LoRA, or with LoRA merged, need no PEFT
     peft = None  # type: ignore[assignment]
 
 __all__ = [
-    "ADAPTER_FILE",
-    "DEFAULT_TARGETS",
-    "INITIALISATIONS",
-    "LORA_FIELDS",
-    "LORA_FOLDERS",
-    "PREFIX",
-    "SHARED_FIELDS",
-    "UNSUPPORTED",
-    "LoraMixin",
-    "ParameterReport",
-    "add_lora",
-    "belongs_to",
-    "checkpoint_frozen",
-    "has_lora",
-    "is_adapter_tensor",
-    "is_lora_layer",
-    "lora_config",
-    "lora_parameters",
-    "lora_settings",
-    "merged_state",
-    "read_lora",
-    "remove_lora",
-    "save_lora",
-    "set_lora",
-    "without_other_adapters",
-]
+    "ADAPTER_FILE", "LORA_FOLDERS", "PREFIX", "LoraMixin", "ParameterReport", "add_lora", "has_lora", "is_adapter_tensor", "merged_state",
+    "read_lora", "set_lora",
+]  # fmt: skip
 
 PREFIX = "base_model.model."
 ADAPTER_FILE = "adapter_model.safetensors"

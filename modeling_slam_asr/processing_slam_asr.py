@@ -120,11 +120,8 @@ class SlamAsrProcessor(PromptMixin, ProcessorMixin):
         tokenizer = AutoTokenizer.from_pretrained(
             text_model, revision=text_revision or "main", trust_remote_code=False, **hub
         )
-        for kept in (
-            vars(feature_extractor),
-            tokenizer.init_kwargs,
-        ):  # code of theirs, which would be saved with this one
-            kept.pop("auto_map", None)
+        for kept in (vars(feature_extractor), tokenizer.init_kwargs):
+            kept.pop("auto_map", None)  # code of theirs, which would be saved with this one
         return cls(feature_extractor, tokenizer, **settings)
 
     @classmethod
@@ -321,12 +318,10 @@ def check_feature_settings(model: Any, hub: dict[str, Any]) -> None:
 
 def pad_features(features: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
     """Spectrograms `(mel_bins, mel_frames)` of several lengths as one `(batch, mel_bins, mel_frames)` and its mask."""
-    longest = max(item.shape[-1] for item in features)
-    batch = torch.zeros(len(features), features[0].shape[0], longest)
-    mask = torch.zeros(len(features), longest, dtype=torch.long)
+    mask = pad_rows([[1] * item.shape[-1] for item in features], 0, "right")
+    batch = torch.zeros(len(features), features[0].shape[0], mask.shape[1])
     for row, item in enumerate(features):
         batch[row, :, : item.shape[-1]] = torch.from_numpy(item)
-        mask[row, : item.shape[-1]] = 1
     return batch, mask
 
 

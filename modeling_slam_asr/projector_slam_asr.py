@@ -20,23 +20,10 @@ if TYPE_CHECKING:
 __all__ = [
     "ENCODER_FRAMES_PER_SECOND",
     "ENCODER_SECONDS",
-    "MEL_FRAMES_PER_SECOND",
     "PROJECTORS",
-    "AudioGeometry",
-    "ConcatLinearProjector",
-    "Conv1dProjector",
-    "CtcHead",
-    "CtcMixin",
-    "CtcPrefixScores",
     "CtcScores",
-    "QFormerProjector",
-    "audio_geometry",
     "build_projector",
-    "compress_frames",
-    "ctc_loss",
     "expected_embeddings",
-    "greedy_ctc",
-    "hidden_size",
 ]
 
 # Whisper's: its spectrogram, its second convolution of stride 2, and the window that it was trained on.

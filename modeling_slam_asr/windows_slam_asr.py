@@ -17,43 +17,7 @@ try:
 except ImportError:
     webrtcvad = None
 
-__all__ = [
-    "FLOOR_DB",
-    "FRAME_SECONDS",
-    "MARGIN_SECONDS",
-    "OVERLAP_SECONDS",
-    "PAUSE_DEPTH_DB",
-    "PAUSE_SECONDS",
-    "SHORTEST_SECONDS",
-    "SILENCE_DB",
-    "STEADY_DB",
-    "VADS",
-    "WHOLE",
-    "WINDOW_SECONDS",
-    "Part",
-    "VoiceDetector",
-    "Window",
-    "active_frames",
-    "check_end",
-    "check_vad",
-    "cut_windows",
-    "decode_wav",
-    "default_window",
-    "find_pause",
-    "frame_levels",
-    "holds_no_word",
-    "is_silent",
-    "is_steady",
-    "joined_files",
-    "missing_end",
-    "missing_sound",
-    "mp3_size",
-    "next_pause",
-    "read_in_part",
-    "sound_range",
-    "window_sizes",
-    "with_sizes",
-]
+__all__ = ["OVERLAP_SECONDS", "WINDOW_SECONDS", "cut_windows", "default_window"]
 
 logger = logging.get_logger(__name__)
 
