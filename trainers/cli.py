@@ -104,9 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def program() -> int:
     """The whole process: without a terminal, or with `--quiet`, the libraries' progress bars are off, in child processes too."""
     if "--quiet" in sys.argv or not sys.stderr.isatty():
-        os.environ.setdefault(
-            "HF_HUB_DISABLE_PROGRESS_BARS", "1"
-        )  # also those of transformers: it asks the Hub's client
+        # The first also turns off those of transformers, which asks the Hub's client.
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     return main()
 

@@ -14,8 +14,6 @@ from trainers.errors import UserError
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["ENGINES", "GGUF_PRECISIONS", "AsrPipeline", "add_engine_arguments", "load_pipeline"]
-
 
 @dataclass(frozen=True)
 class Engine:

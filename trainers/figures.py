@@ -23,19 +23,8 @@ LEGEND_WIDTH = 2.2
 _MARK = 4
 """pixels from a marker's centre to its edge, at the 100 dots an inch at which labels are placed"""
 _OFFSETS = (
-    (7, 6),
-    (-7, 6),
-    (7, -6),
-    (-7, -6),
-    (0, 9),
-    (0, -9),
-    (10, 0),
-    (-10, 0),
-    (16, 0),
-    (-16, 0),
-    (0, 16),
-    (0, -16),
-)
+    (7, 6), (-7, 6), (7, -6), (-7, -6), (0, 9), (0, -9), (10, 0), (-10, 0), (16, 0), (-16, 0), (0, 16), (0, -16),
+)  # fmt: skip
 _STYLE: Any = {"svg.hashsalt": "slam-asr", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 

@@ -1,4 +1,4 @@
-"""Output files that are written whole or not at all, and locks between processes."""
+"""Output files that are written whole or not at all, what may be read of them again, and locks between processes."""
 
 import contextlib
 import json
@@ -92,6 +92,15 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
 def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write one JSON object a line, atomically."""
     return write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A file's JSON object; empty where there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @contextlib.contextmanager

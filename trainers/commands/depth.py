@@ -24,7 +24,6 @@ Writes depth.json and depth.svg. A recommended list is a value of `prune_encoder
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     parser.epilog = EPILOG
     parser.add_argument(
         "model", metavar="MODEL", help="a SLAM-ASR or Whisper model: folder, Hub name or embedded/encoder"

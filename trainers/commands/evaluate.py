@@ -29,7 +29,6 @@ and evaluation/index.md shows them together."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     from trainers.engines import add_engine_arguments
 
     parser.epilog = EPILOG

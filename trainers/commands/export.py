@@ -28,7 +28,6 @@ Needs `pip install "slam-asr[export]"`, but for --hf-only. Memory: about three t
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     from trainers.engines import GGUF_PRECISIONS
 
     parser.epilog = EPILOG
@@ -71,10 +70,7 @@ def run(args: argparse.Namespace) -> int:
     if args.no_llm_weights and not args.gguf:
         raise UserError("--no-llm-weights without --gguf leaves no LLM at all. Add --gguf q8_0, or leave it out.")
     wanted = Wanted(
-        onnx=not args.hf_only,
-        int8=args.int8,
-        gguf=list(dict.fromkeys(args.gguf)),
-        llm_weights=not args.no_llm_weights,
+        onnx=not args.hf_only, int8=args.int8, gguf=list(dict.fromkeys(args.gguf)), llm_weights=not args.no_llm_weights
     )
     if args.hf_only and (args.gguf or args.no_llm_weights):
         raise UserError("--hf-only is the LLM's Hugging Face folder alone. Leave --gguf and --no-llm-weights out.")

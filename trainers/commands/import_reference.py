@@ -17,7 +17,6 @@ example:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     parser.epilog = _EPILOG
     parser.add_argument("checkpoint", type=Path, metavar="CKPT.pt", help="the file that the reference code saved")
     parser.add_argument("--audio-model", required=True, metavar="MODEL", help="Whisper model, a Hub name or folder")

@@ -18,7 +18,6 @@ Writes report.md, results.json, wer.svg, sample.wav and model/."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     parser.epilog = EPILOG
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of the recipe 'miniature'")
     parser.add_argument("--output-dir", type=Path, default=Path("quickstart"), help="default: quickstart")
@@ -27,7 +26,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run it."""
     from trainers.study.quickstart import run_quickstart
 
     run_quickstart(args.output_dir, seed=args.seed, resume=args.resume, overrides=tuple(args.overrides))

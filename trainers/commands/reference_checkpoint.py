@@ -183,10 +183,7 @@ def import_reference(
         set_lora(model.language_model, reference.lora, f"{checkpoint} (LoRA)")
     config = model.config
     bases = SlamAsrProcessor.from_base_models(
-        audio_model,
-        text_model,
-        audio_revision=config.audio_model_revision,
-        text_revision=config.text_model_revision,
+        audio_model, text_model, audio_revision=config.audio_model_revision, text_revision=config.text_model_revision
     )
     processor = SlamAsrProcessor.from_config(config, bases.feature_extractor, bases.tokenizer)
     model.save_pretrained(output_dir, checkpoint_form=checkpoint_form)

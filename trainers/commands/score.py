@@ -28,7 +28,6 @@ examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     parser.description = (
         "Corpus word and character error rates with bootstrap intervals, counts of substitutions, deletions and "
         "insertions, and an analysis of the errors."

@@ -35,7 +35,6 @@ _PACKAGES = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     from trainers.engines import add_engine_arguments
     from trainers.serving.server.settings import ServerSettings as Default
 
@@ -61,10 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"seconds of audio waiting or at work; the longest recording too (default: {Default.max_queue_seconds:g})",
     )
     limits.add_argument(
-        "--max-requests",
-        type=int,
-        default=Default.max_requests,
-        help=f"requests at work (default: {Default.max_requests})",
+        "--max-requests", type=int, default=Default.max_requests, help="requests at work (default: %(default)s)"
     )
     limits.add_argument(
         "--max-upload-mb", type=float, default=megabytes, help=f"of one request (default: {megabytes:g})"

@@ -28,7 +28,6 @@ exit codes: 0 done, 1 a run failed, 2 a mistake in the recipe, 143 stopped by SI
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     parser.epilog = EPILOG
     parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a study of the project")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="replace a key, such as grid.seed=[1,2]")
@@ -108,11 +107,4 @@ def _work(
 
     from trainers.study.execute import work
 
-    work(
-        study,
-        mine,
-        runs,
-        retry_failed=args.retry_failed,
-        quiet=args.quiet,
-        report=lambda: write_report(study, runs),
-    )
+    work(study, mine, runs, retry_failed=args.retry_failed, quiet=args.quiet, report=lambda: write_report(study, runs))

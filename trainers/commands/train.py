@@ -16,7 +16,6 @@ exit codes: 0 done, 2 a mistake in the recipe or the data, 143 stopped by SIGTER
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a recipe of the project")
     parser.add_argument(
         "overrides", metavar="key=value", nargs="*", help="replace a key of the recipe; dotted for nested ones"

@@ -43,7 +43,6 @@ language model's attention to the audio (one more pass of the model)."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     from trainers.engines import add_engine_arguments
     from trainers.inference import subtitles
 

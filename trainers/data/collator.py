@@ -26,13 +26,11 @@ class SpeechCollator:
         self,
         processor: SlamAsrProcessor,
         *,
-        prompt: str | None = None,
         augmentation: AugmentationSpec | None = None,
         seed: int = 42,
         for_generation: bool = False,
     ) -> None:
         self.processor = processor
-        self.prompt = prompt
         self.for_generation = for_generation
         changes = augmentation is not None and augmentation.active
         self.augmenter = Augmenter(augmentation, seed, processor.sampling_rate) if augmentation and changes else None
@@ -43,7 +41,7 @@ class SpeechCollator:
         else:
             batch, mel_frames = self._spectrograms(rows)
         prompts = [
-            self.processor.prompt_ids(frames, self.prompt, row.get("language"))
+            self.processor.prompt_ids(frames, language=row.get("language"))
             for frames, row in zip(mel_frames, rows, strict=True)
         ]
         targets = [self.processor.transcript_ids(row["transcript"]) for row in rows]

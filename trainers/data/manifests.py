@@ -19,9 +19,9 @@ from trainers.data.rows import (
     text_of,
     with_fault,
 )
-from trainers.data.segments import Bounds, Part, bounds, part_name, part_of, stated_length
+from trainers.data.segments import Part, bounds, part_name, part_of, stated_length
 from trainers.data.spec import DataSpec
-from trainers.data.tables import Table, TableRow, read_table, table_suffix
+from trainers.data.tables import Table, read_table, table_suffix
 from trainers.errors import UserError
 
 _NEMO_AUDIO = "audio_filepath"
@@ -63,59 +63,46 @@ def utterances(
     Raises:
         UserError: a row has no value for its sound or text, or names a part of its recording in a way that is not known.
     """
-    known = bounds(table.columns)
-    return [
-        _utterance(row, number, table, spec, place, known, audio_column, text_column, what, source)
-        for number, row in enumerate(table.rows, start=1)
-    ]
-
-
-def _utterance(
-    row: TableRow,
-    number: int,
-    table: Table,
-    spec: DataSpec,
-    place: Place,
-    known: Bounds,
-    audio_column: str,
-    text_column: str | None,
-    what: str,
-    source: str,
-) -> Utterance:
-    where = f"Line {row.line} of {table.path}"
-    values = row.values
-    if row.fault is not None:
-        return Utterance(id=f"{table.path.name}:{row.line}", audio=None, text=None, fault=row.fault)
-    for name in (audio_column, text_column):
-        if name is not None and values.get(name) is None:
-            there = ", ".join(key for key, value in values.items() if value is not None)
-            raise UserError(f"{what}: row {number} has no {name!r} (line {row.line}). The columns there: {there}.")
-    audio, inner = values[audio_column], {}
-    if isinstance(audio, Mapping):  # {"path": ..., "start_time": ...}, as `datasets` and others write it
-        inner = {key: value for key, value in audio.items() if key != "path"}
-        audio = audio.get("path")
-    known = {**known, **bounds(list(inner))}
-    part = Part()
-    if spec.segments == "auto":
-        part = part_of({**values, **inner}, known, where, lengths=audio_column == _NEMO_AUDIO)
-    file, missing = place.find(audio, where)
-    channel, foreign = _channel(values, where)
-    name = optional_text(values.get("id")) or part_name(str(audio), part)
-    found = Utterance(
-        id=name,
-        audio=file,
-        text=text_of(values[text_column], where) if text_column is not None else "",
-        start=part.start,
-        end=part.end,
-        channel=channel,
-        language=optional_text(first_present(values, LANGUAGE_COLUMNS)) or spec.language,
-        speaker_id=optional_text(first_present(values, SPEAKER_COLUMNS)),
-        source=optional_text(values.get("source")) or source,
-        details=details_of(values),
-        duration=part.end - part.start if not part.whole else stated_length({**values, **inner}, known),
-    )
-    for fault in (missing, part.fault, foreign):
-        found = with_fault(found, fault)
+    named = bounds(table.columns)
+    found: list[Utterance] = []
+    for number, row in enumerate(table.rows, start=1):
+        where = f"Line {row.line} of {table.path}"
+        values = row.values
+        if row.fault is not None:
+            found.append(Utterance(id=f"{table.path.name}:{row.line}", audio=None, text=None, fault=row.fault))
+            continue
+        for column in (audio_column, text_column):
+            if column is not None and values.get(column) is None:
+                there = ", ".join(key for key, value in values.items() if value is not None)
+                raise UserError(
+                    f"{what}: row {number} has no {column!r} (line {row.line}). The columns there: {there}."
+                )
+        audio, inner = values[audio_column], {}
+        if isinstance(audio, Mapping):  # {"path": ..., "start_time": ...}, as `datasets` and others write it
+            inner = {key: value for key, value in audio.items() if key != "path"}
+            audio = audio.get("path")
+        known, timed = {**named, **bounds(list(inner))}, {**values, **inner}
+        part = Part()
+        if spec.segments == "auto":
+            part = part_of(timed, known, where, lengths=audio_column == _NEMO_AUDIO)
+        file, missing = place.find(audio, where)
+        channel, foreign = _channel(values, where)
+        utterance = Utterance(
+            id=optional_text(values.get("id")) or part_name(str(audio), part),
+            audio=file,
+            text=text_of(values[text_column], where) if text_column is not None else "",
+            start=part.start,
+            end=part.end,
+            channel=channel,
+            language=optional_text(first_present(values, LANGUAGE_COLUMNS)) or spec.language,
+            speaker_id=optional_text(first_present(values, SPEAKER_COLUMNS)),
+            source=optional_text(values.get("source")) or source,
+            details=details_of(values),
+            duration=part.end - part.start if not part.whole else stated_length(timed, known),
+        )
+        for fault in (missing, part.fault, foreign):
+            utterance = with_fault(utterance, fault)
+        found.append(utterance)
     return found
 
 
@@ -128,10 +115,8 @@ def _channel(values: Mapping[str, Any], where: str) -> tuple[int, str | None]:
         if isinstance(value, int) or (isinstance(value, str) and value.strip().isdecimal()):
             number = int(value) if isinstance(value, int) or len(value) < 10 else _NO_CHANNEL
             if not -1 <= number < _NO_CHANNEL:
-                return (
-                    -1,
-                    f"{where} has {name}={str(value)[:20]}; channels are counted from 0. Correct it, or leave it out.",
-                )
+                shown = f"{name}={str(value)[:20]}"
+                return -1, f"{where} has {shown}; channels are counted from 0. Correct it, or leave it out."
             return number, None
         if name == "channel_selector":
             return -1, f"{where} has {name}={value!r}. Give the number of one channel, from 0, or leave it out."

@@ -6,7 +6,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
@@ -16,7 +16,6 @@ from trainers.checked_dataclasses import build
 from trainers.data.scan import Scanned, scan
 from trainers.data.sources import load_source
 from trainers.data.spec import DataSpec
-from trainers.data.text import normalize_transcript
 from trainers.errors import UserError
 from trainers.files import write_jsonl
 from trainers.provenance import DataCounts
@@ -43,12 +42,8 @@ class DataReport:
     rows: int = 0
     kept: int = 0
     hours: float = 0.0
-    dropped: dict[str, int] = field(default_factory=dict)
+    dropped: Counter[str] = field(default_factory=Counter)
     bad_files: list[BadFile] = field(default_factory=list)
-
-    def drop(self, reason: str) -> None:
-        """Count one row that is left out for `reason`."""
-        self.dropped[reason] = self.dropped.get(reason, 0) + 1
 
     def describe(self) -> str:
         """One line for people."""
@@ -134,7 +129,7 @@ def _scan_all(
     ]
     flat = list(itertools.chain(*found))
     if path is not None and flat != earlier:
-        write_jsonl(path, [item.as_dict() for item in flat])
+        write_jsonl(path, [asdict(item) for item in flat])
     return found
 
 
@@ -192,26 +187,17 @@ def _earlier_bad_files(path: Path) -> list[BadFile]:
 def _select(spec: DataSpec, source: Dataset, scanned: Sequence[Scanned], report: DataReport, seed: int) -> Dataset:
     """The rows of one source that pass the filters, in their order, with `transcript` and `seconds`."""
     texts = list(source["text"])
-    transcripts = [
-        normalize_transcript(
-            text or "",
-            lowercase=spec.lowercase,
-            remove_punctuation=spec.remove_punctuation,
-            keep_characters=spec.keep_characters,
-        )
-        for text in texts
-    ]
+    transcripts = [spec.transcript(text) for text in texts]
     kept = []
     for index, (item, transcript) in enumerate(zip(scanned, transcripts, strict=True)):
         reason = rejection(spec, item.duration, texts[index], transcript) if item.error is None else None
         if reason is not None:
-            report.drop(reason)
+            report.dropped[reason] += 1
         elif item.error is None:
             kept.append(index)
     chosen = _limit(spec, kept, scanned, seed)
     if len(chosen) < len(kept):
-        reason = "beyond max_samples or max_hours"
-        report.dropped[reason] = report.dropped.get(reason, 0) + len(kept) - len(chosen)
+        report.dropped["beyond max_samples or max_hours"] += len(kept) - len(chosen)
     added = Dataset.from_dict(
         {"transcript": transcripts, "seconds": [item.duration for item in scanned]}, features=_ADDED
     )

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,6 @@ class Scanned:
     error: str | None = None
     verify: str = "decode"
     mark: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def scan(
@@ -67,9 +64,10 @@ def scan(
         ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool,
         tqdm(total=len(dataset), desc=description, unit="file", disable=quiet or not len(dataset) or None) as progress,
     ):
-        for batch in _in_batches((dataset[index] for index in range(len(dataset))), 64):
-            found.extend(pool.map(look, batch))
-            progress.update(len(batch))
+        for start in range(0, len(dataset), 64):  # not all at once: rows can hold the bytes of their recordings
+            indices = range(start, min(start + 64, len(dataset)))
+            found.extend(pool.map(look, [dataset[index] for index in indices]))
+            progress.update(len(indices))
     return found
 
 
@@ -88,17 +86,6 @@ def sound_mark(row: Mapping[str, Any]) -> str:
         # The time of the last change of any kind shows content that was replaced under its old time and size.
         digest.update(f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}".encode())
     return digest.hexdigest()
-
-
-def _in_batches(rows: Iterable[SpeechRow], size: int) -> Iterable[list[SpeechRow]]:
-    batch: list[SpeechRow] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _decode(row: SpeechRow, longest: float) -> Scanned:

@@ -18,28 +18,10 @@ _STARTS = frozenset(
 _ENDS = frozenset({"end", "stop", "until", "to", "endtime", "etime", "xmax", "tmax"})
 _LENGTHS = frozenset({"duration", "dur"})
 # Words that say nothing of which bound a key is.
-_FILLERS = frozenset(
-    [
-        "time",
-        "timestamp",
-        "segment",
-        "seg",
-        "audio",
-        "clip",
-        "utt",
-        "utterance",
-        "cut",
-        "speech",
-        "stamp",
-        "in",
-        "recording",
-        "file",
-        "wav",
-        "sound",
-        "media",
-        "video",
-    ]
-)
+_FILLERS = frozenset({
+    "time", "timestamp", "segment", "seg", "audio", "clip", "utt", "utterance", "cut", "speech", "stamp", "in", "recording", "file",
+    "wav", "sound", "media", "video",
+})  # fmt: skip
 _UNITS = {"ms": 1e-3, "msec": 1e-3, "millis": 1e-3, "milliseconds": 1e-3} | dict.fromkeys(
     ("s", "sec", "secs", "second", "seconds"), 1.0
 )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from trainers.checked_dataclasses import check_numbers
 from trainers.data.kinds import KIND_NAMES
+from trainers.data.text import normalize_transcript
 from trainers.errors import UserError
 
 if TYPE_CHECKING:  # a type checker cannot read the table
@@ -69,6 +70,15 @@ class DataSpec:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UserError(f"{name}={value} leaves no utterance: give a number above 0, or null for no limit.")
+
+    def transcript(self, text: str | None) -> str:
+        """The text of a row as the model is trained to write it; empty where there is none."""
+        return normalize_transcript(
+            text or "",
+            lowercase=self.lowercase,
+            remove_punctuation=self.remove_punctuation,
+            keep_characters=self.keep_characters,
+        )
 
     def published_name(self) -> dict[str, str]:
         """`name`, `split` and, where given, `config` and `revision`: what a published result calls the data.

@@ -12,7 +12,6 @@ from trainers.data.hub import stream_hub, stream_row
 from trainers.data.prepare import DataReport, rejection
 from trainers.data.rows import PreparedRow, SpeechRow, TrainingRow, read_audio
 from trainers.data.spec import DataSpec
-from trainers.data.text import normalize_transcript
 from trainers.errors import UserError
 
 _LOOK_AT_LEAST = 200
@@ -43,7 +42,8 @@ class SpeechStream(torch.utils.data.IterableDataset[TrainingRow]):
             kept = 0
             for index, raw in enumerate(self._shuffled(epoch)):
                 if index % shares == share:
-                    row = self._checked(self._row(raw, index))
+                    speech = stream_row(self.spec, raw, index, self.audio_column, self.text_column, self.bounds)
+                    row = self._checked(speech)
                     if row is not None:
                         kept += 1
                         yield {**row, "index": index, "epoch": epoch}
@@ -59,9 +59,6 @@ class SpeechStream(torch.utils.data.IterableDataset[TrainingRow]):
                 f"The data set {self.spec.dataset!r} cannot be streamed ({error}). Set streaming: false to download it whole."
             ) from error
 
-    def _row(self, raw: Mapping[str, Any], index: int) -> SpeechRow:
-        return stream_row(self.spec, raw, index, self.audio_column, self.text_column, self.bounds)
-
     def _checked(self, row: SpeechRow) -> PreparedRow | None:
         """The row with `transcript` and `seconds`, or None when it is left out."""
         spec, report = self.spec, self.report
@@ -69,12 +66,10 @@ class SpeechStream(torch.utils.data.IterableDataset[TrainingRow]):
         try:
             seconds = len(read_audio(row)) / 16_000
         except ValueError as error:
-            report.drop("damaged")
+            report.dropped["damaged"] += 1
             report.bad_files.append({"role": "train", "id": row["id"], "error": str(error)})
             if self.bad_file_list is not None:
-                with self.bad_file_list.open(
-                    "a", encoding="utf-8"
-                ) as file:  # one short write: workers do not mix lines
+                with self.bad_file_list.open("a", encoding="utf-8") as file:  # one short write: workers mix no lines
                     file.write(json.dumps(report.bad_files[-1], ensure_ascii=False) + "\n")
             bad = len(report.bad_files)
             if report.rows >= _LOOK_AT_LEAST and bad > self.max_bad_fraction * report.rows:
@@ -83,15 +78,10 @@ class SpeechStream(torch.utils.data.IterableDataset[TrainingRow]):
                     f"{self.max_bad_fraction:g} allows. The last: {error} Raise max_bad_fraction or use other data."
                 ) from error
             return None
-        transcript = normalize_transcript(
-            row["text"] or "",
-            lowercase=spec.lowercase,
-            remove_punctuation=spec.remove_punctuation,
-            keep_characters=spec.keep_characters,
-        )
+        transcript = spec.transcript(row["text"])
         reason = rejection(spec, seconds, row["text"], transcript)
         if reason is not None:
-            report.drop(reason)
+            report.dropped[reason] += 1
             return None
         report.kept += 1
         report.hours += seconds / 3600

@@ -24,10 +24,8 @@ MAX_ROWS = 5_000_000
 """of a parquet file, whose size says little of what it unpacks to"""
 _SMALL_BYTES, _MAX_UNPACKED = 64 << 20, 50  # text packs to a tenth, made to fill the memory to a thousandth
 _BLOCK = 1 << 20
-_BATCH_ROWS, _ROW_BYTES = (
-    8192,
-    500,
-)  # of parquet: rows unpacked at a time, and what a row of Python's objects takes beside its text
+# Of parquet: rows unpacked at a time, and what a row of Python's objects takes beside its text.
+_BATCH_ROWS, _ROW_BYTES = 8192, 500
 _MARKS = (  # UTF-32's mark begins with UTF-16's
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -63,12 +61,11 @@ def table_suffix(path: Path) -> str | None:
     return next((suffix for suffix in TABLE_SUFFIXES if name.endswith(suffix)), None)
 
 
-def read_table(path: Path, *, quoted: bool | None = None) -> Table:
+def read_table(path: Path) -> Table:
     """
     The rows of a table, by the suffix of its name; a name without a known one is read as JSON Lines.
 
-    Args:
-        quoted: whether quotation marks enclose cells; by default in csv files only, as tsv corpora write them as they are.
+    Quotation marks enclose cells in csv files only: tsv corpora write them as they are.
 
     Raises:
         UserError: the file cannot be read, is no text, breaks its format, or has no rows.
@@ -80,7 +77,7 @@ def read_table(path: Path, *, quoted: bool | None = None) -> Table:
         rows = list(_json_rows(path, read_text(path)))
         table = Table(path, list(dict.fromkeys(key for row in rows for key in row.values)), rows)
     else:
-        table = _read_cells(path, read_text(path), "\t" if suffix == ".tsv" else None, quoted)
+        table = _read_cells(path, read_text(path), "\t" if suffix == ".tsv" else None)
     if not table.rows:
         only = " It has a header and nothing below it." if table.columns else ""
         raise UserError(f"{path} has no lines to read.{only} Write one utterance a line, or name another file.")
@@ -177,14 +174,14 @@ def _json_row(value: Any, number: int, where: str) -> TableRow:
     return TableRow(value, number)
 
 
-def _read_cells(path: Path, text: str, delimiter: str | None, quoted: bool | None) -> Table:
+def _read_cells(path: Path, text: str, delimiter: str | None) -> Table:
+    quoted = delimiter is None
     if delimiter is None:
         header = text.lstrip("\r\n").partition("\n")[0]
         delimiter = next((mark for mark in ",;\t|" if mark in header), ",")
-        quoted = True if quoted is None else quoted
     rows: list[TableRow] = []
     columns: list[str] | None = None
-    for line, cells in _cells(path, text, delimiter, bool(quoted)):
+    for line, cells in _cells(path, text, delimiter, quoted):
         if columns is None:
             columns = [cell.strip() for cell in cells]
             twice = sorted(name for name, count in Counter(columns).items() if name and count > 1)

@@ -1,6 +1,6 @@
 """A profile of an encoder's blocks: which can be left out, by several methods, from one pass over some speech."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -39,7 +39,8 @@ def profile_encoder(
     losses = _LeaveOneOut(model, processor) if model is not None and processor is not None else None
     seconds = 0.0
     with tqdm(total=len(rows), desc="profiling", unit="utt", disable=quiet) as bar:
-        for part in _batches(rows, batch_size):
+        for start in range(0, len(rows), batch_size):
+            part = [rows[index] for index in range(start, min(start + batch_size, len(rows)))]
             samples = [read_audio(row) for row in part]
             seconds += sum(map(len, samples)) / 16_000
             features, mask = pad_features([spectrogram(each) for each in samples])
@@ -178,11 +179,6 @@ def plot_profile(profile: DepthProfile, path: str) -> None:
     right.set_title("angle / pi between the states at two depths")
     figure.colorbar(image, ax=right)
     write_figure(figure, path)
-
-
-def _batches(rows: Sequence[TrainingRow], size: int) -> Iterator[list[TrainingRow]]:
-    for start in range(0, len(rows), size):
-        yield [rows[index] for index in range(start, min(start + size, len(rows)))]
 
 
 def describe(profile: DepthProfile, counts: Iterable[int]) -> str:

@@ -22,6 +22,7 @@ from torch import nn
 
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from modeling_slam_asr.lora_slam_asr import add_lora, is_adapter_tensor, merged_state
+from trainers.checked_dataclasses import LATER, check_numbers
 from trainers.data.batching import EpochBatchSampler
 from trainers.data.manifests import load_manifest
 from trainers.data.rows import Utterance, from_rows
@@ -57,8 +58,8 @@ class HealSpec:
     """
 
     speech: list[str] = field(default_factory=list)
-    audio_root: str | None = None
-    segments: Literal["auto", "ignore"] = "auto"
+    audio_root: str | None = field(default=None, metadata={LATER: True})
+    segments: Literal["auto", "ignore"] = field(default="auto", metadata={LATER: True})
     blocks: int | None = None
     steps: int = 1000
     batch_seconds: float = 60.0
@@ -71,9 +72,8 @@ class HealSpec:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_seconds", "learning_rate", "lora_rank", "lora_learning_rate", "save_steps"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"heal.{name}={getattr(self, name)} must be above 0.")
+        above_zero = "steps batch_seconds learning_rate lora_rank lora_learning_rate save_steps"
+        check_numbers(self, "heal.", above_zero=above_zero)
         if self.blocks is not None and self.blocks < 1:
             raise UserError(f"heal.blocks={self.blocks}: give at least 1, or null for all.")
 

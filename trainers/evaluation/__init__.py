@@ -3,12 +3,7 @@
 from pathlib import Path
 
 from trainers.evaluation.comparison import compare
-from trainers.evaluation.normalizers import (
-    get_normalizer,
-    normalizer_for_language,
-    normalizer_names,
-    register_normalizer,
-)
+from trainers.evaluation.normalizers import get_normalizer, normalizer_for_language, register_normalizer
 from trainers.evaluation.predictions import read_predictions, write_predictions
 from trainers.evaluation.reports import evaluate_rows
 from trainers.evaluation.scoring import score, score_rows
@@ -25,7 +20,6 @@ __all__ = [
     "evaluate_rows",
     "get_normalizer",
     "normalizer_for_language",
-    "normalizer_names",
     "read_predictions",
     "register_normalizer",
     "score",

@@ -1,5 +1,6 @@
 """Word and character alignments and their counts, by jiwer (rapidfuzz)."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,11 @@ class Alignment:
     @property
     def insertions(self) -> int:
         return sum(op.hyp_end - op.hyp_start for op in self.operations if op.kind == INSERT)
+
+    def error_runs(self) -> list[list[Operation]]:
+        """The stretches of errors between correct words."""
+        runs = itertools.groupby(self.operations, key=lambda op: op.kind == EQUAL)
+        return [list(run) for right, run in runs if not right]
 
     def pairs(self) -> list[tuple[str, str | None, str | None]]:
         """One `(kind, reference word or None, hypothesis word or None)` per aligned position."""

@@ -1,6 +1,7 @@
 """Error rates by bin, each with its interval, for words and for utterances."""
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,29 +31,19 @@ def rate_table(
 
     labels, errors, words, utterance: one entry per item, which is a word or an utterance; `utterance` is its number.
     """
-    errors, words = np.asarray(errors, dtype=np.float64), np.asarray(words, dtype=np.float64)
-    names = [name for name in (order or sorted(set(labels))) if name in set(labels)]
+    names, (wrong, spoken) = _sums(labels, utterance, blocks, order, errors, words)
     if not names:
         return []
-    column = {name: index for index, name in enumerate(names)}
-    cells = (np.asarray(utterance, dtype=np.int64), np.array([column[label] for label in labels], dtype=np.int64))
-    utterances = len(blocks.index)
-    shape = (utterances, len(names))
-    wrong, spoken = _spread(errors, cells, shape), _spread(words, cells, shape)
-    intervals = ratio_intervals(wrong, spoken, blocks, settings) if settings else [None] * len(names)
-    if settings:  # one block alone says nothing about others
-        spread = block_sums(spoken, blocks)
-        intervals = [ci if (spread[:, i] > 0).sum() > 1 else None for i, ci in enumerate(intervals)]
-    items = np.bincount(cells[1], minlength=len(names))
-    total_wrong, total_spoken = wrong.sum(axis=0), spoken.sum(axis=0)
+    intervals, known = ratio_intervals(wrong, spoken, blocks, settings), _in_several_blocks(spoken, blocks)
+    items, total_wrong, total_spoken = Counter(labels), wrong.sum(axis=0), spoken.sum(axis=0)
     return [
         {
             "bin": name,
-            "items": int(items[i]),
+            "items": items[name],
             "words": int(total_spoken[i]),
             "errors": int(total_wrong[i]),
             "rate": float(total_wrong[i] / total_spoken[i]) if total_spoken[i] else None,
-            "ci": intervals[i],
+            "ci": intervals[i] if known[i] else None,
         }
         for i, name in enumerate(names)
     ]
@@ -71,28 +62,21 @@ def change_table(
 
     labels, errors_a, errors_b, utterance: one entry per reference word.
     """
-    before = rate_table(labels, errors_a, np.ones(len(labels)), utterance, blocks, None, order)
-    after = rate_table(labels, errors_b, np.ones(len(labels)), utterance, blocks, None, order)
-    names = [row["bin"] for row in before]
+    names, (wrong_a, wrong_b, words) = _sums(labels, utterance, blocks, order, errors_a, errors_b, np.ones(len(labels)))
     if not names:
         return []
-    column = {name: index for index, name in enumerate(names)}
-    cells = (np.asarray(utterance, dtype=np.int64), np.array([column[label] for label in labels], dtype=np.int64))
-    shape = (len(blocks.index), len(names))
-    change = np.asarray(errors_b, dtype=np.float64) - np.asarray(errors_a, dtype=np.float64)
-    words = _spread(np.ones(len(labels)), cells, shape)
-    ratios = resample_ratios(_spread(change, cells, shape), words, blocks, settings)
-    known = (block_sums(words, blocks) > 0).sum(axis=0) > 1
+    ratios, known = resample_ratios(wrong_b - wrong_a, words, blocks, settings), _in_several_blocks(words, blocks)
+    before, after, spoken = wrong_a.sum(axis=0), wrong_b.sum(axis=0), words.sum(axis=0)
     return [
         {
-            "bin": a["bin"],
-            "words": a["words"],
-            "a": a["errors"],
-            "b": b["errors"],
-            "change": (b["rate"] or 0.0) - (a["rate"] or 0.0),
+            "bin": name,
+            "words": int(spoken[i]),
+            "a": int(before[i]),
+            "b": int(after[i]),
+            "change": float(after[i] / spoken[i] - before[i] / spoken[i]),
             "change_ci": interval(ratios[:, i], blocks.count, settings) if known[i] else None,
         }
-        for i, (a, b) in enumerate(zip(before, after, strict=True))
+        for i, name in enumerate(names)
     ]
 
 
@@ -118,9 +102,20 @@ def bin_labels(values: Sequence[float], edges: Sequence[float], unit: str = "") 
     return [names[position] for position in positions], names
 
 
-def _spread(
-    values: NDArray[np.float64], cells: tuple[NDArray[np.int64], NDArray[np.int64]], shape: tuple[int, int]
-) -> NDArray[np.float64]:
-    table = np.zeros(shape)
-    np.add.at(table, cells, values)
-    return table
+def _sums(
+    labels: Sequence[str], utterance: ArrayLike, blocks: Blocks, order: Sequence[str] | None, *columns: ArrayLike
+) -> tuple[list[str], list[NDArray[np.float64]]]:
+    """The labels that occur, in order, and each column's sums by utterance and label, shape (utterances, labels)."""
+    there = set(labels)
+    names = [name for name in order or sorted(there) if name in there]
+    number = {name: index for index, name in enumerate(names)}
+    cells = (np.asarray(utterance, dtype=np.int64), np.array([number[label] for label in labels], dtype=np.int64))
+    tables = [np.zeros((len(blocks.index), len(names))) for _ in columns]
+    for table, column in zip(tables, columns, strict=True):
+        np.add.at(table, cells, np.asarray(column, dtype=np.float64))
+    return names, tables
+
+
+def _in_several_blocks(words: NDArray[np.float64], blocks: Blocks) -> NDArray[np.bool_]:
+    """Whether each label's words stand in more than one block: one alone says nothing about others."""
+    return (block_sums(words, blocks) > 0).sum(axis=0) > 1

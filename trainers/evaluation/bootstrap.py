@@ -81,14 +81,17 @@ def resample_sums(sums: NDArray[np.float64], settings: BootstrapSettings) -> NDA
 
 
 def ratio_intervals(
-    numerators: ArrayLike, denominators: ArrayLike, blocks: Blocks, settings: BootstrapSettings
+    numerators: ArrayLike, denominators: ArrayLike, blocks: Blocks, settings: BootstrapSettings | None
 ) -> list[list[float] | None]:
     """Interval of each ratio sum(numerator) / sum(denominator).
 
-    numerators, denominators: shape (utterances, k). Returns k intervals `[low, high]`, `None` where undefined. Where no
-    error was seen, resampling would claim certainty: the upper end is then the exact binomial bound for independent units.
+    numerators, denominators: shape (utterances, k). Returns k intervals `[low, high]`, `None` where undefined and without
+    settings. Where no error was seen, resampling would claim certainty: the upper end is then the exact binomial bound for
+    independent units.
     """
     numerators, denominators = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
+    if settings is None:
+        return [None] * numerators.shape[1]
     ratios = resample_ratios(numerators, denominators, blocks, settings)
     intervals: list[list[float] | None] = []
     for column in range(numerators.shape[1]):

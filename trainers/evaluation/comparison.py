@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict
 
 from trainers.errors import UserError
-from trainers.evaluation.alignment import Alignment
 from trainers.evaluation.bins import change_table
 from trainers.evaluation.bootstrap import DEFAULT_RESAMPLES, Blocks, BootstrapSettings, make_blocks
-from trainers.evaluation.insertions import KINDS, insertion_kinds
+from trainers.evaluation.insertions import insertion_kinds
 from trainers.evaluation.language_prior import DEFAULT_RESAMPLES as PRIOR_RESAMPLES
 from trainers.evaluation.language_prior import LanguagePrior, TextScorer, language_prior
 from trainers.evaluation.normalizers import Normalizer
@@ -154,35 +153,19 @@ def _compare_pair(
     blocks: Blocks,
     settings: BootstrapSettings,
 ) -> Pair:
+    wrong_a, wrong_b = wrong_words(a.alignments), wrong_words(b.alignments)
     return {
         "a": names[0],
         "b": names[1],
         "paired_bootstrap": paired_bootstrap(a.errors, b.errors, a.reference_words, blocks, settings),
         "matched_pairs": matched_pairs(a.alignments, b.alignments),
         "error_types": error_type_changes(a.words, b.words, blocks, settings),
-        "insertion_kinds": {"a": _insertions(a.alignments), "b": _insertions(b.alignments)},
+        "insertion_kinds": {"a": insertion_kinds(*a.alignments), "b": insertion_kinds(*b.alignments)},
         "utterances": utterance_transitions(a.errors, b.errors),
         "words": word_transitions(a.alignments, b.alignments),
         "examples": changed_examples(a.alignments, b.alignments, ids),
-        "word_changes": _word_changes(tokens, labels, a, b, blocks, settings),
+        "word_changes": {
+            name: change_table(values, wrong_a, wrong_b, tokens.utterance, blocks, settings, order)
+            for name, (values, order) in labels.items()
+        },
     }
-
-
-def _word_changes(
-    tokens: WordTokens,
-    labels: Mapping[str, Labels],
-    a: ScoredUtterances,
-    b: ScoredUtterances,
-    blocks: Blocks,
-    settings: BootstrapSettings,
-) -> dict[str, list[ChangeBin]]:
-    wrong_a, wrong_b = wrong_words(a.alignments), wrong_words(b.alignments)
-    return {
-        name: change_table(values, wrong_a, wrong_b, tokens.utterance, blocks, settings, order)
-        for name, (values, order) in labels.items()
-    }
-
-
-def _insertions(alignments: Sequence[Alignment]) -> dict[str, int]:
-    kinds = [insertion_kinds(a) for a in alignments]
-    return {kind: sum(row[kind] for row in kinds) for kind in KINDS}

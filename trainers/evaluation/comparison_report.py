@@ -82,11 +82,7 @@ def _basis(comparison: Comparison) -> str:
 
 def _systems(systems: Mapping[str, Metrics]) -> Section:
     rows = [
-        [
-            name,
-            *rates_with_intervals(m),
-            *map(number, (m["substitutions"], m["deletions"], m["insertions"])),
-        ]
+        [name, *rates_with_intervals(m), *map(number, (m["substitutions"], m["deletions"], m["insertions"]))]
         for name, m in systems.items()
     ]
     return Section("Systems", ["System", *RATE_NAMES, "S", "D", "I"], rows)

@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from trainers.evaluation.alignment import DELETE, EQUAL, INSERT, SUBSTITUTE, Alignment
+from trainers.evaluation.alignment import DELETE, INSERT, SUBSTITUTE, Alignment
 from trainers.evaluation.bins import bin_labels, rate_table
 from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, make_blocks
-from trainers.evaluation.insertions import KINDS, insertion_kinds, output_table
+from trainers.evaluation.insertions import insertion_kinds, output_table
 from trainers.evaluation.scoring import ScoredUtterances
 from trainers.evaluation.word_tokens import WordTokens, names_in, wrong_words
 from trainers.results import ERROR_TYPES, Confusion, ErrorAnalysis, RateBin, SpacingErrors, WordTables
@@ -40,7 +40,6 @@ def analyze(
     utterance-level rates are WER.
     """
     blocks = make_blocks(len(scored.alignments), speakers)
-    kinds = [insertion_kinds(a) for a in scored.alignments]
     tokens, wrong = WordTokens(scored.alignments), wrong_words(scored.alignments)
     names = names_in(scored, raw_references) if raw_references is not None else None
     words = {
@@ -50,7 +49,7 @@ def analyze(
     return {
         "confusions": confusions(scored.alignments),
         "spacing_errors": spacing_errors(scored.alignments),
-        "insertion_kinds": {kind: sum(row[kind] for row in kinds) for kind in KINDS},
+        "insertion_kinds": insertion_kinds(*scored.alignments),
         "outputs": output_table(scored.alignments, truncated),
         "words": cast(
             WordTables,
@@ -64,24 +63,13 @@ def analyze(
     }
 
 
-def confusions(alignments: Sequence[Alignment], top: int = TOP) -> dict[str, list[Confusion]]:
+def confusions(alignments: Sequence[Alignment]) -> dict[str, list[Confusion]]:
     """The most frequent substituted pairs, deleted words and inserted words."""
-    counters: dict[str, Counter[tuple[str | None, str | None]]] = {
-        kind: Counter() for kind in (SUBSTITUTE, DELETE, INSERT)
-    }
-    for alignment in alignments:
-        for kind, reference, hypothesis in alignment.pairs():
-            if kind != EQUAL:
-                counters[kind][reference, hypothesis] += 1
-    names = dict(zip((SUBSTITUTE, DELETE, INSERT), ERROR_TYPES, strict=True))
+    counts = Counter(pair for alignment in alignments for pair in alignment.pairs())
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
     return {
-        names[kind]: [
-            {"reference": reference, "prediction": hypothesis, "count": count}
-            for (reference, hypothesis), count in sorted(counter.items(), key=lambda item: (-item[1], str(item[0])))[
-                :top
-            ]
-        ]
-        for kind, counter in counters.items()
+        name: [Confusion(reference=r, prediction=h, count=n) for (kind, r, h), n in ordered if kind == wanted][:TOP]
+        for name, wanted in zip(ERROR_TYPES, (SUBSTITUTE, DELETE, INSERT), strict=True)
     }
 
 
@@ -105,22 +93,14 @@ def spacing_errors(alignments: Sequence[Alignment]) -> SpacingErrors:
 
 def error_regions(alignment: Alignment) -> list[tuple[list[str], list[str], int]]:
     """The stretches between correct words: reference words, hypothesis words, and the number of errors."""
-    regions: list[tuple[list[str], list[str], int]] = []
-    open_region = False
-    for kind, reference, hypothesis in alignment.pairs():
-        if kind == EQUAL:
-            open_region = False
-            continue
-        if not open_region:
-            regions.append(([], [], 0))
-            open_region = True
-        ref_words, hyp_words, count = regions[-1]
-        regions[-1] = (
-            ref_words + ([reference] if reference is not None else []),
-            hyp_words + ([hypothesis] if hypothesis is not None else []),
-            count + 1,
+    return [
+        (
+            alignment.reference[run[0].ref_start : run[-1].ref_end],
+            alignment.hypothesis[run[0].hyp_start : run[-1].hyp_end],
+            sum(max(op.ref_end - op.ref_start, op.hyp_end - op.hyp_start) for op in run),
         )
-    return regions
+        for run in alignment.error_runs()
+    ]
 
 
 def utterance_tables(

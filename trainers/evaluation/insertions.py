@@ -11,8 +11,6 @@ MINIMUM_CONTINUATION = 2
 RUNAWAY_FACTOR = 2
 RUNAWAY_MARGIN = 5
 
-KINDS = ("loops", "continuations", "on_empty_reference", "others")
-
 
 def repeated_positions(words: Sequence[str]) -> list[bool]:
     """Which words belong to the second or a later copy of a sequence repeated in place.
@@ -35,25 +33,26 @@ def repeated_positions(words: Sequence[str]) -> list[bool]:
     return repeated
 
 
-def insertion_kinds(alignment: Alignment) -> dict[str, int]:
-    """Count the inserted words of one utterance by kind.
+def insertion_kinds(*alignments: Alignment) -> dict[str, int]:
+    """Count the inserted words of utterances by kind.
 
     loops: a repeated copy that the reference does not have. continuations: at least two inserted words at the end, which
     the recogniser made up after the speech. on_empty_reference: all words where nothing was said.
     """
-    kinds = dict.fromkeys(KINDS, 0)
-    if not alignment.reference:
-        kinds["on_empty_reference"] = len(alignment.hypothesis)
-        return kinds
-    repeated = repeated_positions(alignment.hypothesis)
-    for op in alignment.operations:
-        if op.kind != INSERT:
+    kinds = dict.fromkeys(("loops", "continuations", "on_empty_reference", "others"), 0)
+    for alignment in alignments:
+        if not alignment.reference:
+            kinds["on_empty_reference"] += len(alignment.hypothesis)
             continue
-        looped = sum(repeated[op.hyp_start : op.hyp_end])
-        rest = op.hyp_end - op.hyp_start - looped
-        at_end = op.ref_start == len(alignment.reference)
-        kinds["loops"] += looped
-        kinds["continuations" if at_end and rest >= MINIMUM_CONTINUATION else "others"] += rest
+        repeated = repeated_positions(alignment.hypothesis)
+        for op in alignment.operations:
+            if op.kind != INSERT:
+                continue
+            looped = sum(repeated[op.hyp_start : op.hyp_end])
+            rest = op.hyp_end - op.hyp_start - looped
+            at_end = op.ref_start == len(alignment.reference)
+            kinds["loops"] += looped
+            kinds["continuations" if at_end and rest >= MINIMUM_CONTINUATION else "others"] += rest
     return kinds
 
 

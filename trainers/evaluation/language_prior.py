@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.errors import UserError
-from trainers.evaluation.alignment import EQUAL, Alignment, Operation
+from trainers.evaluation.alignment import Alignment, Operation
 from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, interval, make_blocks
 from trainers.results import BootstrapRecord
 
@@ -123,7 +123,7 @@ def single_errors(first: Sequence[Alignment], second: Sequence[Alignment]) -> li
     """Every error of either system, each alone in its reference. An error is a stretch between correct words."""
     errors = []
     for utterance, (a, b) in enumerate(zip(first, second, strict=True)):
-        regions_a, regions_b = _regions(a), _regions(b)
+        regions_a, regions_b = a.error_runs(), b.error_runs()
         for region in regions_a:
             kept = any(_touch(region, other) for other in regions_b)
             errors.append(_single(utterance, "kept" if kept else "fixed", a, region))
@@ -313,22 +313,7 @@ def _examples(errors: Sequence[SingleError], logs: NDArray[np.float64]) -> dict[
     return examples
 
 
-def _regions(alignment: Alignment) -> list[tuple[Operation, ...]]:
-    """Runs of wrong operations between correct words."""
-    regions: list[list[Operation]] = []
-    open_region = False
-    for op in alignment.operations:
-        if op.kind == EQUAL:
-            open_region = False
-        elif open_region:
-            regions[-1].append(op)
-        else:
-            regions.append([op])
-            open_region = True
-    return [tuple(region) for region in regions]
-
-
-def _touch(first: tuple[Operation, ...], second: tuple[Operation, ...]) -> bool:
+def _touch(first: list[Operation], second: list[Operation]) -> bool:
     """Whether two regions share a reference word, or a gap between words where either inserts."""
     (start_a, end_a), (start_b, end_b) = _span(first), _span(second)
     if start_a == end_a or start_b == end_b:
@@ -336,11 +321,11 @@ def _touch(first: tuple[Operation, ...], second: tuple[Operation, ...]) -> bool:
     return start_a < end_b and start_b < end_a
 
 
-def _span(region: tuple[Operation, ...]) -> tuple[int, int]:
+def _span(region: list[Operation]) -> tuple[int, int]:
     return region[0].ref_start, region[-1].ref_end
 
 
-def _single(utterance: int, fate: str, alignment: Alignment, region: tuple[Operation, ...]) -> SingleError:
+def _single(utterance: int, fate: str, alignment: Alignment, region: list[Operation]) -> SingleError:
     start, end = _span(region)
     replacement = alignment.hypothesis[region[0].hyp_start : region[-1].hyp_end]
     words = alignment.reference[:start] + replacement + alignment.reference[end:]

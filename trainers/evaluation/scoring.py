@@ -223,7 +223,7 @@ def _figures(
         for n, d in zip(numerators.sum(axis=0), denominators.sum(axis=0), strict=True)
     ]
     blocks = make_blocks(len(rows), None if speakers is None else [speakers[i] for i in rows])
-    intervals = _intervals(numerators, denominators, blocks, settings)
+    intervals = ratio_intervals(numerators, denominators, blocks, settings)
     hits, substitutions, deletions, insertions = (int(x) for x in words.sum(axis=0))
     return {
         "wer": rates[0],
@@ -258,14 +258,6 @@ def _notes(result: ScoreTable, blocks: Blocks) -> list[str]:
     elif blocks.count < FEW_BLOCKS:
         notes.append(f"Only {blocks.count} {blocks.unit}s: intervals from so few are rough.")
     return notes
-
-
-def _intervals(
-    numerators: NDArray[np.int64], denominators: NDArray[np.int64], blocks: Blocks, settings: BootstrapSettings | None
-) -> list[list[float] | None]:
-    if settings is None:
-        return [None] * numerators.shape[1]
-    return ratio_intervals(numerators, denominators, blocks, settings)
 
 
 def _choose(normalizer: str | Normalizer | None, language: str | None) -> Normalizer:

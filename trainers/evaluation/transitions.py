@@ -48,7 +48,6 @@ class ChangedExample(TypedDict):
     errors_b: int
 
 
-_WORD_STATES = (EQUAL, SUBSTITUTE, DELETE)
 _STATE_NAMES = {EQUAL: "right", SUBSTITUTE: "substituted", DELETE: "deleted"}
 
 
@@ -106,7 +105,7 @@ def error_type_changes(
 
 def word_transitions(first: Sequence[Alignment], second: Sequence[Alignment]) -> dict[str, dict[str, int]]:
     """Reference words by their state in A and in B: right, substituted or deleted."""
-    table = {_STATE_NAMES[a]: dict.fromkeys(_STATE_NAMES.values(), 0) for a in _WORD_STATES}
+    table = {name: dict.fromkeys(_STATE_NAMES.values(), 0) for name in _STATE_NAMES.values()}
     for a, b in zip(first, second, strict=True):
         for state_a, state_b in zip(_word_states(a), _word_states(b), strict=True):
             table[state_a][state_b] += 1

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.evaluation.alignment import DELETE, SUBSTITUTE, Alignment
+from trainers.evaluation.alignment import EQUAL, INSERT, Alignment
 from trainers.evaluation.bins import bin_labels
 from trainers.evaluation.scoring import ScoredUtterances
 from trainers.evaluation.word_classes import compound_test, name_words, numeral_test
@@ -29,11 +29,7 @@ class WordTokens:
         self.utterance = np.repeat(np.arange(len(alignments)), [len(a.reference) for a in alignments])
 
     def labels(
-        self,
-        *,
-        languages: Sequence[str | None] | None,
-        names: set[str] | None,
-        word_counts: Mapping[str, int] | None,
+        self, *, languages: Sequence[str | None] | None, names: set[str] | None, word_counts: Mapping[str, int] | None
     ) -> dict[str, Labels]:
         """The labels to count words by: `by_frequency`, `by_length`, `by_position`, `by_class`.
 
@@ -82,12 +78,7 @@ class WordTokens:
 
 def wrong_words(alignments: Sequence[Alignment]) -> NDArray[np.bool_]:
     """Whether each reference word is substituted or deleted, in the order of `WordTokens`."""
-    wrong = [np.zeros(len(a.reference), dtype=bool) for a in alignments]
-    for flags, alignment in zip(wrong, alignments, strict=True):
-        for op in alignment.operations:
-            if op.kind in (SUBSTITUTE, DELETE):
-                flags[op.ref_start : op.ref_end] = True
-    return np.concatenate(wrong) if wrong else np.zeros(0, dtype=bool)
+    return np.array([kind != EQUAL for a in alignments for kind, _, _ in a.pairs() if kind != INSERT], dtype=bool)
 
 
 def names_in(scored: ScoredUtterances, raw_references: Sequence[str]) -> set[str] | None:

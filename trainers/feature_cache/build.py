@@ -1,6 +1,5 @@
 """Filling a cache: the encoder runs once over the data, in batches of similar length."""
 
-import json
 import logging
 import math
 import shutil
@@ -22,7 +21,7 @@ from trainers.errors import DiskFullError, UserError, is_disk_full
 from trainers.feature_cache.depths import Depth, check_depths, states_at
 from trainers.feature_cache.keys import FORMAT, audio_fingerprints, cache_key, encoder_fingerprint, mel_settings
 from trainers.feature_cache.store import META, CacheDescription, FeatureCache, Shard, shards_of
-from trainers.files import lock_file, write_json
+from trainers.files import lock_file, read_object, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +44,7 @@ class CacheEstimate:
 
 
 def estimate_cache(
-    seconds: Iterable[float],
-    depths: int,
-    encoder: SlamAsrEncoder,
-    processor: SlamAsrProcessor,
-    dtype: str = "bfloat16",
+    seconds: Iterable[float], depths: int, encoder: SlamAsrEncoder, processor: SlamAsrProcessor, dtype: str = "bfloat16"
 ) -> CacheEstimate:
     """The size of a cache before it is made, from the recordings' durations in seconds."""
     durations = list(seconds)
@@ -99,7 +94,8 @@ def build_cache(
         raise UserError("There is no utterance to compute features of: the data set is empty.")
     named = check_depths(depths, encoder)
     fingerprint, mel = encoder_fingerprint(encoder), mel_settings(processor)
-    audio = audio_fingerprints(rows, max(workers, 1))
+    workers = max(workers, 1)
+    audio = audio_fingerprints(rows, workers)
     key = cache_key(fingerprint, named, mel, dtype, audio)
     folder = Path(directory) / key[:24]
     seconds = durations(rows)
@@ -124,11 +120,8 @@ def build_cache(
         _check_space(directory, sum(sizes), todo, max_gigabytes)
         estimate = CacheEstimate(sum(sizes), sum(seconds), len(named))
         if not quiet:
-            done = (
-                f"; {len(shards) - len(missing)} of {len(shards)} pieces are there"
-                if len(missing) < len(shards)
-                else ""
-            )
+            there = len(shards) - len(missing)
+            done = f"; {there} of {len(shards)} pieces are there" if there else ""
             logger.warning(f"feature cache: {estimate.describe()} in {folder}{done}")
         builder = _Builder(rows, seconds, encoder, processor, named, DTYPES[dtype], batch_seconds, workers, quiet)
         builder.fill(missing)
@@ -150,24 +143,19 @@ def durations(rows: Sequence[Mapping[str, Any]]) -> list[float]:
     return [len(read_audio(row)) / 16_000 for row in rows]
 
 
+@dataclass
 class _Builder:
     """Computes the states of shards."""
 
-    def __init__(
-        self,
-        rows: Sequence[Mapping[str, Any]],
-        seconds: Sequence[float],
-        encoder: SlamAsrEncoder,
-        processor: SlamAsrProcessor,
-        named: dict[str, tuple[int, ...]],
-        dtype: torch.dtype,
-        batch_seconds: float,
-        workers: int,
-        quiet: bool,
-    ) -> None:
-        self.rows, self.seconds = rows, seconds
-        self.encoder, self.processor, self.named = encoder, processor, named
-        self.dtype, self.batch_seconds, self.workers, self.quiet = dtype, batch_seconds, max(workers, 1), quiet
+    rows: Sequence[Mapping[str, Any]]
+    seconds: Sequence[float]
+    encoder: SlamAsrEncoder
+    processor: SlamAsrProcessor
+    named: dict[str, tuple[int, ...]]
+    dtype: torch.dtype
+    batch_seconds: float
+    workers: int
+    quiet: bool
 
     def fill(self, missing: Sequence[Shard]) -> None:
         """Make every shard of `missing`; those that another process is at are waited for at the end."""
@@ -263,12 +251,9 @@ def _shard_ends(sizes: Sequence[int], most: int) -> list[int]:
 def _agree_on(folder: Path, meta: CacheDescription) -> CacheDescription:
     """The description that is in the folder already, if it is of this very cache; else `meta`, written."""
     with lock_file(folder / "cache.lock", wait=True):
-        try:
-            present = json.loads((folder / META).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            present = None
+        present = read_object(folder / META)
         fixed = {name: value for name, value in meta.items() if name != "shard_ends"}
-        if isinstance(present, dict) and fixed.items() <= present.items():
+        if fixed.items() <= present.items():
             ends = present.get("shard_ends")
             if (
                 isinstance(ends, list)

@@ -64,9 +64,7 @@ def audio_fingerprint(row: Mapping[str, Any]) -> str:
         given = [audio[name] for name in ("array", "bytes", "path") if audio.get(name) is not None]
         audio = given[0] if given else None
     part = [value for value in (row.get("start"), row.get("end")) if value is not None and not math.isnan(value)]
-    if (
-        part or row.get("channel", -1) >= 0
-    ):  # the part is a few seconds of what may be hours, whose sum tells nothing of it
+    if part or row.get("channel", -1) >= 0:  # a few seconds of what may be hours, whose sum tells nothing of them
         audio, rate = read_audio(dict(row)), 16_000
     elif isinstance(audio, str | Path):
         audio = _read(Path(audio), row.get("audio_offset", -1), row.get("audio_size", -1))

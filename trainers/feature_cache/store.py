@@ -74,10 +74,10 @@ class Shard:
         try:
             write_bytes(self.data, content)
             lengths = [len(part) for part in first]
-            record = ShardRecord(
-                bytes=len(content), crc32=zlib.crc32(content), frames=lengths, frames_crc32=_sum(lengths)
+            crc32 = zlib.crc32(content)
+            write_json(
+                self.record, ShardRecord(bytes=len(content), crc32=crc32, frames=lengths, frames_crc32=_sum(lengths))
             )
-            write_json(self.record, record)
         except OSError as error:
             raise (DiskFullError if is_disk_full(error) else UserError)(
                 f"The feature cache cannot be written to {str(self.folder)!r}: {error.strerror or error}. What is "
@@ -91,11 +91,9 @@ class Shard:
             frames, size, checksum = record["frames"], record["bytes"], record["crc32"]
             if len(frames) != self.end - self.start or self.data.stat().st_size != size:
                 return None
-            if record.get("frames_crc32", _sum(frames)) != _sum(frames) or not all(
-                type(n) is int and n > 0 for n in frames
-            ):
+            if record.get("frames_crc32", _sum(frames)) != _sum(frames) or (check and _crc32(self.data) != checksum):
                 return None
-            if check and _crc32(self.data) != checksum:
+            if not all(type(n) is int and n > 0 for n in frames):
                 return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
@@ -118,9 +116,7 @@ class FeatureCache:
         lengths: frames (50 a second) of each row.
     """
 
-    def __init__(
-        self, folder: Path, rows: Sequence[Mapping[str, Any]] | None, lengths: Sequence[int], audio: str
-    ) -> None:
+    def __init__(self, folder: Path, rows: Sequence[Mapping[str, Any]], lengths: Sequence[int], audio: str) -> None:
         meta: CacheDescription = json.loads((folder / META).read_text(encoding="utf-8"))
         self._audio, self._meta = audio, meta
         self.folder = folder
@@ -168,17 +164,10 @@ class FeatureCache:
             self._open[number] = MappedRows(self.shards[number].data)
         return self._open[number].rows(name, position, position + self.lengths[index])
 
-    def dataset(self, depth: Depth, rows: Sequence[Mapping[str, Any]] | None = None) -> "FeatureRows":
-        """The data set's rows with `encoder_hidden_states` in place of `audio`, for training at one depth.
-
-        Args:
-            rows: replaces the rows that the cache was built of, in the same order.
-        """
-        rows = self.rows if rows is None else rows
-        if rows is None or len(rows) != len(self):
-            raise ValueError(f"The cache holds {len(self)} rows; the data set has {0 if rows is None else len(rows)}.")
+    def dataset(self, depth: Depth) -> "FeatureRows":
+        """The data set's rows with `encoder_hidden_states` in place of `audio`, for training at one depth."""
         self.states(0, depth)  # an unknown depth fails here, not in a worker
-        return FeatureRows(self, depth, rows)
+        return FeatureRows(self, depth, self.rows)
 
 
 class FeatureRows(torch.utils.data.Dataset[TrainingRow]):

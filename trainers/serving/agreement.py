@@ -12,17 +12,6 @@ from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from trainers.errors import UserError
 from trainers.sound import voice_like
 
-__all__ = [
-    "AUDIO_BOUNDS",
-    "LLAMA_CPP_BOUNDS",
-    "LLM_BOUNDS",
-    "Probe",
-    "audio_agreement",
-    "check",
-    "llm_agreement",
-    "make_probe",
-]
-
 PROBE_SECONDS = 4.0
 PROBE_TOKENS = 96
 TIE = 0.1  # nats: two tokens that differ by less are equally good

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from modeling_slam_asr.configuration_slam_asr import PACKAGE_VERSION
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES, SPARE_TOKENS
 from modeling_slam_asr.windows_slam_asr import OVERLAP_SECONDS, default_window
 from trainers.errors import UserError
-from trainers.files import scratch_folder
+from trainers.files import scratch_folder, write_json
 from trainers.provenance import EXPORT_MANIFEST
 from trainers.serving import gguf_file, manifest
 from trainers.serving.agreement import (
@@ -34,8 +35,6 @@ from trainers.serving.exported import LanguageEngine
 from trainers.serving.language_model import load_llm, write_llm, write_tokenizer
 from trainers.serving.sample_transcripts import TransformersEngine, sample_figures, torch_texts
 from trainers.sound import voice_like
-
-__all__ = ["Wanted", "check_wanted", "export_model"]
 
 _PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "gguf": ("gguf",)}
 LLM_FOLDER = "llm"
@@ -113,7 +112,7 @@ def export_model(
         say("computing what the torch model says of built-in sounds")
         probe = make_probe(model, processor)
         expected = probe.log_probs(model.language_model)
-        parts: dict[str, manifest.Part] = {}
+        parts = _Parts(model, processor, building, wanted, say)
         write_settings = _settings_of(model, processor)
         if wanted.onnx:
             from trainers.serving.onnx_export import probe_features, torch_embeddings
@@ -124,28 +123,23 @@ def export_model(
             texts = torch_texts(model, processor, sounds)
         model.merge_lora()
         if wanted.onnx:
-            _export_audio(model, processor, building, wanted.int8, features, embeddings, parts, say)
-        _export_llm(model, processor, building, wanted, llm_dtype, probe, expected, parts, say)
+            parts.export_audio(features, embeddings)
+        parts.export_llm(llm_dtype, probe, expected)
         content: manifest.Manifest = {
             "format": manifest.FORMAT,
             "produced_by": "slam-asr export",
-            "package_version": manifest.package_version(),
+            "package_version": PACKAGE_VERSION,
             "model": name,
-            "parts": parts,
+            "parts": parts.found,
             **write_settings,
             "files": manifest.files_of(building),
         }
-        _write_manifest(building, content)
+        write_json(building / EXPORT_MANIFEST, content)
         if wanted.onnx:
             say("transcribing sample recordings with the parts together")
             _check_samples(building, content, sounds, texts, bool(samples), say)
-            _write_manifest(building, content)
+            write_json(building / EXPORT_MANIFEST, content)
     return content
-
-
-def _write_manifest(folder: Path, content: manifest.Manifest) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / EXPORT_MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 def _check_samples(
@@ -178,71 +172,72 @@ def _check_samples(
         )
 
 
-def _export_audio(
-    model: SlamAsrForConditionalGeneration,
-    processor: SlamAsrProcessor,
-    folder: Path,
-    int8: bool,
-    features: Any,
-    embeddings: Any,
-    parts: dict[str, manifest.Part],
-    say: Callable[[str], None],
-) -> None:
-    from trainers.serving.onnx_export import audio_figures, export_onnx, quantise_onnx
+@dataclass
+class _Parts:
+    """The parts of an export as they are written into `folder`, each checked against the torch model."""
 
-    say("writing encoder and projector as ONNX (minutes for a large encoder)")
-    (folder / AUDIO_FILE).parent.mkdir()
-    np.save(folder / MEL_FILE, _mel_filters(processor.feature_extractor), allow_pickle=False)
-    export_onnx(model, processor, folder / AUDIO_FILE)
-    files = [("onnx", AUDIO_FILE, "float32")]
-    if int8:
-        say("quantising it to int8")
-        quantise_onnx(folder / AUDIO_FILE, folder / INT8_FILE)
-        files.append(("onnx-int8", INT8_FILE, "int8"))
-    for part, path, precision in files:
-        figures = audio_figures(folder / path, features, embeddings)
-        parts[part] = _checked(f"The {precision} ONNX file", path, precision, figures, AUDIO_BOUNDS[precision], say)
+    model: SlamAsrForConditionalGeneration
+    processor: SlamAsrProcessor
+    folder: Path
+    wanted: Wanted
+    say: Callable[[str], None]
+    found: dict[str, manifest.Part] = field(default_factory=dict)
 
+    def add(
+        self, part: str, what: str, path: str, precision: str, figures: dict[str, float], bounds: dict[str, float]
+    ) -> None:
+        """A part whose `figures` are within their `bounds`; else a UserError."""
+        check(what, figures, bounds)
+        shown = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+        self.say(f"{what} agrees with torch: {shown}")
+        self.found[part] = {"path": path, "precision": precision, "check": figures, "bounds": dict(bounds)}
 
-def _export_llm(
-    model: SlamAsrForConditionalGeneration,
-    processor: SlamAsrProcessor,
-    folder: Path,
-    wanted: Wanted,
-    dtype: torch.dtype,
-    probe: Probe,
-    expected: torch.Tensor,
-    parts: dict[str, manifest.Part],
-    say: Callable[[str], None],
-) -> None:
-    say("writing the LLM as a Hugging Face folder")
-    write_llm(model, folder / LLM_FOLDER, dtype)
-    write_tokenizer(processor, folder / LLM_FOLDER)
-    model.language_model.to("meta")  # room for what is read back
-    llm = load_llm(folder / LLM_FOLDER)
-    precision = str(dtype).removeprefix("torch.")
-    figures = llm_agreement(expected, probe.log_probs(llm))
-    part = _checked("The LLM's folder", LLM_FOLDER, precision, figures, LLM_BOUNDS[precision], say)
-    if wanted.llm_weights:
-        parts["llm"] = part
-    else:
-        for file in (folder / LLM_FOLDER).glob("model*.safetensors*"):
-            file.unlink()
-    for kind in wanted.gguf:
-        say(f"writing the LLM as GGUF, {kind}")
-        gguf_file.write_gguf(llm, folder / f"llm.{kind}.gguf", kind)
-    for kind in wanted.gguf:
-        path = folder / f"llm.{kind}.gguf"
-        tensors = gguf_file.read_tensors(path, llm.config)
-        if llm.config.tie_word_embeddings:
-            tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
-        llm.load_state_dict(tensors)
+    def export_audio(self, features: Any, embeddings: Any) -> None:
+        from trainers.serving.onnx_export import audio_figures, export_onnx, quantise_onnx
+
+        self.say("writing encoder and projector as ONNX (minutes for a large encoder)")
+        (self.folder / AUDIO_FILE).parent.mkdir()
+        extractor = self.processor.feature_extractor
+        filters = np.asarray(extractor.mel_filters, dtype=np.float32)  # (n_fft / 2 + 1, mel_bins)
+        np.save(self.folder / MEL_FILE, filters, allow_pickle=False)
+        export_onnx(self.model, self.processor, self.folder / AUDIO_FILE)
+        files = [("onnx", AUDIO_FILE, "float32")]
+        if self.wanted.int8:
+            self.say("quantising it to int8")
+            quantise_onnx(self.folder / AUDIO_FILE, self.folder / INT8_FILE)
+            files.append(("onnx-int8", INT8_FILE, "int8"))
+        for part, path, precision in files:
+            figures = audio_figures(self.folder / path, features, embeddings)
+            self.add(part, f"The {precision} ONNX file", path, precision, figures, AUDIO_BOUNDS[precision])
+
+    def export_llm(self, dtype: torch.dtype, probe: Probe, expected: torch.Tensor) -> None:
+        self.say("writing the LLM as a Hugging Face folder")
+        write_llm(self.model, self.folder / LLM_FOLDER, dtype)
+        write_tokenizer(self.processor, self.folder / LLM_FOLDER)
+        self.model.language_model.to("meta")  # room for what is read back
+        llm = load_llm(self.folder / LLM_FOLDER)
+        precision = str(dtype).removeprefix("torch.")
         figures = llm_agreement(expected, probe.log_probs(llm))
-        if importlib.util.find_spec("llama_cpp") is not None:
-            run = _by_llama_cpp(path, kind, probe, expected)
-            check(f"The {kind} GGUF file, run by llama.cpp,", run, LLAMA_CPP_BOUNDS[kind])
-            figures |= {f"llama_cpp_{name}": value for name, value in run.items()}
-        parts[f"gguf-{kind}"] = _checked(f"The {kind} GGUF file", path.name, kind, figures, LLM_BOUNDS[kind], say)
+        self.add("llm", "The LLM's folder", LLM_FOLDER, precision, figures, LLM_BOUNDS[precision])
+        if not self.wanted.llm_weights:
+            del self.found["llm"]
+            for file in (self.folder / LLM_FOLDER).glob("model*.safetensors*"):
+                file.unlink()
+        for kind in self.wanted.gguf:
+            self.say(f"writing the LLM as GGUF, {kind}")
+            gguf_file.write_gguf(llm, self.folder / f"llm.{kind}.gguf", kind)
+        for kind in self.wanted.gguf:
+            path = self.folder / f"llm.{kind}.gguf"
+            tensors = gguf_file.read_tensors(path, llm.config)
+            if llm.config.tie_word_embeddings:
+                tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+            llm.load_state_dict(tensors)
+            figures = llm_agreement(expected, probe.log_probs(llm))
+            if importlib.util.find_spec("llama_cpp") is not None:
+                run = _by_llama_cpp(path, kind, probe, expected)
+                check(f"The {kind} GGUF file, run by llama.cpp,", run, LLAMA_CPP_BOUNDS[kind])
+                figures |= {f"llama_cpp_{name}": value for name, value in run.items()}
+            self.add(f"gguf-{kind}", f"The {kind} GGUF file", path.name, kind, figures, LLM_BOUNDS[kind])
 
 
 def _by_llama_cpp(path: Path, kind: str, probe: Probe, expected: torch.Tensor) -> dict[str, float]:
@@ -256,20 +251,6 @@ def _by_llama_cpp(path: Path, kind: str, probe: Probe, expected: torch.Tensor) -
     return llm_agreement(expected[-len(found) :], torch.from_numpy(found))
 
 
-def _checked(
-    what: str,
-    path: str,
-    precision: str,
-    figures: dict[str, float],
-    bounds: dict[str, float],
-    say: Callable[[str], None],
-) -> manifest.Part:
-    check(what, figures, bounds)
-    shown = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
-    say(f"{what} agrees with torch: {shown}")
-    return {"path": path, "precision": precision, "check": figures, "bounds": dict(bounds)}
-
-
 # ---------------------------------------------------------------------- settings
 
 
@@ -278,11 +259,7 @@ def _settings_of(model: SlamAsrForConditionalGeneration, processor: SlamAsrProce
     report = model.parameter_report()
     return {
         "audio": _audio_settings(model, processor),
-        "parameters": {
-            "total": report["total"],
-            "encoder": report["encoder"],
-            "trainable": report["trainable"],
-        },
+        "parameters": {"total": report["total"], "encoder": report["encoder"], "trainable": report["trainable"]},
         "prompt": _prompt_settings(processor),
         "generation": _generation_settings(model, processor),
     }
@@ -342,11 +319,6 @@ def _generation_settings(
         "uncut_seconds": uncut,
         "overlap_seconds": min(OVERLAP_SECONDS, window / 4),
     }
-
-
-def _mel_filters(extractor: Any) -> np.ndarray:
-    """The triangular filters `(n_fft / 2 + 1, mel_bins)` of a Whisper feature extractor, float32."""
-    return np.asarray(extractor.mel_filters, dtype=np.float32)
 
 
 # ---------------------------------------------------------------------- the folder

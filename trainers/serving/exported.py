@@ -28,17 +28,6 @@ if TYPE_CHECKING:
 else:
     recordings, transcripts = model_file("recordings_slam_asr"), model_file("transcripts_slam_asr")
 
-__all__ = [
-    "ExportedPipeline",
-    "Generated",
-    "LanguageEngine",
-    "Request",
-    "align_known",
-    "cut_loop",
-    "is_done",
-    "open_export",
-]
-
 _AUDIO = -1  # stands in a row of token ids for all of the audio's embeddings
 # Settings of a generation configuration that greedy decoding obeys, or that say nothing without sampling and beams.
 _OBEYED = {"max_new_tokens", "max_length"}

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from trainers.engines import GGUF_PRECISIONS
 from trainers.errors import UserError
 
-__all__ = ["ARCHITECTURES", "check_architecture", "check_precision", "read_tensors", "write_gguf"]
-
 # transformers' model type and llama.cpp's architecture.
 ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2", "gemma3_text": "gemma3"}
 _BLOCK = 32  # weights that share a scale in q8_0

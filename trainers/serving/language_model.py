@@ -11,8 +11,6 @@ from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from trainers.errors import UserError
 from trainers.serving.exported import Request
 
-__all__ = ["load_llm", "prompt_embeddings", "write_llm", "write_tokenizer"]
-
 
 def write_llm(model: SlamAsrForConditionalGeneration, folder: Path, dtype: torch.dtype) -> None:
     """

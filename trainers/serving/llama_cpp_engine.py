@@ -19,8 +19,6 @@ from trainers.serving.exported import ExportedPipeline, Generated, Request, is_d
 from trainers.serving.manifest import read_manifest
 from trainers.serving.onnx_audio import OnnxAudio
 
-__all__ = ["LlamaCpp", "load_pipeline"]
-
 _STEP = 512  # places by which a context grows
 _CALLBACKS: list[Any] = []
 

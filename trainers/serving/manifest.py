@@ -2,15 +2,11 @@
 
 import json
 import os
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from trainers.errors import UserError
 from trainers.provenance import EXPORT_MANIFEST, file_sha256
-
-__all__ = ["FORMAT", "AudioSettings", "FileRecord", "GenerationSettings", "Manifest", "Part", "PromptSettings"]
-__all__ += ["files_of", "package_version", "read_manifest", "require_part"]
 
 FORMAT = 1
 
@@ -36,9 +32,7 @@ class PromptSettings(TypedDict):
 
     before: list[int]
     after: list[int]
-    languages: dict[
-        str, dict[str, list[int]]
-    ]  # `before` and `after` where a language is asked for; empty if that changes nothing
+    languages: dict[str, dict[str, list[int]]]  # `before` and `after` by language; empty if that changes nothing
     text: str
     language_prompt: str | None
     context_prompt: str
@@ -95,11 +89,6 @@ class Manifest(ModelSettings):
     model: str
     parts: dict[str, Part]
     files: dict[str, FileRecord]
-
-
-def package_version() -> str:
-    """The version of this package."""
-    return version("slam-asr")
 
 
 def files_of(folder: Path) -> dict[str, FileRecord]:

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from trainers.errors import UserError
 from trainers.serving.manifest import AudioSettings, read_manifest
 
-__all__ = ["Heard", "OnnxAudio", "compress", "log_mel"]
-
 _MEL_FLOOR = 1e-10
 _MEL_RANGE = 8.0  # in powers of ten below the loudest
 

@@ -20,8 +20,6 @@ from trainers.errors import UserError
 from trainers.serving.agreement import audio_agreement
 from trainers.sound import voice_like
 
-__all__ = ["AudioPart", "audio_figures", "export_onnx", "probe_features", "quantise_onnx", "torch_embeddings"]
-
 PROBE_SECONDS = (4.0, 0.7)
 DRAWN_LENGTHS = 3  # recordings more, of lengths drawn by chance
 _EXAMPLE_SECONDS = (2.0, 1.0)

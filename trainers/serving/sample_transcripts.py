@@ -16,8 +16,6 @@ from trainers.serving.exported import ExportedPipeline, Generated, LanguageEngin
 from trainers.serving.language_model import prompt_embeddings
 from trainers.serving.onnx_audio import OnnxAudio
 
-__all__ = ["TransformersEngine", "sample_figures", "torch_texts"]
-
 _GREEDY: dict[str, Any] = {"num_beams": 1, "do_sample": False, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
 
 

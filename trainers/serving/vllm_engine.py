@@ -18,8 +18,6 @@ from trainers.serving.language_model import prompt_embeddings
 from trainers.serving.manifest import read_manifest, require_part
 from trainers.serving.onnx_audio import OnnxAudio
 
-__all__ = ["Vllm", "load_pipeline", "read_output", "sampling_settings", "token_embeddings"]
-
 # vLLM scales these LLMs' token embeddings outside of the table, transformers all that the LLM reads, audio too.
 _SCALED_INSIDE = ("gemma", "gemma2")
 
@@ -34,11 +32,7 @@ _ENVIRONMENT = {
 
 
 def load_pipeline(
-    model: str | os.PathLike[str],
-    *,
-    device: str | None = None,
-    dtype: str | None = None,
-    revision: str | None = None,
+    model: str | os.PathLike[str], *, device: str | None = None, dtype: str | None = None, revision: str | None = None
 ) -> ExportedPipeline:
     """
     The pipeline of a folder made by `slam-asr export` with the LLM's weights.

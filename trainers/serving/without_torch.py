@@ -8,8 +8,6 @@ from typing import Any
 
 from trainers.engines import ENGINES
 
-__all__ = ["model_file", "prepare_process"]
-
 _PACKAGE = "modeling_slam_asr"
 _ALONE = "slam_asr_without_torch"
 

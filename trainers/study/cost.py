@@ -13,14 +13,7 @@ from trainers.errors import UserError
 from trainers.recipe import DATA_ROLES, Recipe
 from trainers.study.plan import PlannedRun
 from trainers.study.recipe import StudyRecipe
-from trainers.training.dry_run import (
-    SECONDS_A_CLIP,
-    describe,
-    estimate_memory,
-    plan_run,
-    positions_a_second,
-    skeleton,
-)
+from trainers.training.dry_run import SECONDS_A_CLIP, describe, estimate_memory, plan_run, positions_a_second, skeleton
 
 # Generating a token reads all weights for few products: it reaches about this share of the speed of training.
 _DECODING_SPEED = 0.1

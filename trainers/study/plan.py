@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
-from trainers.checked_dataclasses import nearest
+from trainers.checked_dataclasses import content, nearest
 from trainers.embedded.base_models import base_model
 from trainers.errors import UserError
 from trainers.provenance import file_sha256
@@ -166,20 +166,14 @@ def run_key(study: StudyRecipe, point: GridPoint, recipe: Recipe, depths: tuple[
         values["init_from"] = folder_mark(values["init_from"]) or values["init_from"]
     for role in DATA_ROLES:
         values[role] = [{**spec, "dataset": folder_mark(spec["dataset"]) or spec["dataset"]} for spec in values[role]]
-    content: dict[str, Any] = {
+    profiled, healed = point["selection"] not in ("last", "listed"), point["healing"] in ("encoder", "lora")
+    marked: dict[str, Any] = {
         "recipe": values,
-        "selection": [
-            point["selection"],
-            study.profile_samples if point["selection"] not in ("last", "listed") else None,
-        ],
-        "healing": [
-            point["healing"],
-            depths,
-            _heal_content(study) if point["healing"] in ("encoder", "lora") else None,
-        ],
+        "selection": [point["selection"], study.profile_samples if profiled else None],
+        "healing": [point["healing"], depths, _heal_content(study) if healed else None],
         "features": study.cache.dtype if study.cache.enabled else None,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=vars).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(marked, sort_keys=True, default=vars).encode()).hexdigest()
 
 
 @lru_cache(maxsize=256)
@@ -238,15 +232,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 def _heal_content(study: StudyRecipe) -> list[Any]:
     assert study.heal is not None
-    left_out = {
-        "audio_root": None,
-        "segments": "auto",
-    }  # where they say nothing: runs from before these keys keep theirs
-    settings = {
-        name: value
-        for name, value in vars(study.heal).items()
-        if name not in ("speech", "save_steps") and not (name in left_out and value == left_out[name])
-    }
+    settings = content(study.heal, leave=("speech", "save_steps"))
     return [settings, [folder_mark(name) or name for name in study.heal.speech]]
 
 

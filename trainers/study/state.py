@@ -1,14 +1,12 @@
 """What became of each run: finished, failed, running or waiting, all of it readable from the study's folder."""
 
-import json
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypedDict, cast
 
-from trainers.files import lock_file, write_json, write_jsonl
+from trainers.files import lock_file, read_object, write_json, write_jsonl
 from trainers.provenance import inconsistency
 from trainers.results import ResultRow, mean
 from trainers.study.plan import PlannedRun
@@ -38,7 +36,7 @@ class Failure(TypedDict):
 
 def read_finished(run: PlannedRun) -> RunResult | None:
     """A finished run's `result.json`, or None: whatever is not the whole result of this very run is no result."""
-    found = _read_object(run.folder / RESULT)
+    found = read_object(run.folder / RESULT)
     rows, seconds = found.get("rows"), found.get("seconds")
     whole = found.get("key") == run.key and isinstance(seconds, (int, float)) and isinstance(rows, list) and rows
     return cast(RunResult, found) if whole and all(map(_is_row, rows or [])) else None
@@ -58,7 +56,7 @@ def write_result(run: PlannedRun, rows: Sequence[ResultRow], seconds: float) -> 
 
 def read_failure(run: PlannedRun) -> Failure | None:
     """What made a run fail, or None."""
-    found = _read_object(run.folder / ERROR)
+    found = read_object(run.folder / ERROR)
     kinds = {"error": str, "type": str, "attempts": int, "traceback": str}
     whole = found.get("key") == run.key and all(isinstance(found.get(name), kind) for name, kind in kinds.items())
     return cast(Failure, found) if whole else None
@@ -135,19 +133,10 @@ def describe_status(runs: Sequence[PlannedRun]) -> str:
 def _progress(run: PlannedRun) -> str:
     """`, step 120 of 400` from the last checkpoint, where there is one."""
     states = sorted(run.model_folder.glob("checkpoint-*/trainer_state.json"), key=lambda path: path.stat().st_mtime)
-    state = _read_object(states[-1]) if states else {}
+    state = read_object(states[-1]) if states else {}
     if not {"global_step", "max_steps"} <= state.keys():
         return ""
     return f", checkpoint of step {state['global_step']} of {state['max_steps']}"
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    """A file's JSON object; empty where there is none that can be read."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _is_row(row: Any) -> bool:

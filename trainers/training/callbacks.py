@@ -92,25 +92,16 @@ class StopOnTermination(TrainerCallback):
         if number == signal.SIGINT:  # printing is not safe in a handler
             os.write(2, b"\nStopping after this step, with a checkpoint. Ctrl-C again leaves at once.\n")
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
         self.training = True
 
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_epoch_begin(self, *_: Any, **__: Any) -> None:
         hold_signals(True)  # while the data loader starts its workers, which keep it so
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
         hold_signals(False)
 
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        hold_signals(False)
+    on_epoch_end = on_step_begin
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if args.world_size > 1:
@@ -121,9 +112,7 @@ class StopOnTermination(TrainerCallback):
             control.should_save = True
             control.should_training_stop = True
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, *_: Any, **__: Any) -> None:
         self.training = False
 
 
@@ -172,9 +161,7 @@ class Progress(TrainerCallback):
             ahead = "" if minutes is None or not left else f"  {minutes:.1f} min left"
             print(f"step {state.global_step}/{state.max_steps}  {values}{ahead}", file=sys.stderr, flush=True)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, *_: Any, **__: Any) -> None:
         if self.bar is not None:
             self.bar.close()
             self.bar = None

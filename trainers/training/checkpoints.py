@@ -40,19 +40,14 @@ def room_to_write(folder: Path, guess: bool = True) -> Iterator[None]:
         number = getattr(error, "errno", None)
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         free = shutil.disk_usage(there).free
-        if isinstance(error, DiskFullError) or not (
-            is_disk_full(error) or (guess and number is None and _writes(error) and free < _FULL)
-        ):
+        # Errors without a number that may be about writing: torch's and safetensors' are of these kinds.
+        guessed = guess and number is None and isinstance(error, RuntimeError | OSError | SafetensorError)
+        if isinstance(error, DiskFullError) or not (is_disk_full(error) or (guessed and free < _FULL)):
             raise
         raise DiskFullError(
             f"The disk of {folder} is full ({free / 2**20:.1f} MiB free; {error}): what was being written is not whole and "
             "will not be used. Make room and go on (a training run: with --resume)."
         ) from error
-
-
-def _writes(error: Exception) -> bool:
-    """Whether an error without a number may be about writing: torch's and safetensors' are of these kinds."""
-    return isinstance(error, RuntimeError | OSError | SafetensorError)
 
 
 class Marker(TypedDict):

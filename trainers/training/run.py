@@ -278,13 +278,8 @@ class TrainingRun:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
             noted = {entry["role"]: entry for entry in map(json.loads, lines)}
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-        ):  # none yet, or not ours: then there is nothing to compare with
-            noted = {}
+        except (OSError, ValueError, KeyError, TypeError):
+            noted = {}  # none yet, or not ours: then there is nothing to compare with
         columns = (dataset[name] for name in ("id", "seconds", "transcript"))
         rows = hashlib.sha256(json.dumps(list(zip(*columns, strict=True))).encode()).hexdigest()
         before = noted.get(role)

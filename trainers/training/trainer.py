@@ -1,7 +1,7 @@
 """The trainer: `Seq2SeqTrainer` with generation from the prompt, corpus WER, planned batches and exact resume."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -265,8 +265,9 @@ class SlamAsrTrainer(Seq2SeqTrainer):
             found = dict(gather_object(list(found.items())))
         summed_loss = sum(found[index][1] for index in sorted(found))
         tokens_seen = sum(found[index][2] for index in sorted(found))
-        rows = [
-            self._prediction(dataset.dataset[index], found[index][0], costs[index]) for index in range(len(dataset))
+        rows: list[PredictionRow] = [
+            {**prediction_row(dataset.dataset[index], found[index][0]), "duration": costs[index]}
+            for index in range(len(dataset))
         ]
         return rows, summed_loss / max(1, tokens_seen)
 
@@ -305,9 +306,6 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         """A plain carrier of the data set; `transcribe` makes the batches."""
         dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
         return DataLoader(dataset, collate_fn=self.eval_collator)
-
-    def _prediction(self, row: Mapping[str, Any], text: str, seconds: float) -> PredictionRow:
-        return prediction_row(row, text) | {"duration": seconds}
 
     # ------------------------------------------------------------------ checkpoints
 

@@ -26,11 +26,10 @@ from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.projector_slam_asr import CtcScores, build_projector
 from trainers.data.batching import EpochBatchSampler
 from trainers.data.collator import SpeechCollator
-from trainers.data.text import normalize_transcript
 from trainers.errors import UserError
 from trainers.feature_cache import build_cache
 from trainers.feature_cache.store import lock_file
-from trainers.files import write_json
+from trainers.files import read_object, write_json
 from trainers.provenance import WarmStartRecord
 from trainers.recipe import Recipe, WarmStartSpec
 from trainers.training.arguments import training_arguments
@@ -119,12 +118,8 @@ class WarmStart:
 
     def record(self) -> WarmStartRecord | None:
         """What is known of the warm start in `folder`; None where there is no finished one with its weights."""
-        try:
-            found = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        whole = isinstance(found, dict) and found.keys() == WarmStartRecord.__annotations__.keys()
-        whole &= (self.folder / WEIGHTS / TRAINABLE).is_file()
+        found = read_object(self.folder / RECORD)
+        whole = found.keys() == WarmStartRecord.__annotations__.keys() and (self.folder / WEIGHTS / TRAINABLE).is_file()
         return cast(WarmStartRecord, found) if whole else None
 
     def train(self) -> None:
@@ -339,10 +334,4 @@ def _lines(recipe: Recipe, rows: Sequence[str]) -> Iterable[str]:
             lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"warm_start.texts: {path} cannot be read as UTF-8 text ({error}).") from error
-        for line in lines:
-            yield normalize_transcript(
-                line,
-                lowercase=spec.lowercase,
-                remove_punctuation=spec.remove_punctuation,
-                keep_characters=spec.keep_characters,
-            )
+        yield from map(spec.transcript, lines)

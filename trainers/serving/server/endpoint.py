@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Any, TypeVar
@@ -72,7 +72,7 @@ class TranscriptionEndpoint:
                 done = await while_connected(request.receive, _all(windows))
                 return await self._transcriber.in_thread(self._answers.write, done, form)
             # The first window tells whether the recording can be read at all: then there is a status to say so.
-            first = await while_connected(request.receive, _next(windows))
+            first = await while_connected(request.receive, anext(windows))
             return _EventStream(self._events(first, windows, form), held.pop_all())
         raise AssertionError("the stack swallows no exception")
 
@@ -103,7 +103,7 @@ class TranscriptionEndpoint:
                 if settled.startswith(written) and settled != written:
                     yield _event({"type": "transcript.text.delta", "delta": settled[len(written) :]})
                     written = settled
-                following = asyncio.ensure_future(_next_or_none(rest))
+                following = asyncio.ensure_future(anext(rest, None))
                 try:
                     while not following.done():
                         await asyncio.wait({following}, timeout=_HEARTBEAT)
@@ -143,7 +143,7 @@ def has_times_of_words(pipe: StepPipeline) -> bool:
     return bool(config.projector_ctc or (pipe.shows_attention and config.audio_geometry.in_time_order))
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
     """What `work` gives; when the client leaves before that, `work` is cancelled.
 
     Raises:
@@ -175,14 +175,6 @@ async def _disconnected(receive: Receive) -> None:
 
 async def _all(windows: AsyncIterator[WindowItem]) -> list[WindowItem]:
     return [window async for window in windows]
-
-
-async def _next(windows: AsyncIterator[WindowItem]) -> WindowItem:
-    return await anext(windows)
-
-
-async def _next_or_none(windows: AsyncIterator[WindowItem]) -> WindowItem | None:
-    return await anext(windows, None)
 
 
 def _event(content: Mapping[str, object]) -> bytes:

@@ -54,14 +54,14 @@ class ServerSettings:
         return self.model_names[0]
 
 
-def key_from_environment(environment: Mapping[str, str] = os.environ) -> str | None:
+def key_from_environment() -> str | None:
     """
     The API key that clients must send, or None.
 
     Raises:
         UserError: it is set and empty, or holds what no header can carry.
     """
-    key = environment.get(API_KEY_VARIABLE)
+    key = os.environ.get(API_KEY_VARIABLE)
     if key is None:
         return None
     if not key.strip() or not key.isascii() or not key.isprintable() or key != key.strip():
