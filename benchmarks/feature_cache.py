@@ -23,13 +23,12 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from benchmarks.result import publish
+from benchmarks.result import figures_parser, publish
 from modeling_slam_asr.processing_slam_asr import pad_features
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.encoder_depth.loading import load_encoder
 from trainers.feature_cache import build_cache
-from trainers.provenance import hardware
 from trainers.recipe import Recipe, load_recipe
 from trainers.train import TrainingRun
 from trainers.training.models import build_model, build_processor
@@ -152,7 +151,7 @@ def study(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = figures_parser(__doc__)
     parser.add_argument("what", choices=("passes", "study"))
     parser.add_argument("--audio-model", default="embedded/encoder", help="a Whisper model (default: embedded/encoder)")
     parser.add_argument("--processor", help="a model with the feature extractor, if --audio-model has none")
@@ -160,11 +159,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20, help="measured steps of each of the study's twelve runs")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--output", type=Path, help="write the figures here as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     result = (passes if arguments.what == "passes" else study)(arguments)
-    result |= {"threads": arguments.threads, "hardware": hardware()}
+    result |= {"threads": arguments.threads}
     publish(result, arguments.output)
     return 0
 

@@ -86,9 +86,7 @@ class HarnessModel(SlamAsrForConditionalGeneration):
 
 def register() -> None:
     """Let the auto classes of this process load SLAM-ASR models as the harness needs them."""
-    HarnessProcessor.__name__ = (
-        SlamAsrProcessor.__name__
-    )  # under which a checkpoint's processor_config.json asks for it
+    HarnessProcessor.__name__ = SlamAsrProcessor.__name__  # what a checkpoint's processor_config.json asks for
     AutoModelForSpeechSeq2Seq.register(SlamAsrConfig, HarnessModel, exist_ok=True)
     AutoProcessor.register(SlamAsrConfig, HarnessProcessor, exist_ok=True)
 

@@ -7,7 +7,6 @@ LLM of the first one without its adapters: on its training transcripts after the
 step on at which the loss, as the mean of the last five logged values, is under half of it.
 """
 
-import argparse
 import json
 import sys
 from itertools import cycle
@@ -20,12 +19,11 @@ import yaml
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.result import publish
+from benchmarks.result import figures_parser, publish
 from modeling_slam_asr import SlamAsrProcessor
 from trainers.data.prepare import prepare
 from trainers.data.spec import DataSpec
 from trainers.figures import draw_legend, new_figure, style, write_figure
-from trainers.provenance import hardware
 
 WINDOW = 5  # logged values of which the mean is taken
 
@@ -81,11 +79,10 @@ def plot(runs: dict[str, tuple[list[int], list[float]]], prior: float, path: Pat
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = figures_parser(__doc__)
     parser.add_argument("runs", nargs="+", metavar="NAME=FOLDER")
     parser.add_argument("--utterances", type=int, default=200, help="of the prior's loss (default: 200)")
     parser.add_argument("--plot", type=Path, help="draw the curves here (svg or png)")
-    parser.add_argument("--output", type=Path, help="write the figures here as JSON")
     arguments = parser.parse_args()
     folders = {name: Path(folder) for name, _, folder in (run.partition("=") for run in arguments.runs)}
     runs = {name: curve(folder) for name, folder in folders.items()}
@@ -96,7 +93,6 @@ def main() -> int:
             name: {"listens_from_step": listens_from(*found, prior / 2), "steps": found[0][-1], "last_loss": round(float(smooth(found[1])[-1]), 3)}
             for name, found in runs.items()
         },
-        "hardware": hardware(),
     }  # fmt: skip
     if arguments.plot is not None:
         plot(runs, prior, arguments.plot)

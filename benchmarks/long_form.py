@@ -7,7 +7,6 @@ language. What cutting and merging cost is the difference of the two word error 
 word came back, and `doubled` places where three words or more came back a second time.
 """
 
-import argparse
 import sys
 import warnings
 from collections import defaultdict
@@ -20,12 +19,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.result import publish
+from benchmarks.result import figures_parser, publish
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.evaluation.normalizers import get_normalizer
 from trainers.inference.evaluate import load_pipeline
-from trainers.provenance import hardware
 from trainers.recipe import from_dict
 
 RATE = 16_000
@@ -105,7 +103,7 @@ def measure(model: str, data: dict[str, Any], windows: list[float | None], seed:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = figures_parser(__doc__)
     parser.add_argument("model", help="a model folder or Hub name")
     parser.add_argument("--dataset", default="embedded", help="whose utterances are joined (default: embedded)")
     parser.add_argument("--split", default="test", help="(default: test)")
@@ -114,13 +112,12 @@ def main() -> int:
         "--windows", type=float, nargs="*", default=[], help="further window sizes in seconds, beside the model's own"
     )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--output", type=Path, help="write the figures here as JSON")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning)
     torch.set_num_threads(arguments.threads)
     data = {"dataset": arguments.dataset, "split": arguments.split, "language": arguments.language}
     rows = measure(arguments.model, data, [None, *arguments.windows])
-    result = {"dataset": Path(arguments.dataset).name, "split": arguments.split, "rows": rows, "hardware": hardware()}
+    result = {"dataset": Path(arguments.dataset).name, "split": arguments.split, "rows": rows}
     publish(result, arguments.output)
     return 0
 

@@ -8,7 +8,6 @@ time. Sound is what lies less than `--floor` dB (35) under the recording's loude
 errors of words that both recognise stand in `both`. Only recordings that are clean fit: between the words of others no silence can be told.
 """
 
-import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -20,14 +19,13 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.long_form import NOISE
-from benchmarks.result import publish
+from benchmarks.result import figures_parser, publish
 from benchmarks.word_times import recognised, summary
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.data.spec import DataSpec
 from trainers.evaluation.normalizers import get_normalizer
 from trainers.inference.evaluate import load_pipeline
-from trainers.provenance import hardware
 from trainers.sound import RATE
 
 JOINED = 3  # recordings a clip
@@ -148,7 +146,7 @@ def make_clips(data: list[str], language: str, count: int, floor: float, seed: i
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = figures_parser(__doc__)
     parser.add_argument("model", help="a model folder or Hub name")
     parser.add_argument(
         "--data", nargs="+", required=True, metavar="FOLDER:SPLIT", help="clean recordings with transcripts"
@@ -160,7 +158,6 @@ def main() -> int:
         "--floor", type=float, default=35.0, help="dB under the loudest that still is sound (default: 35)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the order and the pauses (default: 0)")
-    parser.add_argument("--output", type=Path, help="write the figures here as JSON")
     arguments = parser.parse_args()
     clips = make_clips(arguments.data, arguments.language, arguments.clips, arguments.floor, arguments.seed)
     normalize = get_normalizer(arguments.language)
@@ -173,7 +170,7 @@ def main() -> int:
     }
     result = {
         "data": [Path(name).name for name in arguments.data], "clips": len(clips), "floor_db": arguments.floor,
-        "edges": sum(len(clip.edges) for clip in clips), "rows": rows(found), "hardware": hardware(),
+        "edges": sum(len(clip.edges) for clip in clips), "rows": rows(found),
     }  # fmt: skip
     publish(result, arguments.output)
     return 0

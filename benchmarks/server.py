@@ -5,7 +5,6 @@
 Each request is a piece of 3 to 7 s of the sample, sent by the `openai` client (extra `test`). One request goes before the clock starts.
 """
 
-import argparse
 import io
 import os
 import re
@@ -20,8 +19,7 @@ import openai
 import psutil
 import soundfile
 
-from benchmarks.result import publish
-from trainers.provenance import hardware
+from benchmarks.result import figures_parser, publish
 
 
 def clips(sample: Path, count: int) -> list[tuple[bytes, float]]:
@@ -37,13 +35,12 @@ def clips(sample: Path, count: int) -> list[tuple[bytes, float]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = figures_parser(__doc__)
     parser.add_argument("model", help="a model folder or Hub name")
     parser.add_argument("sample", type=Path, help="a recording")
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1, help="of the server")
-    parser.add_argument("--output", type=Path, help="write the figures here as JSON")
     arguments = parser.parse_args()
     sounds = clips(arguments.sample, arguments.requests)
     command = [sys.executable, "-m", "slam_asr", "serve", arguments.model, "--port", "0", "--model-name", "model"]
@@ -73,7 +70,7 @@ def main() -> int:
         "requests": len(took), "clients": arguments.clients, "threads": arguments.threads, "audio_seconds": seconds,
         "audio_seconds_per_cpu_second": round(seconds / cpu, 1), "audio_seconds_per_wall_second": round(seconds / wall, 1),
         "answer_seconds_median": round(float(np.median(took)), 2), "answer_seconds_percentile_95": round(float(np.percentile(took, 95)), 2),
-        "memory_mib": [memory >> 20, after >> 20], "hardware": hardware(),
+        "memory_mib": [memory >> 20, after >> 20],
     }  # fmt: skip
     publish(result, arguments.output)
     return 0

@@ -39,9 +39,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.result import publish
+from benchmarks.result import figures_parser, publish
 from benchmarks.training_step_parts import BATCH, DURATIONS, PARTS, run_part
-from trainers.provenance import hardware
 
 
 class Part:
@@ -145,7 +144,7 @@ def products(shapes: list[list[int]]) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = figures_parser(__doc__)
     parser.add_argument("--reference", type=Path, help="a checkout of the reference code")
     parser.add_argument(
         "--dtypes", nargs="+", choices=("bfloat16", "float32", "autocast"), default=["bfloat16", "float32"]
@@ -154,7 +153,6 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=6, help="timed steps of each part")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--work", type=Path, help="keep models and data in this folder (default: a temporary one)")
-    parser.add_argument("--output", type=Path, help="write the figures here as JSON")
     parser.add_argument("--part", choices=PARTS, help="only this one")
     parser.add_argument("--dtype", default="bfloat16", help="of --part")
     parser.add_argument("--shapes", default="[]", help=argparse.SUPPRESS)
@@ -177,7 +175,6 @@ def main() -> int:
             "models": "whisper-small and an LLM of Qwen2-0.5B's shape, random weights; projector only",
             "batch": f"{BATCH} clips of {min(DURATIONS)} to {max(DURATIONS)} s", "threads": arguments.threads,
             **{dtype: compare(arguments, work, dtype) for dtype in arguments.dtypes},
-            "hardware": hardware(),
         }  # fmt: skip
     publish(result, arguments.output)
     return 0

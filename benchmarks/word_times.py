@@ -7,7 +7,6 @@ MODEL has learnt the embedded default (`slam-asr quickstart` makes one). Words t
 begins: eSpeak leaves no pauses between the words of these sentences.
 """
 
-import argparse
 import ctypes
 import itertools
 import multiprocessing
@@ -16,7 +15,6 @@ import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import jiwer
@@ -24,12 +22,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.result import publish
+from benchmarks.result import figures_parser, publish
 from modeling_slam_asr.transcripts_slam_asr import Chunk
 from trainers.embedded import espeak, speech
 from trainers.embedded.corpus import Utterance, plan_utterances
 from trainers.inference.evaluate import load_pipeline
-from trainers.provenance import hardware
 
 RATE = speech.SAMPLING_RATE
 WORD, END = 1, 5  # eSpeak's numbers of its events
@@ -130,17 +127,16 @@ def measure(model: str, split: str, count: int, seed: int) -> list[dict[str, Any
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = figures_parser(__doc__)
     parser.add_argument("model", help="a model folder or Hub name")
     parser.add_argument("--split", default="test", choices=("validation", "test"), help="of the embedded corpus")
     parser.add_argument("--utterances", type=int, default=300, help="all languages together (default: 300)")
     parser.add_argument("--seed", type=int, default=0, help="of the embedded corpus (default: 0, the quickstart's)")
-    parser.add_argument("--output", type=Path, help="write the figures here as JSON")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning)
     torch.set_num_threads(2)
     rows = measure(arguments.model, arguments.split, arguments.utterances, arguments.seed)
-    result = {"split": arguments.split, "utterances": arguments.utterances, "rows": rows, "hardware": hardware()}
+    result = {"split": arguments.split, "utterances": arguments.utterances, "rows": rows}
     publish(result, arguments.output)
     return 0
 

@@ -12,12 +12,10 @@ MODEL was trained with `projector: {ctc: true}`. Without `--data` the embedded d
   the area under the curve of finding wrong words with each, and with the smaller of both; 0.5 is chance.
 """
 
-import argparse
 import re
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jiwer
@@ -27,14 +25,13 @@ from scipy import signal
 from scipy.stats import mannwhitneyu
 from tqdm import tqdm
 
-from benchmarks.result import publish
+from benchmarks.result import figures_parser, publish
 from modeling_slam_asr.pipeline_slam_asr import align_transcripts, look_again
 from modeling_slam_asr.transcripts_slam_asr import token_pieces
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.data.spec import DataSpec
 from trainers.inference.evaluate import load_pipeline
-from trainers.provenance import hardware
 
 RATE = 16_000
 CLIPS = 50
@@ -190,13 +187,12 @@ def confidences(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = figures_parser(__doc__)
     parser.add_argument("model", help="a model folder or Hub name")
     parser.add_argument("--data", nargs="+", metavar="FOLDER:SPLIT", help="data sets (default: the embedded test set)")
     parser.add_argument("--language", help="of the recordings, where the model was trained with it")
     parser.add_argument("--utterances", type=int, default=200)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--output", type=Path, help="write the figures here as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     parts = [one.rpartition(":") for one in arguments.data or ["embedded:test"]]
@@ -211,7 +207,7 @@ def main() -> int:
     result = {
         "utterances": len(rows), "drafts": found, "positions": positions(pipe, sounds),
         "silence": {"clips": len(clips), "with_words": len(invented), "first": invented[:3]},
-        "confidence": confidences(pipe, sounds, texts, transcripts, arguments.language), "hardware": hardware(),
+        "confidence": confidences(pipe, sounds, texts, transcripts, arguments.language),
     }  # fmt: skip
     publish(result, arguments.output)
     return 0

@@ -17,6 +17,7 @@ from transformers import WhisperConfig
 from benchmarks.embedded_bases.pretrain_common import save_half, seconds_and_machine, training_loop
 from benchmarks.embedded_bases.pretrain_features import NUM_MEL_BINS, feature_extractor, utterance_features
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
+from modeling_slam_asr.processing_slam_asr import pad_features
 from trainers.embedded.corpus import Utterance
 from trainers.embedded.sentences import LANGUAGES
 from trainers.errors import UserError
@@ -138,7 +139,7 @@ def pretrain_encoder(
     def loss_of_step(step: int) -> torch.Tensor:
         torch.manual_seed(settings.seed * 1_000_003 + step)
         chosen = [examples[index] for index in batches[step]]
-        features, mask = collate([array for _, array in chosen])
+        features, mask = pad_features([array for _, array in chosen])
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
             augmented = spec_augment(features, mask, random.Random(step), settings.time_mask, settings.mel_mask)
             outputs, lengths = model.at_depths(augmented, mask, list(weights))
@@ -203,17 +204,6 @@ class BatchPlan:
         return (order[start : start + self.batch_size] for start in starts)
 
 
-def collate(arrays: Sequence[NDArray[np.float16]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pad to the longest: features `(B, 80, T)` in fp32 and their mask `(B, T)`."""
-    length = max(array.shape[1] for array in arrays)
-    features = torch.zeros(len(arrays), arrays[0].shape[0], length)
-    mask = torch.zeros(len(arrays), length, dtype=torch.long)
-    for row, array in enumerate(arrays):
-        features[row, :, : array.shape[1]] = torch.from_numpy(array.astype(np.float32))
-        mask[row, : array.shape[1]] = 1
-    return features, mask
-
-
 def spec_augment(
     features: torch.Tensor, mask: torch.Tensor, rng: random.Random, time_mask: int = 5, mel_mask: int = 8
 ) -> torch.Tensor:
@@ -247,7 +237,7 @@ def character_error_rates(model: CtcModel, examples: Sequence[Example], batch_si
     pairs: dict[str, list[tuple[str, str]]] = {language: [] for language in LANGUAGES}
     for start in range(0, len(examples), batch_size):
         chosen = examples[start : start + batch_size]
-        log_probabilities, lengths = model(*collate([array for _, array in chosen]))
+        log_probabilities, lengths = model(*pad_features([array for _, array in chosen]))
         best = log_probabilities.argmax(-1)
         for row, (item, _) in enumerate(chosen):
             pairs[item.language].append((item.text, decode_greedy(best[row, : lengths[row]].tolist())))

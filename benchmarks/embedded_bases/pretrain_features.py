@@ -1,7 +1,6 @@
 """Log-mel features of the pretraining utterances, kept in shards so that an interrupted run loses little."""
 
 import multiprocessing
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,18 +35,13 @@ def log_mel(extractor: WhisperFeatureExtractor, wave: NDArray[np.float32]) -> ND
 
 
 def utterance_features(
-    directory: Path,
-    split: str,
-    count: int,
-    seed: int,
-    languages: Sequence[str] = LANGUAGES,
-    processes: int | None = None,
+    directory: Path, split: str, count: int, seed: int, processes: int | None = None
 ) -> list[tuple[Utterance, NDArray[np.float16]]]:
     """`count` utterances of a split with their features `(80, frames)`; shards already in `directory` are used again."""
-    plan = plan_utterances(split, count, seed, languages)
+    plan = plan_utterances(split, count, seed, LANGUAGES)
     shards = [plan[start : start + SHARD_SIZE] for start in range(0, len(plan), SHARD_SIZE)]
     # The number of utterances does not name the shard: a longer run extends a shorter one.
-    folder = directory / f"{split}-{'-'.join(languages)}-{seed}"
+    folder = directory / f"{split}-{'-'.join(LANGUAGES)}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(items, str(folder / f"{index:04d}-{len(items)}.safetensors")) for index, items in enumerate(shards)]
     missing = [job for job in jobs if not Path(job[1]).is_file()]
