@@ -318,10 +318,12 @@ def check_feature_settings(model: Any, hub: dict[str, Any]) -> None:
 
 def pad_features(features: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
     """Spectrograms `(mel_bins, mel_frames)` of several lengths as one `(batch, mel_bins, mel_frames)` and its mask."""
-    mask = pad_rows([[1] * item.shape[-1] for item in features], 0, "right")
-    batch = torch.zeros(len(features), features[0].shape[0], mask.shape[1])
+    longest = max(item.shape[-1] for item in features)
+    batch = torch.zeros(len(features), features[0].shape[0], longest)
+    mask = torch.zeros(len(features), longest, dtype=torch.long)
     for row, item in enumerate(features):
         batch[row, :, : item.shape[-1]] = torch.from_numpy(item)
+        mask[row, : item.shape[-1]] = 1
     return batch, mask
 
 

@@ -27,6 +27,7 @@ from benchmarks.speed.ceilings import Ceilings, measure_ceilings
 from benchmarks.speed.clips import Clip, make_clips
 from benchmarks.speed.systems import Setup
 from benchmarks.speed.worker import Measured, Task, serve
+from hub_upload.published import public_name
 from trainers.errors import UserError
 from trainers.evaluation import score
 from trainers.evaluation.format import markdown_table
@@ -99,23 +100,25 @@ class Child:
 def measure(children: Sequence[Child], clips: dict[float, list[Clip]], given: argparse.Namespace) -> list[Row]:
     """The whole grid, in rounds."""
     cells = [(seconds, batch, beams) for seconds in given.seconds for batch in given.batch for beams in given.beams]
-    warm_up = [cell for cell in cells if cell[0] == min(given.seconds)]
+    for seconds, batch, beams in cells:
+        if seconds == min(given.seconds):
+            for child in children:
+                child.ask(Task(clips[seconds][:batch], batch, beams))
+    print("the shortest clips are done once (left out)", file=sys.stderr, flush=True)
     found: dict[tuple[str, float, int, int], list[Measured | str]] = {}
     first: dict[tuple[str, float, int], float] = {}
-    for turn in range(given.rounds + 1):
-        for seconds, batch, beams in cells if turn else warm_up:
+    for turn in range(1, given.rounds + 1):
+        for seconds, batch, beams in cells:
             some = clips_of(clips[seconds], batch, given.clips)
             for child in [*children[turn % len(children) :], *children[: turn % len(children)]]:
-                answer = child.ask(Task(some if turn else some[:batch], batch, beams))
-                if not turn:
-                    continue
+                answer = child.ask(Task(some, batch, beams))
                 found.setdefault((child.name, seconds, batch, beams), []).append(answer)
                 if turn == 1 and isinstance(answer, Measured) and batch == min(given.batch):
                     one = child.ask(Task(some, 1, beams, first_token=True))
                     if isinstance(one, Measured) and one.first_token is not None:
                         first[child.name, seconds, beams] = one.first_token
             print(f"{seconds:g} s, batch {batch}, beams {beams}: done", file=sys.stderr, flush=True)
-        print(f"round {turn} of {given.rounds} is done" + ("" if turn else " (left out)"), file=sys.stderr, flush=True)
+        print(f"round {turn} of {given.rounds} is done", file=sys.stderr, flush=True)
     return [
         _row(
             child.name,
@@ -220,15 +223,6 @@ def exported(given: argparse.Namespace) -> Path | None:
     return folder
 
 
-def _told(value: Any) -> Any:
-    """An option as results tell it: folders by their names, without the machine's paths."""
-    if isinstance(value, list | tuple):
-        return [_told(one) for one in value]
-    if isinstance(value, str | Path):
-        return Path(value).name if Path(value).is_absolute() else str(value)
-    return value
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("quickstart/model"), help="default: quickstart/model")
@@ -267,7 +261,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"benchmarks.speed: error: {error}", file=sys.stderr)
         return 2
     machine = {**hardware(), "threads": given.threads, **asdict(ceilings)}
-    settings = {name: _told(value) for name, value in vars(given).items() if name != "output_dir"}
+    settings = {name: value for name, value in vars(given).items() if name != "output_dir"}
+    settings = {name: public_name(str(value)) if isinstance(value, Path) else value for name, value in settings.items()}
+    settings["dataset"] = [public_name(name) for name in given.dataset]
     busiest = max((row.other_cores or 0 for row in rows), default=0)
     write_json(
         given.output_dir / "speed.json",

@@ -73,7 +73,7 @@ def make_probe(model: SlamAsrForConditionalGeneration, processor: SlamAsrProcess
     audio = model.get_audio_features(
         request["input_features"], request["input_features_mask"], return_dict=True
     ).pooler_output[None]
-    if model.config.projector_ctc:
+    if model.config.projector_compress is not None:
         audio = model.read_frames(audio, model.ctc_log_probs(audio))
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randint(len(processor.tokenizer), (1, PROBE_TOKENS), generator=generator)
