@@ -310,8 +310,13 @@ def ctc_tokens(recipe: Recipe, rows: Any, processor: SlamAsrProcessor) -> list[i
 
 
 def shared_key(recipe: Recipe, *more: Any) -> str:
-    """SHA-256 of what a warm start depends on, and of `more`; runs with the same can use one folder."""
+    """
+    SHA-256 of what a warm start depends on, and of `more`; runs with the same can use one folder.
+
+    Compression is no part of it: it shortens what the LLM reads, and in a warm start the LLM reads nothing.
+    """
     values = recipe.to_dict()
+    values["projector"] = {name: value for name, value in values["projector"].items() if not name.startswith("compress")}
     content = [{name: values[name] for name in SHARED_KEYS}, *more]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

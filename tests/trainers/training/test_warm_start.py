@@ -62,6 +62,7 @@ def test_a_shared_folder_is_filled_once(warm_recipe: Callable[..., Any], tmp_pat
 def test_key_of_what_can_be_shared(warm_recipe: Callable[..., Any]) -> None:
     own = shared_key(warm_recipe())
     assert shared_key(warm_recipe(seed=3, lora={"r": 2}, learning_rate=1e-3, max_steps=9)) == own
+    assert shared_key(warm_recipe(projector={**CTC, "compress": "tokens", "compress_keep": 0.2})) == own
     for change in (
         {"prune_encoder_layers": 1},
         {"warm_start": {**WARM, "epochs": 5}},
