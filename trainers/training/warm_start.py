@@ -316,7 +316,9 @@ def shared_key(recipe: Recipe, *more: Any) -> str:
     Compression is no part of it: it shortens what the LLM reads, and in a warm start the LLM reads nothing.
     """
     values = recipe.to_dict()
-    values["projector"] = {name: value for name, value in values["projector"].items() if not name.startswith("compress")}
+    values["projector"] = {
+        name: value for name, value in values["projector"].items() if not name.startswith("compress")
+    }
     content = [{name: values[name] for name in SHARED_KEYS}, *more]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
