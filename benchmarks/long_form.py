@@ -23,7 +23,7 @@ from benchmarks.result import figures_parser, publish
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.evaluation.normalizers import get_normalizer
-from trainers.inference.evaluate import load_pipeline
+from trainers.inference.torch_engine import load_pipeline
 from trainers.recipe import from_dict
 
 RATE = 16_000

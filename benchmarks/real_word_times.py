@@ -25,7 +25,7 @@ from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.data.spec import DataSpec
 from trainers.evaluation.normalizers import get_normalizer
-from trainers.inference.evaluate import load_pipeline
+from trainers.inference.torch_engine import load_pipeline
 from trainers.sound import RATE
 
 JOINED = 3  # recordings a clip

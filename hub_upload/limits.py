@@ -45,7 +45,7 @@ def measure_limits(model: Any, processor: Any, fingerprint: str) -> Limits:
         model, processor: a loaded SLAM-ASR model and its processor.
         fingerprint: of the weights; the figures are used for these weights only.
     """
-    from trainers.inference.evaluate import pipeline_of
+    from trainers.inference.torch_engine import pipeline_of
 
     transcribe = pipeline_of(model, processor)
 

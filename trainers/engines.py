@@ -35,7 +35,7 @@ _FLOATS = ("float32", "bfloat16", "float16")
 GGUF_PRECISIONS = ("q8_0", "f16", "q4_k_m")
 """Of the LLM for llama.cpp, the ones to prefer first."""
 ENGINES = {
-    "torch": Engine("trainers.inference.evaluate", "the model itself", _FLOATS, ("torch", "transformers")),
+    "torch": Engine("trainers.inference.torch_engine", "the model itself", _FLOATS, ("torch", "transformers")),
     "llama_cpp": Engine(
         "trainers.serving.llama_cpp_engine",
         "an export with --gguf, on a CPU",

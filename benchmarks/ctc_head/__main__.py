@@ -31,7 +31,7 @@ from modeling_slam_asr.transcripts_slam_asr import token_pieces
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.data.spec import DataSpec
-from trainers.inference.evaluate import load_pipeline
+from trainers.inference.torch_engine import load_pipeline
 
 RATE = 16_000
 CLIPS = 50

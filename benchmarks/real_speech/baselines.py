@@ -29,7 +29,7 @@ from trainers.evaluation.format import markdown_table, percent, percent_with_int
 from trainers.evaluation.speed import measured_idle
 from trainers.files import write_json, write_text
 from trainers.inference.datasets import transcribe_dataset
-from trainers.inference.evaluate import load_pipeline
+from trainers.inference.torch_engine import load_pipeline
 from trainers.results import ERROR_TYPES, FIGURES, Metrics, PredictionRow, prediction_row
 from trainers.sound import RATE
 from trainers.study.plan import plan_runs

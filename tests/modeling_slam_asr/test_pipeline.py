@@ -23,7 +23,7 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 from modeling_slam_asr import SlamAsrProcessor, windows_slam_asr
 from modeling_slam_asr.windows_slam_asr import cut_windows, holds_no_word
 from tests.modeling_slam_asr.conftest import talk
-from trainers.inference.evaluate import load_pipeline
+from trainers.inference.torch_engine import load_pipeline
 
 RATE = 16_000
 SHORT = {"max_new_tokens": 8}

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--sample needs the ONNX part, which --hf-only leaves out. Leave one of the two out.")
     samples = [load_audio(path) for path in args.sample]
 
-    from trainers.inference.evaluate import load_pipeline
+    from trainers.inference.torch_engine import load_pipeline
 
     print(f"loading {args.model} in float32", flush=True)
     pipe = load_pipeline(args.model, device="cpu", dtype="float32", revision=args.revision)

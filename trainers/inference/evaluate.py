@@ -3,88 +3,22 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import Any, TypedDict, cast
 
 from datasets import Dataset
 
 from trainers.engines import AsrPipeline
-from trainers.errors import UserError, reading_files_of
+from trainers.errors import UserError
 from trainers.evaluation import evaluate_rows
 from trainers.evaluation.leaderboard import leaderboard_score, scored_utterances, write_manifest
 from trainers.files import lock_file, write_json
 from trainers.inference.datasets import transcribe_dataset
+from trainers.inference.torch_engine import load_pipeline, pipeline_of
 from trainers.provenance import stamp
 from trainers.results import Metrics
 
-if TYPE_CHECKING:
-    from modeling_slam_asr import SlamAsrPipeline
-
-
-def load_pipeline(
-    model: str | os.PathLike[str], *, device: str | None = None, dtype: str | None = None, revision: str | None = None
-) -> "SlamAsrPipeline":
-    """
-    The ASR pipeline of a model folder or Hub repository.
-
-    Args:
-        device: `cpu`, `cuda`, `cuda:1`, ...; the GPU when there is one, if None.
-        dtype: `float32`, `bfloat16` or `float16`; as saved, if None.
-    Raises:
-        UserError: when there is no SLAM-ASR model of that name, or no such device.
-    """
-    name = os.fspath(model)
-    if device is not None:
-        _check_device(device)
-    local = Path(name).is_dir()
-    if not local and (Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1):
-        raise UserError(f"The model {name!r} does not exist. Give a folder with a config.json, or a Hub name.")
-    if local and not (Path(name) / "config.json").is_file():
-        raise UserError(f"The folder {name!r} has no config.json, so it is no model. `slam-asr train` makes one.")
-    with reading_files_of(name):
-        return _load_pipeline(name, device, dtype, revision)
-
-
-def _load_pipeline(name: str, device: str | None, dtype: str | None, revision: str | None) -> "SlamAsrPipeline":
-    """Part by part: `pipeline(model=NAME)` would wrap what is wrong with a checkpoint in tracebacks, and ask whether to run code."""
-    import torch
-    from transformers import AutoConfig
-
-    from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
-    from modeling_slam_asr.checkpoint_slam_asr import repository_commit
-
-    revision = repository_commit(name, revision=revision or "main") or revision  # one commit for model and processor
-    config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
-    if not isinstance(config, SlamAsrConfig):
-        raise UserError(f"{name!r} is a {config.model_type} model, not a SLAM-ASR model.")
-    network = SlamAsrForConditionalGeneration.from_pretrained(name, revision=revision, dtype=dtype or "auto")
-    try:
-        processor = SlamAsrProcessor.from_pretrained(name, revision=revision or "main", trust_remote_code=False)
-    except (ValueError, OSError) as error:
-        raise UserError(
-            f"The processor of {name!r} (processor_config.json, tokenizer.json, tokenizer_config.json) cannot be read: "
-            f"{error} Write it there with `processor.save_pretrained({name!r})`."
-        ) from error
-    return pipeline_of(network, processor, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def pipeline_of(model: Any, processor: Any, device: str | None = None) -> "SlamAsrPipeline":
-    """The pipeline of a loaded model and its processor; the device is the library's choice, if None."""
-    from modeling_slam_asr import SlamAsrPipeline
-
-    parts = {"tokenizer": processor.tokenizer, "feature_extractor": processor.feature_extractor, "processor": processor}
-    return SlamAsrPipeline(model, **parts, device=device)
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {device}: this machine's torch has no GPU. Use --device cpu.")
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"--device {device}: torch cannot compute there ({reason}). Use --device cpu.") from error
+# The last two have moved; programs may import them from here.
+__all__ = ["SystemFigures", "evaluate", "load_pipeline", "pipeline_of", "system_figures"]
 
 
 def evaluate(

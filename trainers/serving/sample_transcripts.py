@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.generation_slam_asr import TranscriptLimit
-from trainers.inference.evaluate import pipeline_of
+from trainers.inference.torch_engine import pipeline_of
 from trainers.serving.exported import ExportedPipeline, Generated, LanguageEngine, Request
 from trainers.serving.language_model import prompt_embeddings
 from trainers.serving.onnx_audio import OnnxAudio

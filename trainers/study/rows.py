@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration
-from trainers.inference.evaluate import evaluate, load_pipeline
+from trainers.inference.evaluate import evaluate
+from trainers.inference.torch_engine import load_pipeline
 from trainers.provenance import RunMetrics, hardware
 from trainers.recipe import Recipe
 from trainers.results import Metrics, ResultRow, figures_of

@@ -23,10 +23,10 @@ from tests.modeling_slam_asr.conftest import talk
 from trainers.cli import main
 from trainers.commands.transcribe import configure
 from trainers.errors import UserError
-from trainers.inference.evaluate import load_pipeline
 from trainers.inference.notices import answer_notices, request_notices
 from trainers.inference.recordings import Recording, find_recordings, output_names, shown
 from trainers.inference.subtitles import FORMATS, NO_SPEECH_MARK, Cue, SubtitleFormat
+from trainers.inference.torch_engine import load_pipeline
 from trainers.inference.transcribe import StreamWriter, render, timestamps_for
 
 RATE = 16_000

@@ -11,7 +11,8 @@ from trainers.cli import run_command
 from trainers.data.prepare import prepare
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
-from trainers.inference.evaluate import evaluate, load_pipeline
+from trainers.inference.evaluate import evaluate
+from trainers.inference.torch_engine import load_pipeline
 
 
 def test_a_recording_that_has_gone_is_one_damaged_row(

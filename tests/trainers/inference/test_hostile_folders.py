@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from trainers.errors import UserError
-from trainers.inference.evaluate import load_pipeline
+from trainers.inference.torch_engine import load_pipeline
 from trainers.recipe import load_recipe
 from trainers.sound import voice_like
 
