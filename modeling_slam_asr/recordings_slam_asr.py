@@ -224,6 +224,7 @@ class RecordingsMixin:
     feature_extractor: Any
     tokenizer: Any
     forward: Any
+    source: Any = None  # what its loader notes of where the model comes from
     shows_attention = True
     """whether `_transcribe` can give the LLM's attention to the audio"""
     # What can be iterated and is yet one input; so is an open file, whose lines are no recordings.

@@ -47,9 +47,26 @@ ENGINES = {
 }
 
 
-class AsrPipeline(Protocol):
-    """The transcription pipeline of any engine, with the arguments of `SlamAsrPipeline`."""
+@dataclass(frozen=True)
+class ModelSource:
+    """
+    Where a pipeline's model was loaded from.
 
+    name: a folder or Hub name. commit: the Hub repository's, 40 hex digits; None of a folder.
+    """
+
+    name: str
+    commit: str | None = None
+
+
+class AsrPipeline(Protocol):
+    """
+    The transcription pipeline of any engine, with the arguments of `SlamAsrPipeline`.
+
+    source: as `load_pipeline` found it; None where the pipeline was made of a model in memory.
+    """
+
+    source: ModelSource | None
     model: Any
     processor: Any
     tokenizer: Any

@@ -85,6 +85,9 @@ for repo, revision in json.loads(sys.argv[3]):
     found.append({"sums": sums, "llm": [config.text_model_revision, model.config.text_model_revision],
                   "code": sorted({getattr(module, "MADE_AS", "package") for module in modules}),
                   "name": model.name_or_path})
+    if sys.argv[1] == "package":
+        from trainers.engines import load_pipeline
+        found[-1]["source"] = vars(load_pipeline(repo, device="cpu", revision=revision).source)
 print(json.dumps(found))
 """
 
@@ -133,6 +136,8 @@ def test_two_revisions(hub: Server, tiny_whisper_encoder_dir: Path, tiny_llama_d
             assert result["llm"] == [made[name]["llm"]] * 2, case
             assert result["code"] == (["package"] if mode == "package" else [name]), case
             assert result["name"] == repo, case
+            if mode == "package":
+                assert result["source"] == {"name": repo, "commit": made[name][repo]}, case
 
     (tmp_path / "away").mkdir()
     check("remote code")

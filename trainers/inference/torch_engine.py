@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainers.engines import ModelSource
 from trainers.errors import UserError, reading_files_of
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def _load_pipeline(name: str, device: str | None, dtype: str | None, revision: s
     from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
     from modeling_slam_asr.checkpoint_slam_asr import repository_commit
 
-    revision = repository_commit(name, revision=revision or "main") or revision  # one commit for model and processor
+    commit = repository_commit(name, revision=revision or "main")
+    revision = commit or revision  # one commit for model and processor
     config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     if not isinstance(config, SlamAsrConfig):
         raise UserError(f"{name!r} is a {config.model_type} model, not a SLAM-ASR model.")
@@ -54,7 +56,9 @@ def _load_pipeline(name: str, device: str | None, dtype: str | None, revision: s
             f"The processor of {name!r} (processor_config.json, tokenizer.json, tokenizer_config.json) cannot be read: "
             f"{error} Write it there with `processor.save_pretrained({name!r})`."
         ) from error
-    return pipeline_of(network, processor, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    pipe = pipeline_of(network, processor, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    pipe.source = ModelSource(name, commit)
+    return pipe
 
 
 def pipeline_of(model: Any, processor: Any, device: str | None = None) -> "SlamAsrPipeline":

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.engines import ModelSource
 from trainers.errors import UserError
 from trainers.provenance import EXPORT_MANIFEST
 from trainers.serving.manifest import Manifest, Part, read_manifest
@@ -216,6 +217,7 @@ class ExportedPipeline(recordings.RecordingsMixin):
 
     def __init__(self, folder: str | os.PathLike[str], audio: OnnxAudio, llm: LanguageEngine) -> None:
         self.audio, self.llm, self.device = audio, llm, "cpu"
+        self.source = ModelSource(os.fspath(folder))
         self.generation = audio.manifest["generation"]
         self.model = ExportedModel(audio.manifest, llm.precision)
         self.processor = self.feature_extractor = ExportedProcessor(audio.manifest, Path(folder) / "llm", audio)

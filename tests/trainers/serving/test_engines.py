@@ -20,8 +20,9 @@ from modeling_slam_asr.transcripts_slam_asr import align_tokens, read_transcript
 from tests.conftest import speak
 from trainers.cli import main
 from trainers.commands.decoding_arguments import check_decoding
-from trainers.engines import load_pipeline
+from trainers.engines import ModelSource, load_pipeline
 from trainers.errors import UserError
+from trainers.inference.torch_engine import pipeline_of
 from trainers.serving.exported import ExportedPipeline, Generated, Request, align_known, cut_loop, is_done
 from trainers.serving.onnx_audio import OnnxAudio
 
@@ -68,6 +69,14 @@ def pipe(request: pytest.FixtureRequest, exported: Path) -> Iterator[ExportedPip
 @pytest.fixture(scope="module")
 def torch_pipe(lora_model_dir: Path) -> Any:
     return load_pipeline(lora_model_dir, device="cpu")
+
+
+def test_a_loaded_pipeline_says_where_it_came_from(
+    pipe: ExportedPipeline, torch_pipe: Any, exported: Path, lora_model_dir: Path
+) -> None:
+    assert torch_pipe.source == ModelSource(str(lora_model_dir), commit=None)
+    assert pipe.source == ModelSource(str(exported), commit=None)
+    assert pipeline_of(torch_pipe.model, torch_pipe.processor).source is None
 
 
 LONG = ["en", "to", "tre", "fire", "fem"] * 3

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.trainers.serving.running import lecture, running, talk
+from trainers.engines import ModelSource
 
 openai = pytest.importorskip("openai")
 httpx = pytest.importorskip("huggingface_hub.utils").httpx
@@ -200,6 +201,14 @@ def test_models_health_metrics_and_schema(client: Any, server: str) -> None:
         assert name in figures
     form = httpx.get(f"{server}/openapi.json").json()["paths"]["/v1/audio/transcriptions"]["post"]["requestBody"]
     assert "timestamp_granularities" in form["content"]["multipart/form-data"]["schema"]["properties"]
+
+
+def test_models_are_given_with_their_commit(client: Any, server_pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert client.models.retrieve("tiny").commit is None
+    monkeypatch.setattr(server_pipe, "source", ModelSource("acme/tiny", "5" * 40))
+    with running(server_pipe, model_names=("one", "two")) as address:
+        models = httpx.get(f"{address}/v1/models").json()["data"]
+    assert [(model["id"], model["commit"]) for model in models] == [("one", "5" * 40), ("two", "5" * 40)]
 
 
 def test_the_page_needs_nothing_from_elsewhere(server: str) -> None:

@@ -37,12 +37,13 @@ PAGE_HEADERS = {
 
 
 class ModelDescription(BaseModel):
-    """An entry of `/v1/models`."""
+    """An entry of `/v1/models`; `commit` is that of a model on the Hub."""
 
     id: str
     object: str = "model"
     created: int
     owned_by: str = "slam-asr"
+    commit: str | None
 
 
 class ModelList(BaseModel):
@@ -84,7 +85,7 @@ def create_app(
         return await endpoint(request)
 
     def described(name: str) -> ModelDescription:
-        return ModelDescription(id=name, created=started)
+        return ModelDescription(id=name, created=started, commit=pipe.source.commit if pipe.source else None)
 
     @app.get("/v1/models", dependencies=guarded)
     async def models() -> ModelList:
