@@ -89,7 +89,7 @@ class SlamAsrConfig(PreTrainedConfig):
         use_chat_template: ask through the LLM's chat template in place of the bare prompt.
         max_tokens_per_second: transcript tokens that a second of speech may bring before generation is ended.
         window_seconds: longest window into which the pipeline cuts a recording; training sets it to the length that 99 of 100
-            of its utterances stay below. None: 25 s.
+            of its utterances stay below. None: `WINDOW_SECONDS` of windows_slam_asr.py.
         checkpoint_form: `"standalone"` (every weight) or `"adapter"` (the base parts come from their repositories).
         audio_token_id: placeholder for one audio embedding in `input_ids`.
 

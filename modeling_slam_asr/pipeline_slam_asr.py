@@ -192,7 +192,7 @@ class SlamAsrPipeline(RecordingsMixin, AutomaticSpeechRecognitionPipeline):  # t
         return_confidence: add `confidence`, the geometric mean of the tokens' probabilities; `"tokens"`: each token's
             log-probability too.
         window_seconds (or `chunk_length_s`): longest window. None: the length that the model was trained for
-            (`config.window_seconds`, else 25 s); recordings up to a quarter longer, at most 30 s, are not cut then.
+            (`config.window_seconds`, else `WINDOW_SECONDS`); recordings up to a quarter longer, at most 30 s, are not cut then.
         overlap_seconds (or `stride_length_s`; of a pair the greater): what two windows share where there is no pause to cut at.
         silence_db: windows that stay below it are not transcribed; -90 dB of full scale is digital silence.
         drop_no_speech: leave windows of steady noise untranscribed too, in place of a `no_speech` mark.

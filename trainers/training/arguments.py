@@ -125,7 +125,7 @@ def make_sampler(
 
 
 def trained_window(train_set: Any) -> float:
-    """Seconds that 99 of 100 training utterances stay below: longer windows would be new to the model. 3 to 25 s."""
+    """Seconds that 99 of 100 training utterances stay below: longer windows would be new to the model. 3 s to `WINDOW_SECONDS`."""
     seconds = float(np.quantile(utterance_seconds(train_set), 0.99))
     return min(WINDOW_SECONDS, max(3.0, math.ceil(10 * seconds) / 10))
 
