@@ -205,7 +205,9 @@ def check_vad(vad: str | None) -> None:
     if vad is None:
         return
     if vad not in VADS:
-        raise ValueError(f"vad={vad!r} is unknown. Choose 'silero' or 'webrtc', or None for the level gate alone.")
+        raise ValueError(
+            f"vad={vad!r} is unknown. Choose {' or '.join(map(repr, VADS))}, or None for the level gate alone."
+        )
     package, missing = {  # silero-vad is imported when it is used: it brings torch
         "silero": ("silero-vad", importlib.util.find_spec("silero_vad") is None),
         "webrtc": ("webrtcvad-wheels", webrtcvad is None),

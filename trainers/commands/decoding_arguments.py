@@ -19,6 +19,19 @@ def add_decoding_arguments(group: Any) -> None:
     )
 
 
+def add_window_arguments(group: Any) -> None:
+    """`--window-seconds`, `--vad` and `--drop-no-speech`, of the commands that cut recordings into windows."""
+    group.add_argument(
+        "--window-seconds",
+        type=float,
+        help="longest window (default: the model's, from the lengths that it was trained on)",
+    )
+    group.add_argument(
+        "--vad", metavar="DETECTOR", help="transcribe only where this voice detector hears speech, such as silero"
+    )
+    group.add_argument("--drop-no-speech", action="store_true", help="leave steady noise untranscribed too")
+
+
 def decoding_of(args: argparse.Namespace) -> dict[str, Any]:
     """What was asked for, as keyword arguments of `generate`.
 

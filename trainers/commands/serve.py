@@ -8,7 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trainers.commands.decoding_arguments import add_decoding_arguments, check_decoding, decoding_of
+from trainers.commands.decoding_arguments import (
+    add_decoding_arguments,
+    add_window_arguments,
+    check_decoding,
+    decoding_of,
+)
 
 HELP = """\
 Serve a model over HTTP: OpenAI's `POST /v1/audio/transcriptions`, a page for browsers at `/`, `/health`, `/metrics`.
@@ -67,11 +72,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     decoding = parser.add_argument_group("decoding")
     add_decoding_arguments(decoding)
-    decoding.add_argument("--window-seconds", type=float, help="longest window (default: the model's)")
-    decoding.add_argument(
-        "--vad", choices=("silero", "webrtc"), help="transcribe only where this detector hears speech"
-    )
-    decoding.add_argument("--drop-no-speech", action="store_true", help="leave steady noise untranscribed too")
+    add_window_arguments(decoding)
     add_engine_arguments(decoding)
 
 
@@ -87,9 +88,11 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f'serve needs {", ".join(missing)}. Install with `pip install "slam-asr[serve]"`.')
     decoding = decoding_of(args)
 
+    from modeling_slam_asr.windows_slam_asr import check_vad
     from trainers.serving.server.run import bound, serve
     from trainers.serving.server.settings import API_KEY_VARIABLE, ServerSettings, key_from_environment
 
+    check_vad(args.vad)
     own_name = Path(args.model).resolve().name if Path(args.model).is_dir() else args.model
     settings = ServerSettings(
         model_names=tuple(args.model_name or [own_name]),

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.commands.decoding_arguments import add_decoding_arguments, check_decoding, decoding_of
+from trainers.commands.decoding_arguments import (
+    add_decoding_arguments,
+    add_window_arguments,
+    check_decoding,
+    decoding_of,
+)
 
 if TYPE_CHECKING:
     from modeling_slam_asr.transcripts_slam_asr import Answer
@@ -69,15 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     decoding = parser.add_argument_group("decoding")
     add_decoding_arguments(decoding)
     decoding.add_argument("--batch-size", type=int, default=8, help="windows at a time (default: 8)")
-    decoding.add_argument(
-        "--window-seconds",
-        type=float,
-        help="longest window (default: the model's, from the lengths it was trained on, else 25)",
-    )
-    decoding.add_argument(
-        "--vad", choices=("silero", "webrtc"), help="transcribe only where this detector hears speech"
-    )
-    decoding.add_argument("--drop-no-speech", action="store_true", help="leave steady noise untranscribed too")
+    add_window_arguments(decoding)
     add_engine_arguments(decoding)
     decoding.add_argument("--quiet", action="store_true", help="nothing on the standard error but errors")
 
@@ -102,8 +99,10 @@ def run(args: argparse.Namespace) -> int:
     if args.output_dir is not None and args.output_dir.exists() and not args.output_dir.is_dir():
         raise UserError(f"--output-dir {args.output_dir} is a file; name a folder.")
 
+    from modeling_slam_asr.windows_slam_asr import check_vad
     from trainers.inference.recordings import find_recordings
 
+    check_vad(args.vad)
     recordings = find_recordings(args.files)
     if len(recordings) > 1 and args.output_dir is None and formats[0] in subtitles.FORMATS:
         raise UserError(

@@ -19,6 +19,7 @@ import soundfile
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from modeling_slam_asr.windows_slam_asr import VADS
 from tests.modeling_slam_asr.conftest import talk
 from trainers.cli import main
 from trainers.commands.transcribe import configure
@@ -139,6 +140,19 @@ def test_mistakes(model_dir: Path, sounds: Path, capsys: Any, arguments: list[st
     error = " ".join(capsys.readouterr().err.split())
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("command", [["transcribe"], ["serve", "--port", "0"]])
+def test_an_unknown_voice_detector_is_refused_before_a_model_is_looked_for(
+    command: list[str], sounds: Path, capsys: Any
+) -> None:
+    if command[0] == "serve":
+        pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+    files = [str(sounds / "one.wav")] if command[0] == "transcribe" else []
+    assert main([*command, "./no-model-here", *files, "--vad", "ears"]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "vad='ears' is unknown" in error and all(repr(name) in error for name in VADS)
+    assert "no-model-here" not in error
 
 
 def cut(path: Path) -> None:
