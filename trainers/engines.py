@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trainers.errors import UserError
+from trainers.gguf_precisions import GGUF_PRECISIONS
 
 if TYPE_CHECKING:
     import argparse
@@ -32,14 +33,12 @@ class Engine:
 
 
 _FLOATS = ("float32", "bfloat16", "float16")
-GGUF_PRECISIONS = ("q8_0", "f16", "q4_k_m")
-"""Of the LLM for llama.cpp, the ones to prefer first."""
 ENGINES = {
     "torch": Engine("trainers.inference.torch_engine", "the model itself", _FLOATS, ("torch", "transformers")),
     "llama_cpp": Engine(
         "trainers.serving.llama_cpp_engine",
         "an export with --gguf, on a CPU",
-        GGUF_PRECISIONS,
+        tuple(GGUF_PRECISIONS),
         ("onnxruntime", "llama_cpp"),
         False,
     ),

@@ -28,8 +28,9 @@ Needs `pip install "slam-asr[export]"`, but for --hf-only. Memory: about three t
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    from trainers.engines import GGUF_PRECISIONS
+    from trainers.gguf_precisions import GGUF_PRECISIONS
 
+    by_llama_cpp = ", ".join(name for name, precision in GGUF_PRECISIONS.items() if precision.needs_llama_cpp)
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="MODEL", help="a model folder or Hub name")
     parser.add_argument("folder", metavar="DIR", type=Path, help="where the export goes: a new or empty folder")
@@ -40,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PRECISION",
-        help=f"the LLM as GGUF: {', '.join(GGUF_PRECISIONS)} (q4_k_m needs llama-cpp-python); may be given several times",
+        help=f"the LLM as GGUF: {', '.join(GGUF_PRECISIONS)} ({by_llama_cpp} needs llama-cpp-python); may be given several times",
     )
     parser.add_argument("--no-llm-weights", action="store_true", help="leave the weights out of llm/")
     parser.add_argument(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from trainers.errors import UserError
+from trainers.gguf_precisions import GGUF_PRECISIONS
 from trainers.sound import voice_like
 
 PROBE_SECONDS = 4.0
@@ -22,22 +23,17 @@ LLM_BOUNDS: dict[str, dict[str, float]] = {
     "float32": {"kl": 1e-4, "top1": 0.98},
     "bfloat16": {"kl": 2e-2, "top1": 0.90},
     "float16": {"kl": 2e-3, "top1": 0.95},
-    "f16": {"kl": 2e-3, "top1": 0.95},
-    "q8_0": {"kl": 2e-2, "top1": 0.90},
-    "q4_k_m": {"kl": 0.5, "top1": 0.70},
-}
-# Of llama.cpp's own run: of quantised weights it rounds the activations to 8 bits too.
-LLAMA_CPP_BOUNDS: dict[str, dict[str, float]] = {
-    "f16": LLM_BOUNDS["f16"],
-    "q8_0": {"kl": 2e-2, "top1": 0.80},
-    "q4_k_m": {"kl": 0.5, "top1": 0.60},
+    **{name: precision.bounds for name, precision in GGUF_PRECISIONS.items()},
 }
 AUDIO_BOUNDS: dict[str, dict[str, float]] = {
     "float32": {"max_error": 1e-2, "cosine": 0.9999, "batch_error": 1e-2},
     "int8": {"cosine": 0.95},
 }
 # Word error rate of an export's transcripts of sample recordings against the model's own.
-SAMPLE_BOUNDS = {"float32": 0.01, "bfloat16": 0.05, "float16": 0.02, "f16": 0.02, "q8_0": 0.05, "q4_k_m": 0.25}
+SAMPLE_BOUNDS = {
+    **{"float32": 0.01, "bfloat16": 0.05, "float16": 0.02},
+    **{name: precision.sample_wer for name, precision in GGUF_PRECISIONS.items()},
+}
 _LOWER_LIMITS = ("top1", "cosine")
 
 

@@ -19,11 +19,11 @@ from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES, SPARE_TOKENS
 from modeling_slam_asr.windows_slam_asr import OVERLAP_SECONDS, default_window
 from trainers.errors import UserError
 from trainers.files import scratch_folder, write_json
+from trainers.gguf_precisions import GGUF_PRECISIONS
 from trainers.provenance import EXPORT_MANIFEST
 from trainers.serving import gguf_file, manifest
 from trainers.serving.agreement import (
     AUDIO_BOUNDS,
-    LLAMA_CPP_BOUNDS,
     LLM_BOUNDS,
     SAMPLE_BOUNDS,
     Probe,
@@ -235,7 +235,7 @@ class _Parts:
             figures = llm_agreement(expected, probe.log_probs(llm))
             if importlib.util.find_spec("llama_cpp") is not None:
                 run = _by_llama_cpp(path, kind, probe, expected)
-                check(f"The {kind} GGUF file, run by llama.cpp,", run, LLAMA_CPP_BOUNDS[kind])
+                check(f"The {kind} GGUF file, run by llama.cpp,", run, GGUF_PRECISIONS[kind].llama_cpp_bounds)
                 figures |= {f"llama_cpp_{name}": value for name, value in run.items()}
             self.add(f"gguf-{kind}", f"The {kind} GGUF file", path.name, kind, figures, LLM_BOUNDS[kind])
 

@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainers.engines import GGUF_PRECISIONS
 from trainers.errors import UserError
+from trainers.gguf_precisions import GGUF_PRECISIONS
 
 # transformers' model type and llama.cpp's architecture.
 ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2", "gemma3_text": "gemma3"}
-_BLOCK = 32  # weights that share a scale in q8_0
 _GEMMA3_PATTERN = 6  # every sixth layer of Gemma 3 attends to everything; llama.cpp takes that for granted
 _GEMMA3_LOCAL_BASE = 10_000.0
 
@@ -31,9 +30,9 @@ def check_precision(precision: str) -> None:
     """
     if precision not in GGUF_PRECISIONS:
         raise UserError(f"--gguf {precision} is unknown. Choose one of {', '.join(GGUF_PRECISIONS)}.")
-    if precision == "q4_k_m" and importlib.util.find_spec("llama_cpp") is None:
+    if GGUF_PRECISIONS[precision].needs_llama_cpp and importlib.util.find_spec("llama_cpp") is None:
         raise UserError(
-            "--gguf q4_k_m needs llama.cpp's own quantiser: `pip install llama-cpp-python` (it compiles for minutes), or choose "
+            f"--gguf {precision} needs llama.cpp's own quantiser: `pip install llama-cpp-python` (it compiles for minutes), or choose "
             "--gguf q8_0."
         )
 
@@ -85,25 +84,26 @@ def write_gguf(llm: Any, path: Path, precision: str) -> None:
 
     Args:
         llm: a causal LM of transformers in float32, see [`check_architecture`].
-        precision: `f16`, `q8_0` or `q4_k_m`, of matrices; vectors stay float32.
+        precision: one of `GGUF_PRECISIONS`, of matrices; vectors stay float32.
     """
-    if precision == "q4_k_m":
+    if GGUF_PRECISIONS[precision].needs_llama_cpp:
         halves = path.with_name(path.name + ".f16")
         write_gguf(llm, halves, "f16")
-        _quantise(halves, path)
+        _quantise(halves, path, precision)
         halves.unlink()
         return
     import gguf
 
     config = llm.config
+    kind = gguf.GGMLQuantizationType[precision.upper()]
+    block, _ = gguf.GGML_QUANT_SIZES[kind]  # weights that share a scale
     writer = gguf.GGUFWriter(path, ARCHITECTURES[config.model_type])
     _write_settings(writer, llm, precision)
     for name, tensor in _tensors(llm):
         data = tensor.detach().float().numpy()
         if data.ndim == 1:
             writer.add_tensor(name, data)
-        elif precision == "q8_0" and data.shape[-1] % _BLOCK == 0:
-            kind = gguf.GGMLQuantizationType.Q8_0
+        elif block > 1 and data.shape[-1] % block == 0:
             writer.add_tensor(name, gguf.quants.quantize(data, kind), raw_dtype=kind)
         else:
             largest = float(np.abs(data).max())
@@ -163,7 +163,7 @@ def _write_settings(writer: Any, llm: Any, precision: str) -> None:
         writer.add_rope_scaling_factor(float(rope["factor"]))
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("none")
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if precision == "q8_0" else gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{precision.upper()}"])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
 
@@ -238,11 +238,11 @@ def _rotated_heads(name: str, config: Any) -> int | None:
     return config.num_key_value_heads if ".k_proj." in name else None
 
 
-def _quantise(source: Path, target: Path) -> None:
-    """q4_k_m by llama.cpp's own quantiser."""
+def _quantise(source: Path, target: Path, precision: str) -> None:
+    """By llama.cpp's own quantiser."""
     import llama_cpp
 
     settings = llama_cpp.llama_model_quantize_default_params()
-    settings.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M
+    settings.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{precision.upper()}")
     if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), settings) != 0:
-        raise UserError("llama.cpp could not quantise the LLM to q4_k_m. Choose --gguf q8_0.")
+        raise UserError(f"llama.cpp could not quantise the LLM to {precision}. Choose --gguf q8_0.")

@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from trainers.errors import UserError
+from trainers.gguf_precisions import GGUF_PRECISIONS
 from trainers.serving.gguf_file import check_architecture, read_tensors, write_gguf
 
 SIZES: dict[str, Any] = {
@@ -50,10 +51,19 @@ def llm(request: pytest.FixtureRequest) -> Any:
     return make_llm(request.param)
 
 
-@pytest.mark.parametrize(("precision", "error"), [("f16", 5e-4), ("q8_0", 5e-3)])
-def test_what_is_written_is_read(llm: Any, precision: str, error: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("precision", "error"), [("f16", 5e-4), ("q8_0", 5e-3), ("q5_1", 0.05)])
+def test_what_is_written_is_read(
+    llm: Any, precision: str, error: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A precision that the package `gguf` makes is a line of the table."""
+    import gguf
+
     path = tmp_path / "llm.gguf"
+    monkeypatch.setitem(GGUF_PRECISIONS, "q5_1", GGUF_PRECISIONS["q8_0"])
     write_gguf(llm, path, precision)
+    reader = gguf.GGUFReader(path)
+    assert {item.tensor_type.name for item in reader.tensors} == {"F32", precision.upper()}
+    assert gguf.LlamaFileType(reader.fields["general.file_type"].contents()).name == f"MOSTLY_{precision.upper()}"
     tensors = read_tensors(path, llm.config)
     state = llm.state_dict()
     if llm.config.tie_word_embeddings:
