@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, TypedDict, cast
 
 from trainers.errors import UserError
-from trainers.results import COUNTS, Hardware, Metrics, errors_of
+from trainers.results import COUNTS, RATES, Hardware, Metrics, errors_of
 
 PRODUCED_BY = "slam-asr evaluate"
 EXPORT_MANIFEST = "manifest.json"
 """Of a folder made by `slam-asr export`: what its parts are, and the SHA-256 of every file."""
 RATE_TOLERANCE = 1e-9
 _WHOLE = (*COUNTS, "reference_words", "utterances", "total_params", "trainable_params", "encoder_params")
-_NUMBERS = (*_WHOLE, "wer", "cer", "sentence_error_rate", "train_seconds", "eval_rtfx")
+_NUMBERS = (*_WHOLE, *(rate.key for rate in RATES), "sentence_error_rate", "train_seconds", "eval_rtfx")
 REMEDY = "Run `slam-asr evaluate MODEL --dataset ... --output-dir ...` again on the model that is published."
 
 

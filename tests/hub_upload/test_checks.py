@@ -18,6 +18,7 @@ from hub_upload.checks import check_folder, refuse_unfit
 from hub_upload.client import PublishError
 from trainers.credentials import find_random, python_words
 from trainers.errors import UserError
+from trainers.results import RATES
 
 TOKEN = "hf_" + "aB3dE6gH9jK2mN5pQ8rS1tU4vW7xY0zAbC"
 
@@ -323,6 +324,7 @@ def test_tampered_and_foreign_results_are_refused(model_folder: Path, change_met
         "other weights": {"model_fingerprint": "0" * 64},
         "does not add up": {"wer": 0.01},
         "lies outside": {"wer_ci": [0.9, 0.95]},
+        **{f"{rate.key} is 'high', no number": {rate.key: "high"} for rate in RATES},
     }
     for said, changes in cases.items():
         restore = (model_folder / "evaluation" / "metrics.json").read_text()
