@@ -14,10 +14,10 @@ from trainers.evaluation.format import RATE_NAMES, percent, percent_with_interva
 from trainers.results import RATES, Evaluation, ResultRow
 
 from . import user_text
-from .card_lines import decoding_lines, limit_lines, speed_lines, summary_of, training_lines
+from .card_lines import TEXTS
 from .facts import DEPTH_PLOT, ModelFacts, baseline_rows
 from .foreign import OWN_METADATA
-from .markdown import code, plain
+from .markdown import plain
 from .model_index import figures_by_language, model_index
 from .snippets import snippets
 from .user_text import UserText
@@ -53,8 +53,6 @@ def make_card(
         title=repo_id.split("/")[-1],
         snippets=snippets(repo_id, revision),
         revision=revision,
-        summary=summary_of(facts),
-        requirements=requirements(facts),
         user_text={"introduction": sections["introduction"], "notes": notes},
         results=rows,
         further_rates=RATE_NAMES[1:],
@@ -62,8 +60,6 @@ def make_card(
         baseline_note=f"the unpruned, projector-only system is from [{facts.depth_path}]({facts.depth_path})"
         if with_baseline
         else "",
-        speed=speed_lines(facts),
-        depth_summary=depth_summary(facts),
         pruned=pruned,
         parameters=parameter_rows(report, facts.trained_parameters),
         saving=(
@@ -73,13 +69,9 @@ def make_card(
         depth_plot=DEPTH_PLOT if (facts.folder / DEPTH_PLOT).is_file() else None,
         depth_path=facts.depth_path,
         study=study_rows(facts.depth_rows, links or {}),
-        training=training_lines(facts),
-        decoding=decoding_lines(facts),
-        limits=limit_lines(facts),
-        licence=licence_text(facts),
         licence_parts=[{name: plain(value) for name, value in vars(part).items()} for part in facts.licence.parts],
         code={plain(name): sha256 for name, sha256 in facts.code.items()},
-        weights=weights_line(facts),
+        **{name: text(facts) for name, text in TEXTS.items()},
     )  # fmt: skip
 
 
@@ -192,65 +184,6 @@ def parameter_rows(report: ParameterReport, trained: int | None) -> list[dict[st
     ]
     counted = "not recorded" if trained is None else f"{trained:,}"
     return [*rows, {"part": "trained", "count": counted, "unpruned": ""}]
-
-
-def depth_summary(facts: ModelFacts) -> str:
-    """Which blocks of the base encoder are in the model."""
-    base = facts.config["audio_config"]["encoder_layers"]
-    kept = facts.config.get("kept_encoder_layers") or list(range(base))
-    if len(kept) == base:
-        return f"All {base} blocks of the base encoder are kept."
-    gone = [index for index in range(base) if index not in kept]
-    return (
-        f"{len(kept)} of the base encoder's {base} blocks are kept: {spans(kept)} (counted from 0). "
-        f"Pruned: {spans(gone)}. Pruned blocks are in no file of this repository."
-    )
-
-
-def spans(indices: list[int]) -> str:
-    """`[0, 1, 2, 5]` as `0-2, 5`."""
-    groups: list[list[int]] = []
-    for index in sorted(indices):
-        if groups and index == groups[-1][-1] + 1:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-    return ", ".join(str(group[0]) if len(group) == 1 else f"{group[0]}-{group[-1]}" for group in groups)
-
-
-def requirements(facts: ModelFacts) -> str:
-    """What must be installed."""
-    needs_peft = facts.config.get("lora") or facts.config.get("encoder_lora")
-    peft = ", `peft`" if needs_peft else ""
-    base = (
-        " The frozen parts are fetched from their own repositories, at the commits in `config.json`."
-        if facts.config.get("checkpoint_form") == "adapter"
-        else ""
-    )
-    return (
-        f"Needs `torch` and `transformers`{peft}; `soundfile` for other files than 16-bit wav, `soxr` for other rates than "
-        f"16 kHz.{base}"
-    )
-
-
-def weights_line(facts: ModelFacts) -> str:
-    """The weights' fingerprint, and that of the evaluated ones where the form was changed for publishing."""
-    line = f"Weights: `{facts.fingerprint}` (SHA-256)."
-    if facts.publication.get("published_fingerprint") == facts.fingerprint:
-        evaluated, conversion = (plain(facts.publication.get(key)) for key in ("evaluated_fingerprint", "conversion"))
-        return (
-            f"{line} The results name `{evaluated}`: the same model before publishing ({conversion}); its logits and "
-            "transcript were found equal ([publication.json](publication.json))."
-        )
-    return f"{line} The result files name them as `model_fingerprint`."
-
-
-def licence_text(facts: ModelFacts) -> str:
-    """The derived licence in a sentence."""
-    licence = facts.licence
-    name = code(licence.identifier) + (f" ({plain(licence.name)})" if licence.name else "")
-    advice = " Look at each part's own terms." if licence.identifier == "other" else ""
-    return f"{name}: {plain(licence.reason)}.{advice}"
 
 
 def word_error_rate(figures: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Sentences of a card: each from one file of the model folder, or the plain word that it is not known."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
@@ -37,6 +38,21 @@ def summary_of(facts: ModelFacts) -> str:
     )
 
 
+def requirements(facts: ModelFacts) -> str:
+    """What must be installed."""
+    needs_peft = facts.config.get("lora") or facts.config.get("encoder_lora")
+    peft = ", `peft`" if needs_peft else ""
+    base = (
+        " The frozen parts are fetched from their own repositories, at the commits in `config.json`."
+        if facts.config.get("checkpoint_form") == "adapter"
+        else ""
+    )
+    return (
+        f"Needs `torch` and `transformers`{peft}; `soundfile` for other files than 16-bit wav, `soxr` for other rates than "
+        f"16 kHz.{base}"
+    )
+
+
 def base_name(facts: ModelFacts, part: str) -> str:
     """The encoder's or LLM's name, linked and with its commit where it is on the Hub."""
     model_id = facts.config.get(f"{part}_model_id")
@@ -45,6 +61,30 @@ def base_name(facts: ModelFacts, part: str) -> str:
         pin = f" at {code(revision[:10])}" if revision else ""
         return f"[{model_id}](https://huggingface.co/{model_id}){pin}"
     return f"{code(public_name(model_id))}, not on the Hub" if model_id else "origin not recorded"
+
+
+def depth_summary(facts: ModelFacts) -> str:
+    """Which blocks of the base encoder are in the model."""
+    base = facts.config["audio_config"]["encoder_layers"]
+    kept = facts.config.get("kept_encoder_layers") or list(range(base))
+    if len(kept) == base:
+        return f"All {base} blocks of the base encoder are kept."
+    gone = [index for index in range(base) if index not in kept]
+    return (
+        f"{len(kept)} of the base encoder's {base} blocks are kept: {spans(kept)} (counted from 0). "
+        f"Pruned: {spans(gone)}. Pruned blocks are in no file of this repository."
+    )
+
+
+def spans(indices: list[int]) -> str:
+    """`[0, 1, 2, 5]` as `0-2, 5`."""
+    groups: list[list[int]] = []
+    for index in sorted(indices):
+        if groups and index == groups[-1][-1] + 1:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return ", ".join(str(group[0]) if len(group) == 1 else f"{group[0]}-{group[-1]}" for group in groups)
 
 
 def training_facts(facts: ModelFacts) -> tuple[TrainingRecord, str]:
@@ -222,6 +262,40 @@ def speed_lines(facts: ModelFacts) -> list[str]:
     return lines
 
 
+def licence_text(facts: ModelFacts) -> str:
+    """The derived licence in a sentence."""
+    licence = facts.licence
+    name = code(licence.identifier) + (f" ({plain(licence.name)})" if licence.name else "")
+    advice = " Look at each part's own terms." if licence.identifier == "other" else ""
+    return f"{name}: {plain(licence.reason)}.{advice}"
+
+
+def weights_line(facts: ModelFacts) -> str:
+    """The weights' fingerprint, and that of the evaluated ones where the form was changed for publishing."""
+    line = f"Weights: `{facts.fingerprint}` (SHA-256)."
+    if facts.publication.get("published_fingerprint") == facts.fingerprint:
+        evaluated, conversion = (plain(facts.publication.get(key)) for key in ("evaluated_fingerprint", "conversion"))
+        return (
+            f"{line} The results name `{evaluated}`: the same model before publishing ({conversion}); its logits and "
+            "transcript were found equal ([publication.json](publication.json))."
+        )
+    return f"{line} The result files name them as `model_fingerprint`."
+
+
 def join(items: list[str]) -> str:
     """`a, b and c`"""
     return ", ".join(items[:-1]) + (" and " if len(items) > 1 else "") + items[-1] if items else ""
+
+
+TEXTS: dict[str, Callable[[ModelFacts], Any]] = {
+    "summary": summary_of,
+    "requirements": requirements,
+    "speed": speed_lines,
+    "depth_summary": depth_summary,
+    "training": training_lines,
+    "decoding": decoding_lines,
+    "limits": limit_lines,
+    "licence": licence_text,
+    "weights": weights_line,
+}
+"""What the template is given by each name: a text, or a list of sentences."""

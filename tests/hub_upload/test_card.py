@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from hub_upload import example, user_text
 from hub_upload.build import BuildOptions, CardOptions, write_card
-from hub_upload.card import spans
+from hub_upload.card_lines import TEXTS, spans
 from hub_upload.client import ConflictError
 from hub_upload.example import CARD, examples, read_example, render_example
 from hub_upload.facts import read_facts
@@ -235,6 +235,18 @@ def test_an_example_is_what_the_template_makes_of_its_facts(folder: Path) -> Non
     facts = read_example(folder)
     assert facts.trained_parameters == facts.training["trainable_params"] > facts.parameters["projector"]
     assert f"| trained | {facts.trained_parameters:,} |" in render_example(folder)
+
+
+def test_all_texts_of_the_table_are_in_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = examples()[0]
+    facts = read_example(folder)
+    marks = {name: f"Here stands what is said of {name}." for name in TEXTS}
+    for name, text in list(TEXTS.items()):
+        marked: str | list[str] = [marks[name]] if isinstance(text(facts), list) else marks[name]
+        monkeypatch.setitem(TEXTS, name, lambda _, marked=marked: marked)
+    card = render_example(folder)
+    for name, mark in marks.items():
+        assert card.count(mark) == 1, name
 
 
 def test_bad_folders(tmp_path: Path) -> None:
