@@ -1,4 +1,8 @@
-"""Long recordings in pieces that the encoder takes, and whether there is speech in them at all."""
+"""
+Long recordings in pieces that the encoder takes, and whether there is speech in them at all.
+
+At the end, what is known of WAV, MP3 and Ogg files that libsndfile does not tell: part of reading sound, see audio_slam_asr.py.
+"""
 
 import importlib.util
 import io
@@ -261,6 +265,23 @@ class VoiceDetector:
         return int(dense[0]) * size, (int(dense[-1]) + 1) * size
 
 
+def default_window(config: Any, longest: float) -> tuple[float, float]:
+    """The longest window, and up to what length a recording is not cut, in seconds, for a model with this configuration."""
+    size = min(config.window_seconds or WINDOW_SECONDS, longest)
+    return size, min(longest, 1.25 * size)
+
+
+def window_sizes(window: float | None, overlap: float | None, longest: float) -> tuple[float, float]:
+    """Both in seconds, checked, with their defaults."""
+    size = WINDOW_SECONDS if window is None else float(window)
+    if not 1 <= size <= longest:
+        raise ValueError(f"window_seconds must lie between 1 and {longest:.0f}, the encoder's limit; got {size:g}.")
+    shared = min(OVERLAP_SECONDS, size / 4) if overlap is None else float(overlap)
+    if not 0 <= shared <= size / 2:
+        raise ValueError(f"overlap_seconds must lie between 0 and half of window_seconds ({size:g}), got {shared:g}.")
+    return size, shared
+
+
 # ------------------------------------------------------------------ parts of sound files, and where they end
 
 
@@ -430,20 +451,3 @@ def read_in_part(path: str | os.PathLike[str]) -> bool:
             return len(joined_files(head + file.read())) > 1
     wanted = mp3_size(head)
     return with_sizes(head) is not head or (wanted is not None and os.path.getsize(path) > wanted + _TAG_BYTES)
-
-
-def default_window(config: Any, longest: float) -> tuple[float, float]:
-    """The longest window, and up to what length a recording is not cut, in seconds, for a model with this configuration."""
-    size = min(config.window_seconds or WINDOW_SECONDS, longest)
-    return size, min(longest, 1.25 * size)
-
-
-def window_sizes(window: float | None, overlap: float | None, longest: float) -> tuple[float, float]:
-    """Both in seconds, checked, with their defaults."""
-    size = WINDOW_SECONDS if window is None else float(window)
-    if not 1 <= size <= longest:
-        raise ValueError(f"window_seconds must lie between 1 and {longest:.0f}, the encoder's limit; got {size:g}.")
-    shared = min(OVERLAP_SECONDS, size / 4) if overlap is None else float(overlap)
-    if not 0 <= shared <= size / 2:
-        raise ValueError(f"overlap_seconds must lie between 0 and half of window_seconds ({size:g}), got {shared:g}.")
-    return size, shared
