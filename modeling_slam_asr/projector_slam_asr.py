@@ -7,6 +7,7 @@ imports no other of ours.
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -151,6 +152,13 @@ class QFormerProjector(nn.Module):
         return self.norm(self.linear(output.last_hidden_state)), mask.new_ones(query.shape[:2])
 
 
+def in_float32(device: torch.device) -> AbstractContextManager[None]:
+    """Turns autocast off, whose bfloat16 products move a CTC head's log-probabilities by up to a nat."""
+    if not torch.is_autocast_enabled(device.type):  # nothing to turn off, and nothing for an export to trace
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
 class CtcScores(NamedTuple):
     """Log-probabilities `(batch, audio_tokens, 1 + classes)`, blank first, and which of the frames are sound, `(batch, audio_tokens)`."""
 
@@ -184,7 +192,8 @@ class CtcHead(nn.Module):
         rows = embeddings.float()
         rows = rows / rows.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6)
         classes = torch.cat([self.blank.float()[None], rows])
-        logits = frames.float() @ classes.T * (self.log_scale.float().exp() / frames.shape[-1] ** 0.5)
+        with in_float32(frames.device):
+            logits = frames.float() @ classes.T * (self.log_scale.float().exp() / frames.shape[-1] ** 0.5)
         shift = nn.functional.pad(self.bias.float()[None], (0, len(rows)))
         return (logits + shift).log_softmax(-1)
 
@@ -239,7 +248,8 @@ def expected_embeddings(log_probs: torch.Tensor, embeddings: torch.Tensor) -> to
         embeddings: of the classes' tokens, `(classes, hidden)`, as the LLM reads them.
     Source: LegoSLM, Ma et al. 2025 (arXiv 2505.11352).
     """
-    return log_probs[..., 1:].softmax(-1) @ embeddings.float()
+    with in_float32(log_probs.device):
+        return log_probs[..., 1:].softmax(-1) @ embeddings.float()
 
 
 class CtcPrefixScores(LogitsProcessor):
@@ -314,7 +324,8 @@ class CtcPrefixScores(LogitsProcessor):
         """`(batch, rows, 1 + classes)`: the log-probability of the prefix with each class behind it, whatever follows."""
         enters = self._shifted(torch.logaddexp(self.label, self.blank))
         top = enters.amax(-1, keepdim=True)
-        summed = ((enters - top).exp() @ self.probabilities).clamp(min=1e-37).log() + top
+        with in_float32(enters.device):
+            summed = ((enters - top).exp() @ self.probabilities).clamp(min=1e-37).log() + top
         # The last token again needs a blank between.
         again = (self._shifted(self.blank) + self._of(self.last)).logsumexp(-1, keepdim=True)
         written = (self.last > 0)[..., None]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from modeling_slam_asr import SlamAsrForConditionalGeneration
 from modeling_slam_asr.configuration_slam_asr import COMPRESSIONS
 from modeling_slam_asr.generation_slam_asr import DraftTextStreamer, draft_decoding, pad_left
-from modeling_slam_asr.projector_slam_asr import expected_embeddings
+from modeling_slam_asr.projector_slam_asr import CtcPrefixScores, CtcScores, expected_embeddings
 from modeling_slam_asr.transcripts_slam_asr import align_tokens, ctc_words
 
 from .conftest import noise
@@ -113,6 +113,26 @@ def test_a_certain_frame_is_its_token() -> None:
     log_probs = torch.full((1, 2, 4), -1e4)
     log_probs[0, 0, 2] = log_probs[0, 1, 3] = 0.0
     assert torch.allclose(expected_embeddings(log_probs, embeddings)[0], embeddings[1:], atol=1e-6)
+
+
+def test_scores_are_the_same_under_autocast(make_ctc_model: Callable[..., Any]) -> None:
+    """Training in bfloat16 and inference see one and the same head."""
+    model = make_ctc_model()
+    frames = torch.randn(2, 30, model.config.text_config.hidden_size)
+    plain = model.ctc_log_probs(frames)
+    embeddings = torch.randn(plain.shape[-1] - 1, 8)
+    scores = CtcScores(plain, torch.ones(2, 30, dtype=torch.bool))
+
+    def joint() -> torch.Tensor:
+        processor = CtcPrefixScores(scores, model.ctc_tokens(), [0], 0.5)
+        return processor(torch.zeros(2, 0, dtype=torch.long), torch.zeros(2, model.config.vocab_size))
+
+    expected = (plain, expected_embeddings(plain, embeddings), joint())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (frames @ frames.mT).dtype == torch.bfloat16
+        found = (model.ctc_log_probs(frames), expected_embeddings(plain, embeddings), joint())
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("compress", COMPRESSIONS)

@@ -36,6 +36,7 @@ def healed_model(
     mark = json.dumps([cache.key_of([below, whole]), list(kept), method, settings], sort_keys=True)
     folder = study.folder / "healed" / hashlib.sha256(mark.encode()).hexdigest()[:16]
     model = build_model(recipe)
+    model.audio_encoder.to(data.encoder(run.recipe).encoder.conv1.weight.device)  # type: ignore[arg-type]
     folder.mkdir(parents=True, exist_ok=True)
     with lock_file(folder / "healing.lock", wait=True):
         # Healing works on a float32 copy: small steps vanish in bfloat16 weights.

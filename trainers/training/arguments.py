@@ -59,7 +59,7 @@ def training_arguments(
         dataloader_num_workers=min(recipe.num_workers, cpu_cores()),  # the order of the data does not depend on them
         remove_unused_columns=False,
         label_names=["labels"],
-        ddp_find_unused_parameters=False,
+        ddp_find_unused_parameters=has_idle_head(recipe),
         disable_tqdm=True,  # the project has its own progress line
         use_cpu=recipe.device == "cpu" or not torch.accelerator.is_available(),
         push_to_hub=False,  # `slam-asr train` publishes when the run is over
@@ -93,6 +93,16 @@ def check_environment(recipe: Recipe) -> None:
 def uses_autocast(recipe: Recipe) -> bool:
     """Whether products are computed in bfloat16: as the recipe says, else when its weights are."""
     return recipe.bf16 if recipe.bf16 is not None else recipe.dtype == "bfloat16"
+
+
+def has_idle_head(recipe: Recipe) -> bool:
+    """Whether the projector has a CTC head that no loss of the run reaches: DDP then has to look for it in each step."""
+    projector = recipe.projector.to_config()
+    return (
+        bool(projector.get("projector_ctc"))
+        and recipe.ctc_weight == 0
+        and projector.get("projector_compress") != "tokens"
+    )
 
 
 def planned_steps(recipe: Recipe, sampler: EpochBatchSampler | None) -> tuple[int, int]:

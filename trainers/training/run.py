@@ -308,6 +308,9 @@ class TrainingRun:
         self.name_ctc_classes()
         if recipe.warm_start is None:
             return
+        if recipe.init_from is not None:
+            logger.warning("warm_start is left out: init_from gives a projector that listens already.")
+            return
         folder = self.warm_start_folder or self.output_dir / "warm_start"
         if self.warm_start_folder is not None:  # the first of the runs that share it must not decide
             recipe = dataclasses.replace(recipe, seed=SHARED_SEED)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from torch import nn
 from transformers import PrinterCallback
 
@@ -107,8 +109,12 @@ class WarmStart:
             UserError: most transcripts have more tokens than their audio has frames.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with lock_file(self.folder / "lock", wait=True):
-            if self.record() is None:
+        state = PartialState()
+        # The processes of a run train together, so one of them holds the lock for all, against other runs.
+        with lock_file(self.folder / "lock", wait=True) if state.is_main_process else nullcontext():
+            state.wait_for_everyone()
+            found = [self.record() is not None]
+            if not broadcast_object_list(found)[0]:
                 self.train()
             load_projector(self.model, self.folder)
             self.model.freeze()
@@ -261,7 +267,7 @@ class WarmStart:
             order = np.random.default_rng(self.recipe.seed).permutation(len(rows))
             hours = np.cumsum(np.asarray(utterance_seconds(rows))[order]) / 3600
             rows = rows.select(sorted(order[: max(1, int((hours <= self.spec.max_hours).sum()))].tolist()))
-        encoder = self.model.audio_encoder
+        encoder = self.model.audio_encoder.to(PartialState().device)
         kept = tuple(encoder.kept_layers)
         return build_cache(self.folder / "features", rows, encoder, self.processor, [kept]).dataset(kept)
 

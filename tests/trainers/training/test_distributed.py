@@ -45,6 +45,28 @@ def test_two_launched_processes_equal_one(tiny_recipe_values: dict[str, Any], tm
     assert one["utterances"] == 6
 
 
+@pytest.mark.parametrize("ctc_weight", [0.0, 0.2])
+def test_two_processes_warm_start_together(
+    tiny_recipe_values: dict[str, Any], tmp_path: Path, ctc_weight: float
+) -> None:
+    """They train the projector before the run, also where the run that follows has no loss for its CTC head."""
+    values = {
+        **tiny_recipe_values, **COMMON, "ctc_weight": ctc_weight, "batch_size": 3, "output_dir": str(tmp_path / "two"),
+        "projector": {"hidden_size": 32, "downsample_rate": 2, "ctc": True},
+        "warm_start": {"epochs": 4, "batch_size": 2, "learning_rate": 3e-3},
+    }  # fmt: skip
+    processes = start_together(values, tmp_path, 2)
+    for process in processes:
+        process.join(240)
+    logs = [(tmp_path / f"log-{rank}").read_text(encoding="utf-8") for rank in (0, 1)]
+    assert [process.exitcode for process in processes] == [0, 0], logs
+    metrics = json.loads((tmp_path / "two/metrics.json").read_text("utf-8"))
+    log = json.loads((tmp_path / "two/warm_start/trainer_state.json").read_text("utf-8"))["log_history"]
+    losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    assert len(losses) == 4 and metrics["warm_start"]["ctc_loss"] == min(losses) < 0.9 * losses[0]
+    assert metrics["steps"] == COMMON["max_steps"] and metrics["utterances"] == 6
+
+
 def test_two_processes_stop_together_and_go_on(tiny_recipe_values: dict[str, Any], tmp_path: Path) -> None:
     values = {**tiny_recipe_values, **COMMON, "batch_seconds": 2.0}
     both = {**values, "output_dir": str(tmp_path / "two")}

@@ -59,6 +59,18 @@ def test_a_shared_folder_is_filled_once(warm_recipe: Callable[..., Any], tmp_pat
     assert all(name.startswith("projector.") for name in load_file(shared / "best/trainable.safetensors"))
 
 
+def test_a_projector_that_is_given_stays(warm_recipe: Callable[..., Any], tmp_path: Path, caplog: Any) -> None:
+    """With `init_from` the warm start, which begins from random weights, is left out, and that is said."""
+    first = warm_recipe(output_dir=str(tmp_path / "first"))
+    run_training(first)
+    more = warm_recipe(output_dir=str(tmp_path / "more"), init_from=first.output_dir, max_steps=1, learning_rate=1e-9)
+    metrics = run_training(more)
+    assert "warm_start" not in metrics and "init_from" in caplog.text
+    before, after = (SlamAsrForConditionalGeneration.from_pretrained(one.output_dir).projector for one in (first, more))
+    for one, other in zip(before.state_dict().values(), after.state_dict().values(), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
 def test_key_of_what_can_be_shared(warm_recipe: Callable[..., Any]) -> None:
     own = shared_key(warm_recipe())
     assert shared_key(warm_recipe(seed=3, lora={"r": 2}, learning_rate=1e-3, max_steps=9)) == own
