@@ -321,6 +321,8 @@ class RecordingsMixin:
     ) -> Iterator[WindowItem]:
         inputs = rate_pair(inputs)
         extra = {k: v for k, v in inputs.items() if k not in _AUDIO_KEYS} if isinstance(inputs, Mapping) else {}
+        if language is None and isinstance(extra.get("language"), str):
+            language = extra["language"]
         try:
             if "stride" in extra:
                 raise ValueError("`stride` is for CTC models. Give the recording whole: this pipeline cuts it itself.")

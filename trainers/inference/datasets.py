@@ -31,7 +31,13 @@ class Decoded:
 
 
 def transcribe_dataset(
-    pipe: AsrPipeline, dataset: Dataset, *, batch_size: int = 8, quiet: bool = False, **request: Any
+    pipe: AsrPipeline,
+    dataset: Dataset,
+    *,
+    batch_size: int = 8,
+    tell_language: bool = True,
+    quiet: bool = False,
+    **request: Any,
 ) -> Decoded:
     """
     Transcribe every row of a prepared data set (see `trainers.data.prepare`).
@@ -41,7 +47,8 @@ def transcribe_dataset(
     that was read, so the speed rests on no earlier measurement.
 
     Args:
-        request: passed to the pipeline, for instance `language` or `generate_kwargs`.
+        tell_language: whether the model is told each row's own language, as in training, where `request` names none.
+        request: passed to the pipeline, for instance `language`, which then is that of all rows, or `generate_kwargs`.
     Raises:
         UserError: no recording can be read.
     """
@@ -60,22 +67,27 @@ def transcribe_dataset(
             damaged[row["id"]] = str(error)
             return None
 
+    def recording(index: int) -> dict[str, Any] | None:
+        samples = read(index)
+        told = {"language": languages[index]} if tell_language else {}
+        return None if samples is None else {"array": samples, "sampling_rate": 16_000, **told}
+
     def recordings() -> Iterator[dict[str, Any]]:
         for index in order:
-            samples = read(index)
-            if samples is not None:
+            one = recording(index)
+            if one is not None:
                 sent.append(index)
-                seconds[index] = len(samples) / 16_000
-                yield {"array": samples, "sampling_rate": 16_000}
+                seconds[index] = len(one["array"]) / 16_000
+                yield one
 
     middle = len(order) // 2
-    typical = next((sound for index in [*order[middle:], *order[:middle]] if (sound := read(index)) is not None), None)
+    typical = next((one for index in [*order[middle:], *order[:middle]] if (one := recording(index)) is not None), None)
     if typical is None:
         raise UserError(f"None of the {len(order)} recordings can be read. The first: {next(iter(damaged.values()))}")
 
     def first_token() -> None:
         one = {**(request.get("generate_kwargs") or {}), "max_new_tokens": 1}
-        pipe({"array": typical, "sampling_rate": 16_000}, **{**request, "generate_kwargs": one})
+        pipe(typical, **{**request, "generate_kwargs": one})
 
     results: list[Answer | None] = [None] * len(dataset)
     meter = SpeedMeter(pipe.device, warmup=0)  # measuring the first token warms up
@@ -105,6 +117,6 @@ def transcribe_dataset(
         path = dataset[index]["audio"].get("path")
         if path:
             prediction["audio"] = str(path)
-        said = {key: value for key, value in output.items() if key != "text" and value is not None}
+        said = {key: value for key, value in output.items() if key not in ("text", "language") and value is not None}
         rows.append(cast(PredictionRow, {**prediction, **said}))
     return Decoded(rows, speed, damaged)

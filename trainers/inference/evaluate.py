@@ -43,7 +43,7 @@ def evaluate(
     Args:
         model: a model folder or Hub name.
         dataset: rows as `trainers.data.prepare` makes them; `text` is the reference.
-        language: of all rows; each row's own when None.
+        language: of all rows; each row's own when None. It chooses the normalizer, and the prompt of a model that is told it.
         normalizer: see `trainers.evaluation.get_normalizer`; the language's own when None.
         generate_kwargs: decoding settings; the model's own generation configuration when None.
         dataset_name: what the result calls the data, as `DataSpec.published_name` gives it.
@@ -65,8 +65,9 @@ def evaluate(
         dataset, language, normalizer = dataset.select(kept), language or "en", normalizer or "en"
         request = {"generate_kwargs": {**(generate_kwargs or {}), "num_beams": 1, "do_sample": False}}
     decoded = transcribe_dataset(
-        pipe, dataset, batch_size=batch_size, quiet=quiet, **{k: v for k, v in request.items() if v is not None}
-    )
+        pipe, dataset, batch_size=batch_size, tell_language=not leaderboard, quiet=quiet,
+        **{k: v for k, v in request.items() if v is not None},
+    )  # fmt: skip
     folder = Path(output_dir)
     rows, board = decoded.rows, {}
     folder.mkdir(parents=True, exist_ok=True)

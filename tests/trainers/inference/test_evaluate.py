@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import soundfile
 
+from modeling_slam_asr import SlamAsrProcessor
 from trainers.cli import run_command
+from trainers.data.collator import SpeechCollator
 from trainers.data.prepare import prepare
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
 from trainers.inference.evaluate import evaluate
-from trainers.inference.torch_engine import load_pipeline
+from trainers.inference.torch_engine import load_pipeline, pipeline_of
 
 
 def test_a_recording_that_has_gone_is_one_damaged_row(
@@ -79,3 +81,49 @@ def test_parts_and_folders_as_in_a_recipe(
     for command in ("evaluate", "depth"):
         assert run(command) == 2
         assert clip.name in capsys.readouterr().err
+
+
+def test_each_row_is_asked_for_in_its_own_language(
+    tiny_model: Any, tiny_whisper_encoder_dir: Path, tiny_llama_dir: Path, tiny_audio_dir: Path, tmp_path: Path
+) -> None:
+    """A model with a `language_prompt` is asked as the collator asks it in training; a language of the call goes before it."""
+    prompted = SlamAsrProcessor.from_base_models(
+        str(tiny_whisper_encoder_dir), str(tiny_llama_dir), language_prompt="Write down the {language} speech.\n"
+    )
+    plain = SlamAsrProcessor.from_base_models(str(tiny_whisper_encoder_dir), str(tiny_llama_dir))
+    clips = sorted((tiny_audio_dir / "test").glob("*.wav"))
+    manifest = tmp_path / "test.jsonl"
+    spoken = [(clips[0], "da"), (clips[1], "nl"), (clips[2], None)]
+    lines = [{"audio": str(clip), "text": "ja tak", "language": language} for clip, language in spoken]
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    dataset, _ = prepare([DataSpec(dataset=str(manifest), min_duration=0.0)], "test", quiet=True)
+
+    def asked(processor: Any, **options: Any) -> set[str]:
+        """The prompts that reach the model."""
+        pipe, prompts = pipeline_of(tiny_model, processor, "cpu"), []
+        forward = pipe.forward
+
+        def noted(inputs: dict[str, Any], **rest: Any) -> Any:
+            prompts.extend(window["ids"] for window in inputs["windows"])
+            return forward(inputs, **rest)
+
+        pipe.forward = noted
+        evaluate(
+            "tiny", dataset, tmp_path / "out", pipe=pipe, generate_kwargs={"max_new_tokens": 2}, resamples=0, quiet=True, **options
+        )  # fmt: skip
+        return set(processor.batch_decode(prompts))
+
+    def trained(processor: Any, **changes: Any) -> set[str]:
+        collate = SpeechCollator(processor, for_generation=True)
+        rows = [collate([{**row, **changes}])["prompt_input_ids"][0] for row in dataset]
+        return set(processor.batch_decode(rows))
+
+    assert asked(prompted) == trained(prompted) == {
+        "Write down the Danish speech.", "Write down the Dutch speech.", "Transcribe speech to text.",
+    }  # fmt: skip
+    rows = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert [row.get("language") for row in rows] == ["da", "nl", None]
+    assert asked(prompted, language="en") == trained(prompted, language="en") == {"Write down the English speech."}
+    assert asked(plain) == trained(plain) == {"Transcribe speech to text."}
+    # The leaderboard's protocol tells the model no language.
+    assert asked(prompted, leaderboard=True) == {"Transcribe speech to text."}

@@ -71,6 +71,24 @@ def torch_pipe(lora_model_dir: Path) -> Any:
     return load_pipeline(lora_model_dir, device="cpu")
 
 
+def test_a_recording_names_its_own_language(
+    pipe: ExportedPipeline, torch_pipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = {"array": speak(["to", "tre"]), "sampling_rate": RATE}
+    for one in (pipe, torch_pipe):
+        monkeypatch.setattr(one.processor, "language_prompt", "{language} {language}")
+        prompts = {
+            language: [item["ids"] for item in one.preprocess({**sound, "language": language})]
+            for language in ("da", "nl", None, 3)
+        }
+        assert prompts["da"] == [item["ids"] for item in one.preprocess(sound, language="da")] != prompts["nl"]
+        assert prompts["da"] == [item["ids"] for item in one.preprocess({**sound, "language": "nl"}, language="da")]
+        assert prompts[None] == prompts[3] == [item["ids"] for item in one.preprocess(sound)]
+        answers = one([{**sound, "language": "da"}, sound], batch_size=2, max_new_tokens=4)
+        assert answers[0] == {**one(sound, language="da", max_new_tokens=4), "language": ["da"]}
+        assert answers[1] == one(sound, max_new_tokens=4)
+
+
 def test_a_loaded_pipeline_says_where_it_came_from(
     pipe: ExportedPipeline, torch_pipe: Any, exported: Path, lora_model_dir: Path
 ) -> None:
