@@ -131,7 +131,8 @@ class CountedLlm:
     """An engine's LLM, whose passes are counted: one for each request, then one for each token of the longest answer."""
 
     def __init__(self, llm: LanguageEngine, work: Work) -> None:
-        self.llm, self.work, self.name, self.precision = llm, work, llm.name, llm.precision
+        self.llm, self.work = llm, work
+        self.name, self.precision, self.joins = llm.name, llm.precision, llm.joins
 
     def __call__(self, requests: Sequence[Request], ends: Collection[int], log_probs: bool) -> list[Generated]:
         answers = self.llm(requests, ends, log_probs)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from trainers.engines import ModelSource
 from trainers.errors import UserError
 from trainers.provenance import EXPORT_MANIFEST
+from trainers.serving.joint_decoding import JointScores
 from trainers.serving.manifest import Manifest, Part, read_manifest
 from trainers.serving.onnx_audio import Heard, OnnxAudio
 from trainers.serving.without_torch import model_file
@@ -31,12 +32,12 @@ else:
 
 _AUDIO = -1  # stands in a row of token ids for all of the audio's embeddings
 # Settings of a generation configuration that greedy decoding obeys, or that say nothing without sampling and beams.
-_OBEYED = {"max_new_tokens", "max_length"}
+_OBEYED = {"max_new_tokens", "max_length", "ctc_weight"}
 _SILENT = {"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "_from_model_config", "use_cache"}
 _SILENT |= {"temperature", "top_k", "top_p", "min_p", "length_penalty", "early_stopping", "cache_implementation"}
 _SILENT |= {"ctc_draft", "prompt_columns"}  # a draft changes the speed, and columns are cut off again
 _NEUTRAL = {"num_beams": 1, "do_sample": False, "num_return_sequences": 1, "repetition_penalty": 1.0}
-_NEUTRAL |= {"ctc_only": False, "ctc_weight": 0.0}
+_NEUTRAL |= {"ctc_only": False}
 _NEUTRAL |= {"no_repeat_ngram_size": 0, "output_scores": False, "return_dict_in_generate": False}
 _NEUTRAL |= {"output_attentions": False, "output_hidden_states": False, "output_logits": False}
 
@@ -47,12 +48,22 @@ class Request:
     What an LLM is asked.
 
     before, after: token ids around the audio; audio: embeddings `(audio_tokens, hidden)`; limit: most new tokens.
+    joint: what the CTC head has to say in each of them, if anything; good for one transcript.
     """
 
     before: list[int]
     audio: NDArray[np.float32]
     after: list[int]
     limit: int
+    joint: JointScores | None = None
+
+    def next_token(self, scores: NDArray[np.floating[Any]]) -> int:
+        """The best token by the LLM's `scores` `(vocab,)`, or by them and the CTC head together."""
+        if self.joint is None:
+            return int(scores.argmax())
+        token = int(self.joint(scores).argmax())
+        self.joint.take(token)
+        return token
 
 
 class Generated(NamedTuple):
@@ -66,11 +77,12 @@ class LanguageEngine(Protocol):
     """
     Greedy decoding by an LLM.
 
-    name: as of `--engine`; precision: of its weights.
+    name: as of `--engine`; precision: of its weights; joins: whether it asks [`Request.next_token`], and so decodes jointly.
     """
 
     name: str
     precision: str
+    joins: bool
 
     def __call__(self, requests: Sequence[Request], ends: Collection[int], log_probs: bool) -> list[Generated]:
         """Of each request what the LLM writes, until an end token, its limit or a loop; log-probabilities where they are wanted."""
@@ -240,7 +252,7 @@ class ExportedPipeline(recordings.RecordingsMixin):
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         first, forward, last = super()._sanitize_parameters(**kwargs)
         own = ("return_timestamps", "return_confidence", "trim_loops")
-        self._limits_of({key: value for key, value in forward.items() if key not in own})
+        self._greedy_settings({key: value for key, value in forward.items() if key not in own})
         if forward.get("return_timestamps") == "word" and not self.model.config.projector_ctc:
             raise UserError(
                 f"return_timestamps='word' needs the LLM's attention, which the engine {self.llm.name} does not give, and this model "
@@ -254,11 +266,20 @@ class ExportedPipeline(recordings.RecordingsMixin):
         Raises:
             UserError: `options`, or settings of the model's own that they leave as they are, ask for more than the engine can.
         """
-        self._limits_of(options)
+        self._greedy_settings(options)
 
-    def _limits_of(self, options: Mapping[str, Any]) -> dict[str, int]:
-        """The limits of a call: what of the model's settings and its own `options` greedy decoding is to obey."""
+    def _greedy_settings(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What greedy decoding is to obey of the model's settings and a call's `options`: limits, and the CTC head's weight."""
         settings = {**self.generation["settings"], **options}
+        weight = settings.get("ctc_weight") or 0.0
+        if not 0 <= weight < 1 or (weight and not self.model.config.projector_ctc):
+            raise UserError(
+                f"ctc_weight={weight!r} must be from 0 to below 1, and above 0 only for a model with a CTC head."
+            )
+        if weight and not self.llm.joins:
+            raise UserError(
+                f"ctc_weight={weight!r}: the engine {self.llm.name} decodes by the LLM alone. Give ctc_weight=0.0, or use another engine."
+            )
         for name, value in settings.items():
             if name in _OBEYED or value is None or (name in _NEUTRAL and value == _NEUTRAL[name]):
                 continue
@@ -277,10 +298,10 @@ class ExportedPipeline(recordings.RecordingsMixin):
     def _transcribe(
         self, windows: list[recordings.WindowItem], look: bool, words: bool, trim_loops: bool, options: dict[str, Any]
     ) -> list[recordings.WindowTranscript]:
-        limits = self._limits_of(options)
+        obeyed = self._greedy_settings(options)
         heard = self.audio.hear([window["features"] for window in windows])
-        requests = [self._request(window["ids"], one, limits) for window, one in zip(windows, heard, strict=True)]
         ends = self.generation["eos_token_ids"]
+        requests = [self._request(window["ids"], one, obeyed, ends) for window, one in zip(windows, heard, strict=True)]
         # Where a compressing model leaves no audio, nothing is invented.
         asked = [request for request in requests if len(request.audio)]
         written = iter(self.llm(asked, ends, look) if asked else [])
@@ -299,14 +320,17 @@ class ExportedPipeline(recordings.RecordingsMixin):
             )
         return answers
 
-    def _request(self, row: list[int], heard: Heard, limits: Mapping[str, int]) -> Request:
+    def _request(self, row: list[int], heard: Heard, obeyed: Mapping[str, Any], ends: Collection[int]) -> Request:
         place = row.index(_AUDIO)
-        limit = limits.get("max_new_tokens")
+        limit = obeyed.get("max_new_tokens")
         if limit is None:
             seconds = heard.placeholders * self.model.config.audio_geometry.seconds_per_token()
             limit = transcripts.token_limit(seconds, self.generation["tokens_per_second"])
-            limit = min(limit, limits.get("max_length", limit))
-        return Request(row[:place], heard.embeddings, row[place + 1 :], limit)
+            limit = min(limit, obeyed.get("max_length", limit))
+        joint, scores = None, heard.ctc_log_probs
+        if obeyed.get("ctc_weight") and scores is not None:
+            joint = JointScores(scores, self.audio.ctc_tokens(range(1, scores.shape[1])), ends, obeyed["ctc_weight"])
+        return Request(row[:place], heard.embeddings, row[place + 1 :], limit, joint)
 
     def _aligned(self, heard: Heard, tokens: Sequence[int]) -> NDArray[Any] | None:
         scores = heard.ctc_log_probs

@@ -76,7 +76,7 @@ class LlamaCpp:
         UserError: when llama-cpp-python is not installed, or llama.cpp cannot read the file.
     """
 
-    name = "llama_cpp"
+    name, joins = "llama_cpp", True
 
     def __init__(self, path: Path, precision: str, threads: int = 1) -> None:
         self.precision, self.threads = precision, threads
@@ -116,7 +116,7 @@ class LlamaCpp:
         places = []
         for row, request in enumerate(requests):
             places.append(self._read(request, row))
-            _write(answers[row], self._logits(-1), log_probs)
+            _write(answers[row], request, self._logits(-1), log_probs)
         while True:
             rows = [
                 row for row, request in enumerate(requests) if not is_done(answers[row].tokens, request.limit, ends)
@@ -125,7 +125,7 @@ class LlamaCpp:
                 return answers
             self._decode([(answers[row].tokens[-1], places[row], row) for row in rows], logits=True)
             for index, row in enumerate(rows):
-                _write(answers[row], self._logits(index), log_probs)
+                _write(answers[row], requests[row], self._logits(index), log_probs)
                 places[row] += 1
 
     def _make_room(self, requests: Sequence[Request]) -> None:
@@ -204,8 +204,8 @@ class LlamaCpp:
         return np.ctypeslib.as_array(pointer, shape=(self.vocabulary,))
 
 
-def _write(answer: Generated, logits: NDArray[np.float32], log_probs: bool) -> None:
-    token = int(logits.argmax())
+def _write(answer: Generated, request: Request, logits: NDArray[np.float32], log_probs: bool) -> None:
+    token = request.next_token(logits)
     answer.tokens.append(token)
     if log_probs:
         answer.log_probs.append(float(_log_softmax(logits)[token]))

@@ -8,6 +8,7 @@ import jiwer
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import LogitsProcessor
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.generation_slam_asr import TranscriptLimit
@@ -19,10 +20,22 @@ from trainers.serving.onnx_audio import OnnxAudio
 _GREEDY: dict[str, Any] = {"num_beams": 1, "do_sample": False, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
 
 
+class _Chosen(LogitsProcessor):
+    """Leaves greedy decoding the one token that the request takes."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        chosen = torch.full_like(scores, -torch.inf)
+        chosen[0, self.request.next_token(scores[0].float().numpy())] = 0.0
+        return chosen
+
+
 class TransformersEngine:
     """A causal LM of transformers as an engine, one request at a time and without log-probabilities: for checks."""
 
-    name = "transformers"
+    name, joins = "transformers", True
 
     def __init__(self, llm: Any, precision: str) -> None:
         self.llm, self.precision = llm, precision
@@ -41,6 +54,7 @@ class TransformersEngine:
                 do_sample=False,
                 eos_token_id=list(ends),
                 stopping_criteria=[TranscriptLimit(torch.tensor([request.limit]))],
+                logits_processor=[_Chosen(request)],
             )
             found.append(Generated(row[0].tolist(), []))
         return found

@@ -69,7 +69,7 @@ class Vllm:
         UserError: when vLLM is not installed or does not start, or would scale this LLM's embeddings otherwise than transformers.
     """
 
-    name = "vllm"
+    name, joins = "vllm", False
 
     def __init__(self, folder: Path, precision: str) -> None:
         for name, value in _ENVIRONMENT.items():

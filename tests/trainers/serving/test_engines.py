@@ -34,7 +34,7 @@ needs_llama_cpp = pytest.mark.skipif(not HAS_LLAMA_CPP, reason="the extra `llama
 class Transformers:
     """The smallest engine: the exported LLM by transformers, all of the request again for every token."""
 
-    name, precision = "transformers", "float32"
+    name, precision, joins = "transformers", "float32", True
 
     def __init__(self, exported: Path) -> None:
         self.llm = AutoModelForCausalLM.from_pretrained(exported / "llm").eval()
@@ -49,8 +49,8 @@ class Transformers:
             while not (written.tokens and is_done(written.tokens, request.limit, ends)):
                 row = torch.cat([start, embed(torch.tensor(written.tokens, dtype=torch.long))])
                 scores = self.llm(inputs_embeds=row[None]).logits[0, -1].log_softmax(-1)
-                written.tokens.append(int(scores.argmax()))
-                written.log_probs.append(float(scores.max()))
+                written.tokens.append(request.next_token(scores.numpy()))
+                written.log_probs.append(float(scores[written.tokens[-1]]))
             answers.append(written)
         return answers
 
@@ -107,6 +107,23 @@ def test_transcripts_are_those_of_torch(pipe: ExportedPipeline, torch_pipe: Any)
     assert pipe(sounds, batch_size=4) == wanted
     assert [pipe(sound) for sound in sounds] == wanted
     assert list(pipe((sound for sound in sounds), batch_size=3)) == wanted
+
+
+def test_joint_decoding_is_that_of_torch(pipe: ExportedPipeline, torch_pipe: Any) -> None:
+    sounds = [speak(["en", "tre", "fem"]), speak(["to"]), speak(["fire"] * 4)]
+    wanted = torch_pipe(sounds, batch_size=3, ctc_weight=0.6)
+    assert wanted != torch_pipe(sounds, batch_size=3)
+    assert pipe(sounds, batch_size=3, ctc_weight=0.6) == wanted
+    pipe.llm.joins, before = False, pipe.llm.joins
+    try:
+        with pytest.raises(
+            UserError, match=r"ctc_weight=0\.6: the engine .* decodes by the LLM alone\. Give ctc_weight=0"
+        ):
+            pipe(sounds[0], ctc_weight=0.6)
+    finally:
+        pipe.llm.joins = before
+    with pytest.raises(UserError, match=r"ctc_weight=1\.5 must be from 0 to below 1"):
+        pipe(sounds[0], ctc_weight=1.5)
 
 
 def test_windows_marks_and_rows_are_the_pipeline_s(pipe: ExportedPipeline, torch_pipe: Any, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from modeling_slam_asr import SlamAsrForConditionalGeneration
 from tests.conftest import speak
 from trainers.cli import main
 from trainers.errors import UserError
@@ -89,6 +90,17 @@ def test_the_manifest_tells_what_an_engine_needs(exported: Path, torch_model: An
     assert manifest["generation"]["eos_token_ids"] == (ends if isinstance(ends, list) else [ends])
     on_disk = {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()}
     assert set(manifest["files"]) == on_disk - {"manifest.json"}
+
+
+def test_a_model_that_decodes_jointly(lora_model_dir: Path, tiny_processor: Any, tmp_path: Path) -> None:
+    """Models of `own_data` do; their exports are compared as they decode."""
+    model = SlamAsrForConditionalGeneration.from_pretrained(lora_model_dir).eval()
+    model.generation_config.ctc_weight = 0.6
+    samples = [speak(["en", "tre", "fem"]), speak(["fire"] * 4)]
+    manifest = export_model(model, tiny_processor, tmp_path / "exported", Wanted(), samples=samples)
+    assert manifest["generation"]["settings"]["ctc_weight"] == 0.6
+    check = manifest["parts"]["llm"]["check"]
+    assert (check["sample_wer"], check["samples"]) == (0, 2)
 
 
 def test_transcripts_of_sample_recordings_must_agree(exported: Path) -> None:
