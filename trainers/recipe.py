@@ -115,13 +115,14 @@ class WarmStartSpec:
 
 @dataclass
 class DecodingSpec:
-    """How transcripts are generated, in validation and in the test alike; the defaults are the paper's test settings.
+    """How transcripts are generated, in validation and in the test alike.
 
+    `max_new_tokens` is the longest transcript; None: from each recording's length (`max_tokens_per_second` of the model). The paper's is 128.
     `ctc_weight` is what the CTC head has to say beside the LLM, from 0 to below 1 (joint decoding, see `docs/ctc.md`).
     """
 
     num_beams: int = 2
-    max_new_tokens: int | None = 128
+    max_new_tokens: int | None = None
     repetition_penalty: float = 1.0
     length_penalty: float = 1.0
     ctc_weight: float = field(default=0.0, metadata={LATER: True})

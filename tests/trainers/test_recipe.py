@@ -30,7 +30,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert (recipe.projector.downsample_rate, recipe.projector.hidden_size, recipe.projector.dropout) == (5, 2048, 0.1)
     assert (recipe.decoding.num_beams, recipe.decoding.max_new_tokens, recipe.decoding.repetition_penalty) == (
         2,
-        128,
+        None,  # from each recording's length
         1,
     )
     lora = from_dict({**MINIMAL, "lora": True}).lora
@@ -51,6 +51,8 @@ def test_packaged_recipes_load_and_take_the_common_overrides(name: str) -> None:
     assert (recipe.output_dir, recipe.max_steps, recipe.save_steps, recipe.seed) == ("out", 7, 3, 1)
     assert recipe.prune_encoder_layers == 4
     assert from_dict(recipe.to_dict()) == recipe
+    # The paper's limit, and that of the miniature's recorded figures.
+    assert recipe.decoding.max_new_tokens == (None if name == "own_data" else 128)
 
 
 def test_the_papers_grid_is_complete() -> None:

@@ -10,7 +10,11 @@ from trainers.errors import UserError
 def add_decoding_arguments(group: Any) -> None:
     """`--num-beams`, `--max-new-tokens` and `--ctc-weight`, each the model's own setting when left out."""
     group.add_argument("--num-beams", type=int, help="beams (default: the model's own setting)")
-    group.add_argument("--max-new-tokens", type=int, help="longest transcript of a window (default: from its length)")
+    group.add_argument(
+        "--max-new-tokens",
+        type=int,
+        help="longest transcript of a window, in tokens (default: the model's own setting, else from the window's length)",
+    )
     group.add_argument(
         "--ctc-weight",
         type=float,

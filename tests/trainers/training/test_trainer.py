@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from modeling_slam_asr.transcripts_slam_asr import SPARE_TOKENS
 from tests.trainers.training.cached import CachedRows, MakeRecipe, build
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
@@ -93,6 +95,22 @@ def test_the_saved_model_is_the_best_and_decodes_as_validation_did(
     texts = processor.batch_decode(model.generate(**request), skip_special_tokens=True)
     lines = (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     assert texts == [json.loads(line)["prediction"] for line in lines]
+
+
+def test_a_transcript_may_be_as_long_as_its_recording_allows(
+    tiny_recipe: MakeRecipe, tiny_processor: Any, tmp_path: Path
+) -> None:
+    """A recipe that sets no `max_new_tokens` leaves the limit to each recording's length, also in the saved model."""
+    recipe = tiny_recipe(decoding={}, model={"max_tokens_per_second": 12.5})
+    build_model(recipe).save_pretrained(tmp_path)
+    model = SlamAsrForConditionalGeneration.from_pretrained(tmp_path)
+    assert model.generation_config.max_new_tokens is None
+    request = tiny_processor.apply_transcription_request([np.zeros(2 * 16_000), np.zeros(20 * 16_000)])
+    plan = model.transcript_request(request["input_ids"], request["input_features_mask"])
+    assert plan.limits.tolist() == [25 + SPARE_TOKENS, 250 + SPARE_TOKENS]
+    limited = build_model(tiny_recipe(decoding={"max_new_tokens": 128}))
+    plan = limited.transcript_request(request["input_ids"], request["input_features_mask"])
+    assert plan.limits.tolist() == [128, 128]
 
 
 def test_the_frozen_parts_did_not_move(finished: tuple[Recipe, dict[str, Any]], make_tiny_model: Any) -> None:
