@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from modeling_slam_asr import SlamAsrForConditionalGeneration
 from tests.trainers.test_files import LOCK_AND_WAIT, started
 from tests.trainers.training.processes import kill_at, start, wait_for_step
 from trainers.errors import DiskFullError, UserError
@@ -160,6 +161,20 @@ def test_more_steps_may_be_asked_of_a_finished_run(
     values = {**values_for(tiny_recipe_values, run), "max_steps": 17}
     assert run_training(from_dict(values), resume=True)["steps"] == 17
     assert "Resuming with another max_steps" in caplog.text
+
+
+def test_a_run_can_be_ended_where_it_stands(
+    tiny_recipe_values: dict[str, Any], uninterrupted: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
+    for name in ("metrics.json", "model.safetensors", "trainer_state.json"):
+        (run / name).unlink()
+    shutil.rmtree(run / "checkpoint-15")
+    metrics = run_training(from_dict({**values_for(tiny_recipe_values, run), "max_steps": 1}), resume=True)
+    assert metrics["steps"] == 12 and metrics["wer"] is not None
+    best = load_file(run / "best" / "trainable.safetensors")
+    saved = SlamAsrForConditionalGeneration.from_pretrained(run).state_dict()
+    assert all(torch.equal(saved[name], tensor) for name, tensor in best.items())
 
 
 def test_a_longer_run_that_was_killed_is_not_taken_for_finished(
