@@ -222,6 +222,7 @@ class Recipe:
                 raise UserError(f"trainer.{argument} and {key} are both set: keep {key}, or leave it out.")
         if not self.train:
             raise UserError("train is empty: name at least one data set to train on.")
+        self._refuse_what_was_trained_on()
         if self.batch_seconds is not None and self.batch_tokens is not None:
             raise UserError("batch_seconds and batch_tokens are both set: choose one way to fill a batch.")
         if any(spec.streaming for spec in self.train):
@@ -254,6 +255,23 @@ class Recipe:
                 raise UserError(f"push_to_hub: {error} Give a name, or namespace/name.") from error
         if not self.output_dir:
             self.output_dir = f"runs/{self.name or 'slam-asr'}"
+
+    def _refuse_what_was_trained_on(self) -> None:
+        """
+        Raises:
+            UserError: validation or test names data that train names too: the split of all three is `train` where none is given.
+        """
+        for role in DATA_ROLES[1:]:
+            sources: list[DataSpec] = getattr(self, role)
+            for index, spec in enumerate(sources):
+                if any(spec.may_share(trained) for trained in self.train):
+                    key = role if len(sources) == 1 else f"{role}.{index}"
+                    split = f", split {spec.split!r}" if spec.has_splits else ""
+                    remedy = f"Set {key}.split (such as {key}.split={role})" if split else f"Set {key}.dataset"
+                    raise UserError(
+                        f"train and {role} both name {spec.dataset!r}{split}: figures of data that was trained on say nothing. "
+                        f"{remedy}, or leave it out ({role}=[])."
+                    )
 
     @property
     def language(self) -> str | None:

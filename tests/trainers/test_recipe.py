@@ -116,6 +116,39 @@ def test_a_wrong_override_is_explained(tmp_path: Path, override: str, says: str)
     assert says in str(caught.value)
 
 
+def test_data_to_train_on_is_no_data_to_validate_on(tmp_path: Path) -> None:
+    """The split of every role is `train` where none is given."""
+
+    def refused(train: Any, **other: Any) -> str:
+        with pytest.raises(UserError, match="figures of data that was trained on say nothing") as caught:
+            from_dict({**MINIMAL, "train": train, **other})
+        return str(caught.value)
+
+    hub = {"dataset": "name/speech", "config": "da"}
+    assert refused(hub, validation=hub) == (
+        "train and validation both name 'name/speech', split 'train': figures of data that was trained on say nothing. "
+        "Set validation.split (such as validation.split=validation), or leave it out (validation=[])."
+    )
+    assert "test.1.split=test" in refused(hub, test=[{**hub, "split": "test"}, {**hub, "language": "da"}])
+    manifest = tmp_path / "all.jsonl"
+    manifest.write_text("", encoding="utf-8")
+    again = {"dataset": f"{tmp_path}/../{tmp_path.name}/all.jsonl", "split": "validation"}  # it has no splits
+    assert "Set validation.dataset, or" in refused({"dataset": str(manifest)}, validation=again)
+    kaldi = tmp_path / "kaldi"
+    (kaldi / "dev").mkdir(parents=True)
+    (kaldi / "wav.scp").touch()
+    assert "Set test.dataset, or" in refused({"dataset": str(kaldi)}, test={"dataset": str(kaldi), "split": "test"})
+    (kaldi / "dev" / "wav.scp").touch()
+    for one, another in (
+        (hub, {**hub, "split": "validation"}),
+        (hub, {**hub, "config": "nl"}),
+        ({**hub, "language": "da"}, {**hub, "language": "nl"}),
+        ({**hub, "max_duration": 10}, {**hub, "min_duration": 10}),
+        ({"dataset": str(kaldi)}, {"dataset": str(kaldi), "split": "dev"}),
+    ):
+        assert from_dict({**MINIMAL, "train": one, "validation": another, "test": another}).test
+
+
 def test_numbers_in_scientific_notation(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("audio_model: a\ntext_model: b\ntrain: {dataset: c}\nlearning_rate: 3e-5\n", encoding="utf-8")

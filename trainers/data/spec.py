@@ -80,6 +80,25 @@ class DataSpec:
             keep_characters=self.keep_characters,
         )
 
+    @property
+    def has_splits(self) -> bool:
+        """Whether `split` chooses among the utterances; a manifest, and a Kaldi folder without such a folder inside, are read whole."""
+        path = Path(self.dataset).expanduser()
+        whole = (path / "wav.scp").is_file() and not (path / self.split / "wav.scp").is_file()
+        return not whole and (path.suffix.lower() == ".txt" or not path.is_file())
+
+    def may_share(self, other: "DataSpec") -> bool:
+        """Whether the two name the same data, and neither their languages nor their durations keep them apart."""
+
+        def place(spec: DataSpec) -> tuple[str | None, ...]:
+            path = Path(spec.dataset).expanduser()
+            name = str(path.resolve()) if path.exists() else spec.dataset
+            return name, spec.config, spec.revision, spec.split if spec.has_splits else None
+
+        languages = {self.language, other.language} - {None}
+        apart = self.min_duration >= other.max_duration or other.min_duration >= self.max_duration
+        return place(self) == place(other) and len(languages) < 2 and not apart
+
     def published_name(self) -> dict[str, str]:
         """`name`, `split` and, where given, `config` and `revision`: what a published result calls the data.
 
