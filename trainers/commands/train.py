@@ -10,6 +10,7 @@ RECIPE is a YAML file or the name of one that comes with the project (miniature,
 (paper_study, miniature_study).
 Any key can be overridden: `slam-asr train miniature max_steps=100 train.language=da lora.r=16`.
 Several devices: `accelerate launch -m trainers.train RECIPE ...` takes the same arguments.
+A run that was stopped goes on with --resume; with `--resume max_steps=1` it ends there, with its best model so far.
 
 exit codes: 0 done, 2 a mistake in the recipe or the data, 143 stopped by SIGTERM (130 by Ctrl-C) with a checkpoint saved
 """

@@ -79,11 +79,7 @@ class StopOnTermination(TrainerCallback):
         if self.requested:
             if state.is_world_process_zero:
                 by = signal.Signals(self.requested).name
-                print(
-                    f"Stopped by {by} after step {state.global_step}; its checkpoint is saved. --resume goes on from it; --resume "
-                    "max_steps=1 ends the run with its best model so far.",
-                    flush=True,
-                )
+                print(f"Stopped by {by} after step {state.global_step}; its checkpoint is saved.", flush=True)
             raise SystemExit(128 + self.requested)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
