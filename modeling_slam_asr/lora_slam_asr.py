@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from .checkpoint_slam_asr import check_tensors, hub_arguments, load_projector, open_tensors, repository_file
 from .configuration_slam_asr import SlamAsrConfig
@@ -27,7 +28,7 @@ except ImportError:  # models without LoRA, or with LoRA merged, need no PEFT
 
 __all__ = [
     "ADAPTER_FILE", "LORA_FOLDERS", "PREFIX", "LoraMixin", "ParameterReport", "add_lora", "has_lora", "is_adapter_tensor", "merged_state",
-    "read_lora", "set_lora",
+    "read_lora", "refuse_missing_targets", "set_lora",
 ]  # fmt: skip
 
 PREFIX = "base_model.model."
@@ -133,6 +134,24 @@ def add_lora(model: PreTrainedModel, settings: Any, adapter: str = "default", *,
     # PEFT's own way: transformers' `add_adapter` asks for the newest PEFT, which this does not need.
     peft_functional.inject_adapter_in_model(config, model, adapter, low_cpu_mem_usage=empty)
     peft_functional.set_adapter(model, adapter)
+
+
+def refuse_missing_targets(model: PreTrainedModel, settings: Any) -> None:
+    """A ValueError where `target_modules` of LoRA to be trained lists a layer that is not there; PEFT asks for one of them only."""
+    targets = lora_config(settings).target_modules
+    names = dict(model.named_modules())
+    listed = () if targets is None or isinstance(targets, str) else targets
+    missing = sorted(t for t in listed if not any(name == t or name.endswith(f".{t}") for name in names))
+    if missing:
+        linear = {
+            name.removesuffix(".base_layer").rpartition(".")[2]
+            for name, module in names.items()
+            if isinstance(module, nn.Linear | Conv1D) and not is_adapter_tensor(name)
+        }
+        raise ValueError(
+            f"The LoRA setting target_modules names {', '.join(map(repr, missing))}, and {type(model).__name__} has no such layer. "
+            f"Its linear layers: {', '.join(sorted(linear - {'lm_head'}))}. Name some of these, or set target_modules to 'all-linear'."
+        )
 
 
 def is_lora_layer(module: nn.Module) -> bool:
@@ -301,11 +320,14 @@ class LoraMixin:
 
         Args:
             lora, encoder_lora: `peft.LoraConfig` or its keyword arguments as a dict; None adds nothing.
+        Raises:
+            ValueError: it has LoRA already, or lacks a layer that `target_modules` lists.
         """
         for part, settings in (("language_model", lora), ("audio_encoder", encoder_lora)):
             if settings is not None:
                 if getattr(self.config, LORA_FIELDS[part]) is not None:
                     raise ValueError(f"The {part} has LoRA already. Merge it or unload it first.")
+                refuse_missing_targets(getattr(self, part), settings)
                 add_lora(getattr(self, part), settings)
                 setattr(self.config, LORA_FIELDS[part], lora_settings(getattr(self, part)))
         self.freeze()

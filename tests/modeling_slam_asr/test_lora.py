@@ -7,9 +7,10 @@ from typing import Any
 import peft
 import pytest
 import torch
+from transformers import AutoConfig, AutoTokenizer, Phi3Config, Phi3ForCausalLM
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration as Model
-from modeling_slam_asr.lora_slam_asr import lora_config
+from modeling_slam_asr.lora_slam_asr import add_lora, lora_config, lora_settings
 
 from .conftest import LORA, stir_lora
 
@@ -54,6 +55,39 @@ def test_merge_and_unload(kind: str, make_tiny_model: Callable[..., Any], batch:
     assert loaded.config.lora["r"] == 2 and loaded.parameter_report()["lora"] > 0
     with pytest.raises(ValueError, match="has LoRA already"):
         loaded.add_lora({"r": 2})
+
+
+def test_targets_that_are_not_there(
+    tiny_whisper_encoder_dir: Path, tiny_llama_dir: Path, tmp_path: Path, batch: Any
+) -> None:
+    """Phi has one layer for q, k and v: LoRA on the usual four would go on `o_proj` alone, and nobody would know."""
+    fields = AutoConfig.from_pretrained(tiny_llama_dir).to_dict()
+    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+             "bos_token_id", "eos_token_id", "pad_token_id")  # fmt: skip
+    Phi3ForCausalLM(Phi3Config(**{name: fields[name] for name in names})).save_pretrained(tmp_path / "phi")
+    AutoTokenizer.from_pretrained(tiny_llama_dir).save_pretrained(tmp_path / "phi")
+    bases = str(tiny_whisper_encoder_dir), str(tmp_path / "phi")
+    usual = {"r": 2, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]}
+    says = (
+        r"target_modules names 'k_proj', 'q_proj', 'v_proj', and Phi3ForCausalLM has no such layer\. "
+        r"Its linear layers: down_proj, gate_up_proj, o_proj, qkv_proj\. Name some"
+    )
+    with pytest.raises(ValueError, match=says):
+        Model.from_base_models(*bases, lora=usual)
+    fitting = {"r": 2, "target_modules": ["qkv_proj", "layers.0.self_attn.o_proj"]}
+    model = Model.from_base_models(*bases, lora=fitting, encoder_lora={"r": 2, "target_modules": ["q_proj"]})
+    with pytest.raises(
+        ValueError, match=r"names 'o_proj', and SlamAsrEncoder has no such layer\. Its linear layers: .*q_proj"
+    ):
+        Model.from_base_models(*bases, encoder_lora=usual)
+    # What was trained so before still loads, in both forms.
+    model.unload_lora()
+    add_lora(model.language_model, usual)
+    model.config.lora = lora_settings(model.language_model)
+    stir_lora(model)
+    for form in ("standalone", "adapter"):
+        model.save_pretrained(tmp_path / form, checkpoint_form=form)
+        assert torch.allclose(logits(Model.from_pretrained(tmp_path / form), batch), logits(model, batch), atol=1e-5)
 
 
 def test_switching(make_tiny_model: Callable[..., Any], batch: Any, tmp_path: Path) -> None:
@@ -129,7 +163,7 @@ def test_lora_dropout_is_active_in_training_only(make_tiny_model: Callable[..., 
         ({"r": 8, "bias": "all"}, "bias='all' is not supported"),
         ({"r": 8, "init_lora_weights": "pissa"}, "changes the base weights"),
         ({"r": 0}, "`r` should be a positive integer"),
-        ({"r": 8, "target_modules": ["query"]}, "not found in the base model"),
+        ({"r": 8, "target_modules": ["query"]}, "names 'query', and LlamaForCausalLM has no such layer"),
     ],
 )
 def test_settings_that_are_refused(settings: dict[str, Any], message: str, make_tiny_model: Callable[..., Any]) -> None:

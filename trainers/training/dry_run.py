@@ -12,7 +12,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from transformers import AutoConfig, PreTrainedConfig
 
 from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
-from modeling_slam_asr.lora_slam_asr import ParameterReport
+from modeling_slam_asr.lora_slam_asr import ParameterReport, refuse_missing_targets
 from modeling_slam_asr.projector_slam_asr import ENCODER_FRAMES_PER_SECOND
 from trainers.data.common_voice import transcripts_only
 from trainers.data.kinds import DATA_KINDS
@@ -222,6 +222,7 @@ def skeleton(recipe: Recipe, known: Mapping[str, PreTrainedConfig] | None = None
         known: configurations that need not be read, by the base model's name.
     Raises:
         UserError: a configuration cannot be read.
+        ValueError: LoRA is to go on layers that the LLM or the encoder does not have.
     """
     known = known or {}
     with reading_base_models(recipe):
@@ -239,7 +240,11 @@ def skeleton(recipe: Recipe, known: Mapping[str, PreTrainedConfig] | None = None
         **config_settings(recipe),
     )
     with torch.device("meta"):
-        return SlamAsrForConditionalGeneration(config)
+        model = SlamAsrForConditionalGeneration(config)
+    for part, settings in ((model.language_model, config.lora), (model.audio_encoder, config.encoder_lora)):
+        if settings is not None:
+            refuse_missing_targets(part, settings)
+    return model
 
 
 def positions_a_second(recipe: Recipe) -> float:
