@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from datasets import Dataset
 
 from trainers.errors import UserError
@@ -13,6 +14,7 @@ from trainers.study.plan import named_run
 from trainers.study.recipe import load_study
 from trainers.training.arguments import trained_window, training_arguments
 
+REPOSITORY = Path(__file__).parents[2]
 PACKAGED = sorted(
     path.stem for path in RECIPE_FOLDER.glob("*.yaml") if path.stem != "paper_common" and "study" not in path.stem
 )
@@ -275,6 +277,19 @@ def test_bf16_needs_no_accelerator(tmp_path: Path) -> None:
     args = training_arguments(recipe, None, has_validation=False)
     assert args.bf16
     assert args.use_cpu is not torch.accelerator.is_available()
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "accelerate_configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_launch_leaves_the_precision_to_the_recipe(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`accelerate launch` hands the configuration's precision on by the environment, where it goes before a float32 recipe."""
+    launched = yaml.safe_load(path.read_text(encoding="utf-8"))["mixed_precision"]
+    assert launched == "no"
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    for bf16, computed in ((False, "no"), (True, "bf16")):
+        recipe = from_dict({**MINIMAL, "bf16": bf16, "max_steps": 1, "output_dir": str(tmp_path)})
+        assert training_arguments(recipe, None, has_validation=False).mixed_precision == computed
 
 
 def test_one_way_to_fill_a_batch(tmp_path: Path) -> None:
