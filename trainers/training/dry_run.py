@@ -58,10 +58,10 @@ class Plan(TypedDict):
 
 
 def plan_run(recipe: Recipe, world_size: int = 1) -> Plan:
-    """Everything that `--dry-run` prints. Local data are read and checked; of data on the Hub only transcripts are.
+    """Everything that `--dry-run` prints. Local data are read and checked; of Common Voice on the Hub the transcripts are.
 
     Raises:
-        UserError: data or base models that the run would not find either.
+        UserError: data or base models that the run would not find either, or another data set that is still on the Hub.
     """
     data: dict[str, RolePlan] = {}
     datasets: dict[str, Any] = {}
@@ -134,9 +134,10 @@ def describe(plan: Plan) -> str:
         lines.append("time         not measured: data or base models are not on this machine yet")
     else:
         each = "" if measured.seconds_a_validation is None else f", {measured.seconds_a_validation:.1f} s a validation"
+        warm = ", without the warm start before" if measured.warm_start else ""
         peak = "" if measured.peak_gib is None else f", {measured.peak_gib:.1f} GiB of the GPU at the peak"
         lines.append(
-            f"time         about {measured.minutes:.1f} minutes here ({measured.seconds_a_step:.2f} s a step{each}{peak}; "
+            f"time         about {measured.minutes:.1f} minutes here{warm} ({measured.seconds_a_step:.2f} s a step{each}{peak}; "
             "measured on a few steps)"
         )
     return "\n".join([*lines, *plan["checks"].lines()])
@@ -193,8 +194,8 @@ def _plan_role(recipe: Recipe, specs: list[DataSpec], role: str) -> tuple[RolePl
     for spec in remote:
         if detect_format(spec) != "common_voice":
             raise UserError(
-                f"A dry run cannot look into {spec.dataset!r} without downloading it. Try it with max_samples on a local "
-                "copy, or start the run: it checks its data before it trains."
+                f"A dry run cannot look into {spec.dataset!r} without downloading it. Give it a copy in a folder "
+                "(`datasets.load_dataset(...).save_to_disk(FOLDER)`), or start the run: it checks its data before it trains."
             )
         found = len(transcripts_only(spec))
         wanted = spec.max_hours * 3600 / SECONDS_A_CLIP if spec.max_hours else found

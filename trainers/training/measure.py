@@ -22,12 +22,17 @@ _GIB = 2**30
 
 @dataclass
 class Measured:
-    """Minutes of the whole run and what they are made of; GiB of the GPU at its peak, None without one."""
+    """
+    Minutes of the run and what they are made of; GiB of the GPU at its peak, None without one.
+
+    warm_start: whether the run has one, whose time is not among the minutes.
+    """
 
     minutes: float
     seconds_a_step: float
     seconds_a_validation: float | None
     peak_gib: float | None
+    warm_start: bool
 
 
 def measure(recipe: Recipe, datasets: Mapping[str, Any]) -> Measured:
@@ -58,7 +63,8 @@ def measure(recipe: Recipe, datasets: Mapping[str, Any]) -> Measured:
             each = (time.monotonic() - started) * len(validation) / len(some)
             total += each * (steps // (recipe.eval_steps or each_epoch) + 1)
         peak = torch.cuda.max_memory_allocated() / _GIB if trainer.args.device.type == "cuda" else None
-    return Measured(total / 60, step, each, peak)
+    warm_start = recipe.warm_start is not None and recipe.init_from is None
+    return Measured(total / 60, step, each, peak, warm_start)
 
 
 class StepTimer(TrainerCallback):

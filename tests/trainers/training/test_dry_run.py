@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Audio, Dataset
 
 from trainers.cli import main
 from trainers.data.prepare import prepare
 from trainers.data.spec import DataSpec
+from trainers.errors import UserError
 from trainers.recipe import from_dict
 from trainers.training.data_checks import check_data
 from trainers.training.dry_run import describe, plan_run
@@ -53,8 +55,31 @@ def test_the_plan_measures_the_time(tiny_recipe_values: dict[str, Any], tmp_path
     measured = plan["measured"]
     assert measured is not None and measured.seconds_a_step > 0
     assert measured.minutes * 60 >= 300 * measured.seconds_a_step
-    assert "minutes here" in describe(plan)
+    assert "minutes here (" in describe(plan)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_minutes_say_that_a_warm_start_is_not_among_them(
+    tiny_recipe_values: dict[str, Any], tmp_path: Path
+) -> None:
+    warm = {"projector": {"hidden_size": 32, "ctc": True, "downsample_rate": 2}, "warm_start": {"epochs": 1}}
+    plan = plan_run(from_dict({**tiny_recipe_values, **warm, "output_dir": str(tmp_path / "run")}))
+    assert plan["measured"] is not None
+    assert "minutes here, without the warm start before (" in describe(plan)
+
+
+def test_data_that_are_still_on_the_hub(
+    tiny_recipe_values: dict[str, Any], tiny_audio_dir: Path, tmp_path: Path
+) -> None:
+    """They are refused without a look at the network; the copy that the refusal asks for is read."""
+    values = {**tiny_recipe_values, "output_dir": str(tmp_path / "run"), "validation": []}
+    with pytest.raises(UserError, match=r"cannot look into 'user/speech' .*save_to_disk\(FOLDER\)"):
+        plan_run(from_dict({**values, "train": {"dataset": "user/speech"}}))
+    clips = sorted((tiny_audio_dir / "train").glob("*.wav"))[:6]
+    audio = Dataset.from_dict({"audio": [str(clip) for clip in clips], "text": ["en to"] * 6})
+    audio.cast_column("audio", Audio(decode=False)).save_to_disk(tmp_path / "speech")
+    plan = plan_run(from_dict({**values, "train": {"dataset": str(tmp_path / "speech"), "min_duration": 0.1}}))
+    assert plan["data"]["train"]["utterances"] == 6 and plan["data"]["train"]["known"]
 
 
 def test_a_studys_plan_gives_hours_memory_and_cost(
