@@ -274,6 +274,11 @@ class Recipe:
                     )
 
     @property
+    def begins_with_warm_start(self) -> bool:
+        """Whether a run trains the projector by CTC first; with `init_from` it has one that listens already."""
+        return self.warm_start is not None and self.init_from is None
+
+    @property
     def language(self) -> str | None:
         """The language of the data, when it is one and the same; None for several."""
         languages = {spec.language for role in DATA_ROLES for spec in getattr(self, role)}

@@ -329,17 +329,19 @@ class ExportedPipeline(recordings.RecordingsMixin):
             limit = min(limit, obeyed.get("max_length", limit))
         joint, scores = None, heard.ctc_log_probs
         if obeyed.get("ctc_weight") and scores is not None:
-            joint = JointScores(scores, self.audio.ctc_tokens(range(1, scores.shape[1])), ends, obeyed["ctc_weight"])
+            joint = JointScores(scores, self._class_tokens(scores), ends, obeyed["ctc_weight"])
         return Request(row[:place], heard.embeddings, row[place + 1 :], limit, joint)
+
+    def _class_tokens(self, scores: NDArray[np.float32]) -> Sequence[int]:
+        """The token ids of the classes behind the blank, for the CTC head's `scores` `(frames, 1 + classes)`."""
+        known = self.audio.settings["ctc_tokens"]
+        return known if known is not None else range(scores.shape[1] - 1)
 
     def _aligned(self, heard: Heard, tokens: Sequence[int]) -> NDArray[Any] | None:
         scores = heard.ctc_log_probs
         if scores is None:
             return None
-        known = self.audio.settings["ctc_tokens"]
-        classes = {
-            token: index + 1 for index, token in enumerate(known if known is not None else range(scores.shape[1] - 1))
-        }
+        classes = {token: index for index, token in enumerate(self._class_tokens(scores), start=1)}
         return align_known(scores, [classes.get(token) for token in tokens])
 
 

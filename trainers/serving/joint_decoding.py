@@ -32,7 +32,6 @@ class JointScores:
         self.frames = np.concatenate([frames, unknown], axis=1)  # (frames, 1 + classes + 1)
         self.probabilities = np.exp(self.frames)
         self.tokens, self.ends, self.weight = np.asarray(tokens, dtype=np.int64), sorted(ends), weight
-        self.classes = {int(token): index for index, token in enumerate(self.tokens, start=1)}
         # Log-probabilities `(frames,)` of the transcript up to each frame that ends in its last token, or in a blank.
         self.blank = np.cumsum(self.frames[:, 0])
         self.label = np.full(len(frames), NEVER)
@@ -51,7 +50,8 @@ class JointScores:
 
     def take(self, token: int) -> None:
         """The transcript goes on with `token`."""
-        newest = self.classes.get(token, len(self.prefixes) - 1)
+        known = np.flatnonzero(self.tokens == token)
+        newest = int(known[0]) + 1 if len(known) else len(self.prefixes) - 1
         self.total = float(self.prefixes[newest])
         before = self.blank if newest == self.last else np.logaddexp(self.label, self.blank)
         self.label = _carried(self._shifted(before), self.frames[:, newest])

@@ -63,8 +63,7 @@ def measure(recipe: Recipe, datasets: Mapping[str, Any]) -> Measured:
             each = (time.monotonic() - started) * len(validation) / len(some)
             total += each * (steps // (recipe.eval_steps or each_epoch) + 1)
         peak = torch.cuda.max_memory_allocated() / _GIB if trainer.args.device.type == "cuda" else None
-    warm_start = recipe.warm_start is not None and recipe.init_from is None
-    return Measured(total / 60, step, each, peak, warm_start)
+    return Measured(total / 60, step, each, peak, recipe.begins_with_warm_start)
 
 
 class StepTimer(TrainerCallback):

@@ -306,10 +306,9 @@ class TrainingRun:
         recipe, model, processor = self.recipe, self.model, self.processor
         assert self.datasets is not None and model is not None and processor is not None
         self.name_ctc_classes()
-        if recipe.warm_start is None:
-            return
-        if recipe.init_from is not None:
-            logger.warning("warm_start is left out: init_from gives a projector that listens already.")
+        if not recipe.begins_with_warm_start:
+            if recipe.warm_start is not None:
+                logger.warning("warm_start is left out: init_from gives a projector that listens already.")
             return
         folder = self.warm_start_folder or self.output_dir / "warm_start"
         if self.warm_start_folder is not None:  # the first of the runs that share it must not decide
