@@ -9,6 +9,7 @@ from trainers.provenance import TrainingRecord
 from trainers.results import Hardware
 
 from .facts import ModelFacts, recipe_data
+from .licences import notices
 from .limits import Edge
 from .markdown import code, plain
 from .published import public_name
@@ -263,11 +264,11 @@ def speed_lines(facts: ModelFacts) -> list[str]:
 
 
 def licence_text(facts: ModelFacts) -> str:
-    """The derived licence in a sentence."""
+    """The derived licence in a sentence, and what the parts' licences ask to be shown."""
     licence = facts.licence
     name = code(licence.identifier) + (f" ({plain(licence.name)})" if licence.name else "")
     advice = " Look at each part's own terms." if licence.identifier == "other" else ""
-    return f"{name}: {plain(licence.reason)}.{advice}"
+    return "\n\n".join([f"{name}: {plain(licence.reason)}.{advice}", *notices(licence.parts)])
 
 
 def weights_line(facts: ModelFacts) -> str:

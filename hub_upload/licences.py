@@ -54,6 +54,18 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("alexandrainst/coral*", "openrail"),
     ("alexandrainst/ftspeech", "other"),
 )
+# What licences ask those to show who pass a model on that was made with their part.
+NOTICES = {
+    "gemma": "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms",
+    "llama2": "Llama 2 is licensed under the LLAMA 2 Community License, Copyright © Meta Platforms, Inc. All Rights Reserved.",
+    "llama3": "Built with Meta Llama 3. Meta Llama 3 is licensed under the Meta Llama 3 Community License, Copyright © Meta "
+    "Platforms, Inc. All Rights Reserved. Names of models made with it begin with “Llama 3”.",
+    **{
+        f"llama{release}": f"Built with Llama. Llama {release} is licensed under the Llama {release} Community License, "
+        "Copyright © Meta Platforms, Inc. All Rights Reserved. Names of models made with it begin with “Llama”."
+        for release in ("3.1", "3.2")
+    },
+}
 # What the project itself ships and synthesises, by the names that it gives.
 OWN = ("embedded", "embedded/encoder", "embedded/lm", "embedded-encoder", "embedded-lm", "non_speech")
 OWN_LICENCE = "apache-2.0"
@@ -89,6 +101,11 @@ def known_licence(name: str) -> str:
         return OWN_LICENCE
     matches = (licence for pattern, licence in KNOWN if fnmatch.fnmatchcase(name, pattern))
     return next(matches, UNKNOWN)
+
+
+def notices(parts: Sequence[Part]) -> list[str]:
+    """What the parts' licences ask to be shown with the model."""
+    return [text for licence, text in NOTICES.items() if any(part.licence == licence for part in parts)]
 
 
 def derive_licence(parts: Sequence[Part]) -> Licence:

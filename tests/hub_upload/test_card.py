@@ -18,7 +18,7 @@ from hub_upload.client import ConflictError
 from hub_upload.example import CARD, examples, read_example, render_example
 from hub_upload.facts import read_facts
 from hub_upload.foreign import foreign_metadata
-from hub_upload.licences import Part, derive_licence, known_licence, readable_identifier
+from hub_upload.licences import KNOWN, NOTICES, Part, derive_licence, known_licence, notices, readable_identifier
 from hub_upload.markdown import fences
 from hub_upload.snippets import snippets
 from hub_upload.user_text import UserText, digest, extract, merge, wrap
@@ -330,6 +330,20 @@ def test_licence_is_the_strictest_or_other_with_its_parts(licences: list[str], e
     assert derived.identifier == expected
     assert (derived.name is not None) == (expected == "other")
     assert [part.licence for part in derived.parts] == licences
+
+
+def test_a_licence_that_asks_for_a_notice_has_it_on_the_card() -> None:
+    def parts(*licences: str) -> list[Part]:
+        return [Part("data", f"part{index}", licence) for index, licence in enumerate(licences)]
+
+    assert notices(parts("mit", "cc0-1.0")) == []
+    assert notices(parts("apache-2.0", "llama3.2", "llama3.2"))[0].startswith("Built with Llama. Llama 3.2 is licensed")
+    assert [text.split()[0] for text in notices(parts("llama3", "gemma"))] == ["Gemma", "Built"]
+    assert set(NOTICES) <= {licence for _, licence in KNOWN}, (
+        "a notice stands under a licence that parts are found to have"
+    )
+    example = Path("model_cards/whisper-base-gemma-3-270m-en/README.md").read_text(encoding="utf-8")
+    assert notices(parts("gemma"))[0] in example
 
 
 def test_known_licences() -> None:
