@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from trainers.data.spec import DataSpec
 
 
-def add_data_arguments(parser: Any, split: str) -> None:
-    """Add them to a parser or a group of one; `split` is the default."""
+def add_data_arguments(parser: Any, split: str, limit: int | None = None) -> None:
+    """Add them to a parser or a group of one; `split` and `limit` (None: all recordings) are the defaults."""
     parser.add_argument("--dataset", required=True, help="Hub name, folder, manifest, or 'embedded'")
     parser.add_argument("--config", help="configuration of a Hub data set, for instance its language")
     parser.add_argument("--split", default=split, help=f"split to read (default: {split})")
@@ -24,6 +24,13 @@ def add_data_arguments(parser: Any, split: str) -> None:
         help="'ignore': read recordings whole, whatever part of them their rows name",
     )
     parser.add_argument("--language", help="language of all recordings, such as nl (default: each row's own)")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=limit,
+        metavar="N",
+        help=f"use only N recordings, a seeded choice (default: {limit or 'all'})",
+    )
 
 
 def data_spec(args: argparse.Namespace, **filters: Any) -> "DataSpec":
@@ -34,4 +41,4 @@ def data_spec(args: argparse.Namespace, **filters: Any) -> "DataSpec":
     names = ("dataset", "config", "split", "audio_column", "text_column", "audio_root", "segments", "language")
     values = {name: getattr(args, name) for name in names}
     refuse_credentials(values)
-    return DataSpec(**values, **filters)
+    return DataSpec(**values, max_samples=args.limit, **filters)

@@ -28,10 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="MODEL", help="a SLAM-ASR or Whisper model: folder, Hub name or embedded/encoder"
     )
-    add_data_arguments(parser, split="validation")
-    parser.add_argument(
-        "--limit", type=int, default=64, metavar="N", help="recordings to use, a seeded choice (default: 64)"
-    )
+    add_data_arguments(parser, split="validation", limit=64)
     parser.add_argument(
         "--prune", type=int, nargs="+", metavar="N", help="numbers of blocks to print lists for (default: 1 2 3)"
     )
@@ -59,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     for count in counts:
         if not 0 < count < blocks:
             raise UserError(f"--prune {count}: the encoder has {blocks} blocks; give numbers from 1 to {blocks - 1}.")
-    spec = data_spec(args, max_samples=args.limit)
+    spec = data_spec(args)
     rows, report = prepare([spec], "depth", seed=args.seed)
     print(report.describe())
     with_loss = not args.no_loss

@@ -35,7 +35,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a model folder or Hub name")
     data = parser.add_argument_group("data")
     add_data_arguments(data, split="test")
-    data.add_argument("--limit", type=int, metavar="N", help="score only N recordings, a seeded choice")
     data.add_argument(
         "--max-bad-fraction", type=float, default=0.01, metavar="F", help="stop if more files are damaged"
     )
@@ -111,8 +110,7 @@ def run(args: argparse.Namespace) -> int:
     check_decoding(pipe, decoding)
     local = Path(args.model).is_dir()
     spec = data_spec(
-        args, lowercase=False, remove_punctuation=False, min_duration=0.0, max_duration=float("inf"), min_characters=0,
-        max_samples=args.limit,
+        args, lowercase=False, remove_punctuation=False, min_duration=0.0, max_duration=float("inf"), min_characters=0
     )  # fmt: skip
     root = Path(args.model) / EVALUATIONS if local else Path("runs/evaluate")
     folder = args.output_dir or root / data_name(spec.published_name())

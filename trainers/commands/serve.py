@@ -3,7 +3,6 @@
 import argparse
 import importlib.util
 import ipaddress
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,9 +40,8 @@ _PACKAGES = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     from trainers.engines import add_engine_arguments
-    from trainers.serving.server.settings import ServerSettings as Default
+    from trainers.serving.server.settings import add_limit_arguments
 
-    megabytes = Default.max_upload_bytes / 1e6
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="MODEL", help="a model folder or Hub name")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1; 0.0.0.0: all)")
@@ -54,22 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="what requests call the model (default: its own name); may be given several times",
     )
-    limits = parser.add_argument_group("limits")
-    limits.add_argument(
-        "--max-batch", type=int, default=Default.max_batch, help=f"windows at a time (default: {Default.max_batch})"
-    )
-    limits.add_argument(
-        "--max-queue-seconds",
-        type=float,
-        default=Default.max_queue_seconds,
-        help=f"seconds of audio waiting or at work; the longest recording too (default: {Default.max_queue_seconds:g})",
-    )
-    limits.add_argument(
-        "--max-requests", type=int, default=Default.max_requests, help="requests at work (default: %(default)s)"
-    )
-    limits.add_argument(
-        "--max-upload-mb", type=float, default=megabytes, help=f"of one request (default: {megabytes:g})"
-    )
+    add_limit_arguments(parser.add_argument_group("limits"))
     decoding = parser.add_argument_group("decoding")
     add_decoding_arguments(decoding)
     add_window_arguments(decoding)
@@ -90,21 +73,18 @@ def run(args: argparse.Namespace) -> int:
 
     from modeling_slam_asr.windows_slam_asr import check_vad
     from trainers.serving.server.run import bound, serve
-    from trainers.serving.server.settings import API_KEY_VARIABLE, ServerSettings, key_from_environment
+    from trainers.serving.server.settings import API_KEY_VARIABLE, ServerSettings, key_from_environment, limits_of
 
     check_vad(args.vad)
     own_name = Path(args.model).resolve().name if Path(args.model).is_dir() else args.model
     settings = ServerSettings(
         model_names=tuple(args.model_name or [own_name]),
-        max_batch=args.max_batch,
-        max_queue_seconds=args.max_queue_seconds,
-        max_requests=args.max_requests,
-        max_upload_bytes=int(args.max_upload_mb * 1e6) if math.isfinite(args.max_upload_mb) else 0,
         api_key=key_from_environment(),
         window_seconds=args.window_seconds,
         vad=args.vad,
         drop_no_speech=args.drop_no_speech,
         generate=decoding,
+        **limits_of(args),
     )
     listening = bound(args.host, args.port)
     if settings.api_key is None and not _is_local(listening.getsockname()[0]):

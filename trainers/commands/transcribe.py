@@ -12,13 +12,14 @@ from trainers.commands.decoding_arguments import (
     check_decoding,
     decoding_of,
 )
+from trainers.data.suffixes import SOUND_SUFFIXES
 
 if TYPE_CHECKING:
     from modeling_slam_asr.transcripts_slam_asr import Answer
     from trainers.inference.recordings import Recording
 
-HELP = """\
-Transcribe sound files of any length: wav, flac, ogg, opus, mp3, at any sampling rate, mono or stereo.
+HELP = f"""\
+Transcribe sound files of any length: {", ".join(suffix[1:] for suffix in SOUND_SUFFIXES)}, at any sampling rate, mono or stereo.
 
 Recordings beyond 30 s are cut at pauses and read block by block, so hours of audio need no more memory than minutes; their
 text appears as the windows finish.

@@ -48,7 +48,7 @@ class Arguments(BaseModel):
     num_gpus: float = 0
     max_batch: PositiveInt = ServerSettings.max_batch
     max_queue_seconds: PositiveFloat = ServerSettings.max_queue_seconds
-    max_upload_mb: PositiveFloat = ServerSettings.max_upload_bytes / 1e6
+    max_upload_mb: PositiveFloat = ServerSettings.max_upload_mb
     batch_wait_seconds: float = 0.01
     max_ongoing_requests: PositiveInt = 32
     max_queued_requests: PositiveInt = 128
@@ -81,7 +81,7 @@ def build(args: Arguments) -> FastAPI:
         max_batch=args.max_batch,
         max_queue_seconds=args.max_queue_seconds,
         max_requests=args.max_ongoing_requests + 1,  # Ray counts them before the server does
-        max_upload_bytes=int(args.max_upload_mb * 1e6),
+        max_upload_mb=args.max_upload_mb,
         api_key=key_from_environment(),
     )
     return create_app(pipe, settings, functools.partial(batched, args))

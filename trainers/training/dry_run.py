@@ -24,8 +24,8 @@ from trainers.errors import UserError
 from trainers.recipe import DATA_ROLES, Recipe
 from trainers.training.arguments import make_sampler, planned_steps, uses_autocast
 from trainers.training.data_checks import DataChecks, check_data
-from trainers.training.measure import Measured, measure
 from trainers.training.models import build_processor, config_settings, reading_base_models
+from trainers.training.timing import Measured, measure
 
 SECONDS_A_CLIP = 4.5  # of Common Voice, for an estimate before its audio is downloaded
 _GIB = 2**30

@@ -33,7 +33,7 @@ from trainers.provenance import DataCounts, RunMetrics, WarmStartRecord, hardwar
 from trainers.recipe import DATA_ROLES, EFFECTS, Recipe, changed_keys
 from trainers.results import Metrics
 from trainers.training.arguments import check_environment, make_sampler, trained_window, training_arguments
-from trainers.training.callbacks import STOPPING, EarlyStopping, Progress, StopOnTermination, history
+from trainers.training.callbacks import STOPPING, EarlyStopping, StopOnTermination, history
 from trainers.training.checkpoints import (
     last_checkpoint,
     list_checkpoints,
@@ -45,7 +45,7 @@ from trainers.training.checkpoints import (
 )
 from trainers.training.models import build_model, build_processor
 from trainers.training.offload import parked_blocks
-from trainers.training.telling import CURVES, EXAMPLES, ValidationExamples, plot_curves
+from trainers.training.telling import CURVES, EXAMPLES, Progress, ValidationExamples, plot_curves
 from trainers.training.trainer import SlamAsrTrainer, is_cached
 from trainers.training.warm_start import SHARED_SEED, WarmStart, ctc_tokens
 

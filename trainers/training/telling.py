@@ -1,12 +1,14 @@
-"""What a run tells of itself while it trains and afterwards: examples of each validation, and its curves."""
+"""What a run tells of itself while it trains and afterwards: progress, examples of each validation, and its curves."""
 
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from trainers.figures import draw_legend, new_figure, style, write_figure
 from trainers.files import write_jsonl
@@ -15,6 +17,47 @@ from trainers.results import PredictionRow
 CURVES = "curves.png"
 EXAMPLES = "predictions_validation.jsonl"
 _SHOWN = 3
+
+
+class Progress(TrainerCallback):
+    """A bar with loss, WER and the minutes left on a terminal; without one, a line whenever something is logged."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm[Any] | None = None
+        self.shown: dict[str, str] = {}
+        self.started, self.first_step = 0.0, 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.started, self.first_step = time.monotonic(), state.global_step
+        if state.is_world_process_zero and sys.stderr.isatty():
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step")
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        logs = kwargs["logs"]
+        if not state.is_world_process_zero or not ({"loss", "eval_wer", "eval_loss"} & logs.keys()):
+            return
+        for name, key, form in (("loss", "loss", ".3f"), ("val_loss", "eval_loss", ".3f"), ("wer", "eval_wer", ".3f")):
+            if key in logs:
+                self.shown[name] = format(logs[key], form)
+        done, left = state.global_step - self.first_step, state.max_steps - state.global_step
+        minutes = (time.monotonic() - self.started) / 60 * left / done if done else None
+        if self.bar is not None:
+            self.bar.set_postfix(self.shown | ({} if minutes is None else {"min_left": f"{minutes:.0f}"}))
+        else:
+            values = "  ".join(f"{name} {value}" for name, value in self.shown.items())
+            ahead = "" if minutes is None or not left else f"  {minutes:.1f} min left"
+            print(f"step {state.global_step}/{state.max_steps}  {values}{ahead}", file=sys.stderr, flush=True)
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
 
 
 class Example(TypedDict):

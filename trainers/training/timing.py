@@ -13,8 +13,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from trainers.recipe import Recipe
 from trainers.training.arguments import planned_steps
-from trainers.training.callbacks import Progress
 from trainers.training.run import TrainingRun
+from trainers.training.telling import Progress
 
 _STEPS = 4
 _GIB = 2**30

@@ -35,7 +35,7 @@ from trainers.files import read_object, write_json
 from trainers.provenance import WarmStartRecord
 from trainers.recipe import Recipe, WarmStartSpec
 from trainers.training.arguments import training_arguments
-from trainers.training.callbacks import EarlyStopping, Progress, StopOnTermination, history
+from trainers.training.callbacks import EarlyStopping, StopOnTermination, history
 from trainers.training.checkpoints import (
     TRAINABLE,
     last_checkpoint,
@@ -45,6 +45,7 @@ from trainers.training.checkpoints import (
     remove_incomplete,
     write_state,
 )
+from trainers.training.telling import Progress
 from trainers.training.trainer import (
     NOT_FOR_FORWARD,
     SlamAsrTrainer,

@@ -72,7 +72,7 @@ def server(server_pipe: Any) -> Iterator[str]:
     pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
     from tests.trainers.serving.running import running
 
-    with running(server_pipe, window_seconds=2.0, max_upload_bytes=1_000_000) as address:
+    with running(server_pipe, window_seconds=2.0, max_upload_mb=1.0) as address:
         yield address
 
 

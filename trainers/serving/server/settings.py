@@ -1,5 +1,7 @@
 """What a server is started with."""
 
+import argparse
+import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,18 +10,21 @@ from typing import Any
 from trainers.errors import UserError
 
 API_KEY_VARIABLE = "SLAM_ASR_API_KEY"
+LIMITS = {
+    "max_batch": "windows that go through the model together",
+    "max_queue_seconds": "seconds of audio waiting or at work; the longest recording too",
+    "max_requests": "requests at work, uploads included",
+    "max_upload_mb": "megabytes (a million bytes) of a request's body",
+}
+"""the fields of `ServerSettings` that are limits, each greater than 0, and what they limit; options of `slam-asr serve`"""
 
 
 @dataclass(frozen=True)
 class ServerSettings:
     """
-    Limits and names of one server.
+    Limits and names of one server. The limits are those of `LIMITS`.
 
     model_names: what a request may call the model; the first is the one that answers bear.
-    max_batch: windows that go through the model together.
-    max_queue_seconds: audio, in seconds, that may be waiting or at work; also the longest recording.
-    max_requests: requests that may be at work, uploads included.
-    max_upload_bytes: of a request's body.
     silent_seconds: an upload that brings nothing for so long is given up.
     api_key: what clients must send; None: nothing. It is not in the object's text.
     window_seconds, vad, drop_no_speech: as in [`SlamAsrPipeline`], for all requests.
@@ -30,7 +35,7 @@ class ServerSettings:
     max_batch: int = 8
     max_queue_seconds: float = 3600.0
     max_requests: int = 64
-    max_upload_bytes: int = 100_000_000
+    max_upload_mb: float = 100.0
     silent_seconds: float = 30.0
     api_key: str | None = field(default=None, repr=False)
     window_seconds: float | None = None
@@ -39,19 +44,38 @@ class ServerSettings:
     generate: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, flag, value in (
-            ("max_batch", "--max-batch", self.max_batch),
-            ("max_queue_seconds", "--max-queue-seconds", self.max_queue_seconds),
-            ("max_requests", "--max-requests", self.max_requests),
-            ("max_upload_bytes", "--max-upload-mb", self.max_upload_bytes),
-        ):
+        for name in LIMITS:
+            value = getattr(self, name)
             if not value > 0:
-                raise UserError(f"{flag} ({name}) must be greater than 0, got {value:g}.")
+                raise UserError(f"{_flag(name)} ({name}) must be greater than 0, got {value:g}.")
+
+    @property
+    def max_upload_bytes(self) -> float:
+        return self.max_upload_mb * 1e6
 
     @property
     def name(self) -> str:
         """The model's name in answers."""
         return self.model_names[0]
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def add_limit_arguments(parser: Any) -> None:
+    """The options for `LIMITS`, with the defaults of `ServerSettings`."""
+    fields = {each.name: each for each in dataclasses.fields(ServerSettings)}
+    for name, text in LIMITS.items():
+        default = fields[name].default
+        parser.add_argument(
+            _flag(name), type=type(default), default=default, metavar="N", help=f"{text} (default: {default:g})"
+        )
+
+
+def limits_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of `ServerSettings` that `add_limit_arguments` asked for."""
+    return {name: getattr(args, name) for name in LIMITS}
 
 
 def key_from_environment() -> str | None:

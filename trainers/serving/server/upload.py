@@ -91,7 +91,7 @@ async def received(request: Request, settings: ServerSettings) -> AsyncIterator[
         await form.close()
 
 
-def too_large(limit: int) -> ApiError:
+def too_large(limit: float) -> ApiError:
     """The answer to a body of more than `limit` bytes."""
     return ApiError(
         413,
@@ -101,7 +101,7 @@ def too_large(limit: int) -> ApiError:
     )
 
 
-def _limited(receive: Receive, limit: int, silent_seconds: float) -> Receive:
+def _limited(receive: Receive, limit: float, silent_seconds: float) -> Receive:
     held, begun = 0, time.monotonic()
 
     async def receive_within_limits() -> Message:
