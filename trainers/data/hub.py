@@ -11,7 +11,7 @@ from typing import Any, cast
 import pyarrow
 import pyarrow.compute
 import soundfile
-from datasets import Audio, Dataset, IterableDataset, load_dataset, load_from_disk
+from datasets import Audio, ClassLabel, Dataset, Features, IterableDataset, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
 
 from trainers.data.folders import METADATA_FILES, load_audio_folder
@@ -54,7 +54,10 @@ def load_hub(spec: DataSpec) -> Dataset:
     if audio_column != "audio":
         audio = audio.rename_column(audio_column, "audio")
     known = _bounds(spec, other.column_names, ({**row, "audio": index} for index, row in enumerate(other)), audio)
-    rows = [hub_row(spec, row, index, text_column, known) for index, row in enumerate(other)]
+    rows = [
+        hub_row(spec, with_class_names(row, other.features), index, text_column, known)
+        for index, row in enumerate(other)
+    ]
     held = pyarrow.compute.is_valid(pyarrow.compute.struct_field(audio.data.column("audio"), "bytes")).to_pylist()
     if all(held):
         return with_metadata(audio, rows)
@@ -68,6 +71,17 @@ def load_hub(spec: DataSpec) -> Dataset:
             for index, (row, inside) in enumerate(zip(rows, held, strict=True))
         ],
     )
+
+
+def with_class_names(row: Mapping[str, Any], features: Features | None) -> dict[str, Any]:
+    """A row whose classes (a language, a gender) have their names in place of their numbers; -1 is none."""
+    classes = {name: kind for name, kind in (features or {}).items() if isinstance(kind, ClassLabel)}
+    names = {
+        name: kind.int2str(row[name]) if row[name] is not None and row[name] >= 0 else None
+        for name, kind in classes.items()
+        if name in row
+    }
+    return {**row, **names}
 
 
 def stream_hub(spec: DataSpec) -> tuple[IterableDataset, str, str, Bounds]:
@@ -111,7 +125,7 @@ def hub_columns(spec: DataSpec, columns: list[str]) -> tuple[str, str]:
 def hub_row(spec: DataSpec, row: Mapping[str, Any], index: int, text_column: str, known: Bounds) -> Utterance:
     """One row of a Hub data set, its sound left out."""
     where = f"Row {index + 1} of {spec.dataset!r}"
-    name = first_present(row, ("id", "segment_id", "path", "file"))
+    name = first_present(row, ("id", "segment_id", "id_recording", "path", "file"))
     part = part_of(row, known, where, lengths=False) if spec.segments == "auto" else Part()
     return Utterance(
         id=f"{spec.split}-{index}" if name is None else str(name),

@@ -72,7 +72,8 @@ def utterances(
             found.append(Utterance(id=f"{table.path.name}:{row.line}", audio=None, text=None, fault=row.fault))
             continue
         for column in (audio_column, text_column):
-            if column is not None and values.get(column) is None:
+            missing_text = column == text_column and column in values  # no value, but said: no text
+            if column is not None and values.get(column) is None and not missing_text:
                 there = ", ".join(key for key, value in values.items() if value is not None)
                 raise UserError(
                     f"{what}: row {number} has no {column!r} (line {row.line}). The columns there: {there}."

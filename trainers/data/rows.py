@@ -45,7 +45,7 @@ METADATA_FEATURES = Features(
 )
 AUDIO_COLUMNS = ("audio", "file", "path", "audio_filepath", "file_name", "audio_path", "audio_file", "filename", "wav")
 TEXT_COLUMNS = ("text", "transcription", "sentence", "transcript", "normalized_text", "raw_transcription")
-SPEAKER_COLUMNS = ("speaker_id", "client_id", "speaker")
+SPEAKER_COLUMNS = ("speaker_id", "client_id", "speaker", "id_speaker")
 LANGUAGE_COLUMNS = ("language", "locale", "lang")
 MAX_ARCHIVED_BYTES = 1 << 30  # of one clip in a tar file
 # What programs write where a table's cell has no value: a transcript of it would be a word that nobody said.

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import fsspec.asyn
 import torch.utils.data
 from accelerate import PartialState
 
-from trainers.data.hub import stream_hub, stream_row
+from trainers.data.hub import stream_hub, stream_row, with_class_names
 from trainers.data.prepare import DataReport, rejection
 from trainers.data.rows import PreparedRow, SpeechRow, TrainingRow, read_audio
 from trainers.data.spec import DataSpec
@@ -20,7 +21,7 @@ _LOOK_AT_LEAST = 200
 class SpeechStream(torch.utils.data.IterableDataset[TrainingRow]):
     """An endless stream of rows as `prepare` makes them, reshuffled within a buffer on each pass over the data set.
 
-    Rows are dealt out to processes and workers in turn. Damaged recordings and those that the filters reject are left
+    Rows are dealt out to processes and workers in turn; each of them reads the whole stream for its share. Damaged recordings and those that the filters reject are left
     out and counted in `report` (of this process or worker), damaged ones also listed in `bad_file_list`; the share of damaged ones is watched once 200 rows have been seen.
     A resumed run reads the stream again from its start up to where it stopped.
     """
@@ -52,8 +53,13 @@ class SpeechStream(torch.utils.data.IterableDataset[TrainingRow]):
             epoch += 1
 
     def _shuffled(self, epoch: int) -> Iterator[Mapping[str, Any]]:
+        if torch.utils.data.get_worker_info() is not None:
+            fsspec.asyn.reset_lock()  # held by a thread that a forked worker does not have
+        shuffled = self.stream.shuffle(seed=self.seed + epoch, buffer_size=self.spec.shuffle_buffer)
         try:
-            yield from self.stream.shuffle(seed=self.seed + epoch, buffer_size=self.spec.shuffle_buffer)
+            # In a worker, `iter(shuffled)` would give this worker's shards alone: the rows would be shared out twice.
+            for one in shuffled.iter(batch_size=1):
+                yield with_class_names({name: values[0] for name, values in one.items()}, self.stream.features)
         except ImportError as error:  # loose sound files, which `datasets` takes torchcodec for
             raise UserError(
                 f"The data set {self.spec.dataset!r} cannot be streamed ({error}). Set streaming: false to download it whole."

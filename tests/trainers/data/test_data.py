@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from datasets import Audio, Dataset, Features, Value
+from datasets import Audio, ClassLabel, Dataset, Features, Value
 from huggingface_hub.utils import httpx
+from torch.utils.data import DataLoader
 
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
@@ -334,6 +335,43 @@ def test_a_stream_yields_prepared_rows(hub_folder: Path) -> None:
     assert rows[0].keys() >= {"audio", "transcript", "seconds", "text"}
     again = SpeechStream(spec(hub_folder, streaming=True), seed=1, max_bad_fraction=0.01)
     assert [row["id"] for row, _ in zip(again, range(20), strict=False)] == [row["id"] for row in rows]
+
+
+@pytest.mark.parametrize("files", [1, 4])
+def test_workers_share_a_stream_out(files: int, hub_folder: Path, tmp_path: Path) -> None:
+    """Every row comes once an epoch, however many files and workers there are."""
+    whole = Dataset.from_parquet(str(next(hub_folder.glob("*.parquet"))), cache_dir=str(tmp_path / "cache"))
+    (tmp_path / "stream").mkdir()
+    for number in range(files):
+        whole.shard(files, number).to_parquet(tmp_path / "stream" / f"train-{number:05d}-of-{files:05d}.parquet")
+    stream = SpeechStream(spec(tmp_path / "stream", streaming=True), seed=1, max_bad_fraction=0.01)
+    rows = [row for row, _ in zip(DataLoader(stream, batch_size=None, num_workers=2), range(16), strict=False)]
+    assert len({row["audio"]["path"] for row in rows}) == 16 and {row["epoch"] for row in rows} == {0}
+
+
+def test_classes_have_names_and_corals_speakers_are_known(tiny_audio_dir: Path, tmp_path: Path) -> None:
+    clips = sorted((tiny_audio_dir / "train").glob("*.wav"))[:3]
+    columns = {"audio": [{"bytes": clip.read_bytes(), "path": None} for clip in clips], "text": ["en to"] * 3}
+    told = {
+        "language": [1, 1, -1],
+        "gender": [0, 1, None],
+        "id_speaker": ["a", "b", "b"],
+        "id_recording": ["x", "y", "z"],
+    }
+    features = {
+        "audio": {"bytes": Value("binary"), "path": Value("string")}, "text": Value("string"),
+        "language": ClassLabel(names=["en", "nl"]), "gender": ClassLabel(names=["female", "male"]),
+        "id_speaker": Value("string"), "id_recording": Value("string"),
+    }  # fmt: skip
+    saved = Dataset.from_dict({**columns, **told}, features=Features(features))
+    saved.cast_column("audio", Audio(decode=False)).save_to_disk(tmp_path / "saved")
+    rows = load_source(spec(tmp_path / "saved"))
+    assert list(rows["language"]) == ["nl", "nl", None] and list(rows["speaker_id"]) == ["a", "b", "b"]
+    assert list(rows["details"]) == ['{"gender": "female"}', '{"gender": "male"}', None]
+    streamed = SpeechStream(spec(tmp_path / "saved", streaming=True), seed=1, max_bad_fraction=0.01)
+    assert {row["id"]: row["language"] for row, _ in zip(streamed, range(3), strict=False)} == {
+        "x": "nl", "y": "nl", "z": None
+    }  # fmt: skip
 
 
 def test_the_hub_error_is_one_for_people(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,13 +102,13 @@ def test_json_that_is_refused(folder: Path, line: str, says: str) -> None:
 
 
 def test_no_value_is_no_word(folder: Path) -> None:
-    rows = ['"x"', "NaN", '"nan"', '"NaN"', '""', "25"]
+    rows = ['"x"', "NaN", '"nan"', '"NaN"', "null", '""', "25"]
     (folder / "m.jsonl").write_text("".join(f'{{"audio": "a.wav", "text": {text}}}\n' for text in rows))
     dataset, report = prepare([DataSpec(str(folder / "m.jsonl"))], "train", quiet=True)
-    assert dataset["transcript"] == ["x", "25"] and report.dropped == {"without text": 4}
+    assert dataset["transcript"] == ["x", "25"] and report.dropped == {"without text": 5}
     scored, report = prepare([DataSpec(str(folder / "m.jsonl"), min_characters=0)], "test", quiet=True)
     assert scored["text"] == ["x", "", "25"]  # what is empty is a reference of silence; what is missing is none
-    assert report.dropped == {"without text": 3}
+    assert report.dropped == {"without text": 4}
 
 
 def test_half_a_row_is_counted(folder: Path, tmp_path: Path) -> None:
