@@ -31,6 +31,7 @@ ALLOWED = {
     "_prepare_inputs": "Trainer: inputs to the device, in every overridden `prediction_step` of transformers",
     "_save_checkpoint": "Trainer: a checkpoint is marked as whole after all its files; no callback runs at that time",
     "_load_from_checkpoint": "Trainer: only what is trained is stored, so only that is read",
+    "_load_optimizer_and_scheduler": "Trainer: a resumed run takes the learning rates that it is given now",
     # No public way exists.
     "_gradient_checkpointing_func": "a frozen block's repeated pass has to run without dropout; asked of the block alone",
     "_attn_implementation": "which attention an LLM runs on: it can be set publicly, but not read",

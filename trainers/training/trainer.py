@@ -10,6 +10,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
@@ -354,6 +355,19 @@ class SlamAsrTrainer(Seq2SeqTrainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             load_trainable(self.model, Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """The stored states, but this run's learning rates and weight decay: the states bring those that it began with."""
+        if checkpoint is None or self.is_deepspeed_enabled or not isinstance(self.lr_scheduler, LambdaLR):
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        assert self.optimizer is not None
+        wanted = [(group["initial_lr"], group["weight_decay"]) for group in self.optimizer.param_groups]
+        super()._load_optimizer_and_scheduler(checkpoint)
+        scheduler = self.lr_scheduler
+        scheduler.base_lrs = [rate for rate, _ in wanted]
+        for group, (rate, decay), share in zip(self.optimizer.param_groups, wanted, scheduler.lr_lambdas, strict=True):
+            group |= {"initial_lr": rate, "lr": rate * share(scheduler.last_epoch), "weight_decay": decay}
 
     def load_weights(self, folder: Path) -> None:
         """Put the trained tensors of a checkpoint (or of `best_folder`) into the model; the optimiser's state is not read."""

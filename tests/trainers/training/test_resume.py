@@ -163,6 +163,17 @@ def test_more_steps_may_be_asked_of_a_finished_run(
     assert "Resuming with another max_steps" in caplog.text
 
 
+def test_a_resumed_run_takes_the_rates_that_it_is_given_now(
+    tiny_recipe_values: dict[str, Any], uninterrupted: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
+    rates = {"learning_rate": 1e-5, "lora_learning_rate": 1e-6, "weight_decay": 0.5, "schedule": "constant"}
+    run_training(from_dict({**values_for(tiny_recipe_values, run), **rates, "max_steps": 17}), resume=True)
+    groups = torch.load(run / "checkpoint-17" / "optimizer.pt", weights_only=True)["param_groups"]
+    found = {(round(group["lr"], 9), group["weight_decay"]) for group in groups}
+    assert found == {(1e-5, 0.5), (1e-5, 0.0), (1e-6, 0.5)}
+
+
 def test_a_run_can_be_ended_where_it_stands(
     tiny_recipe_values: dict[str, Any], uninterrupted: Path, tmp_path: Path
 ) -> None:
