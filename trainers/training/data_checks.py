@@ -47,10 +47,7 @@ class DataChecks:
                 f"rates        {self.outlier_count} utterances with {_TIMES:.0f} times more or fewer characters a second than "
                 f"the median: {named}{' ...' if self.outlier_count > len(self.outliers) else ''}. Does the text fit the sound?"
             )
-        for pair, ids in self.shared_recordings.items():
-            lines.append(
-                f"overlap      {len(ids)} recordings are in {pair}: {_some(ids)}. The figures will be too good."
-            )
+        lines += [f"overlap      {line}" for line in overlap_lines(self.shared_recordings)]
         for pair, speakers in self.shared_speakers.items():
             lines.append(f"speakers     {len(speakers)} are in {pair}: {_some(speakers)}")
         return lines
@@ -70,21 +67,39 @@ def check_data(datasets: Mapping[str, Any]) -> DataChecks:
     odd = [(distance, role, name, rate) for role, rows in datasets.items() for distance, name, rate in _odd_rates(rows)]
     odd.sort(reverse=True)
     checks.outliers, checks.outlier_count = [entry[1:] for entry in odd[:_NAMED]], len(odd)
+    checks.shared_recordings = shared_recordings(datasets)
     for one, other in combinations(datasets, 2):
-        if shared := _shared_recordings(datasets[one], datasets[other]):
-            checks.shared_recordings[f"{one} and {other}"] = shared
         speakers = {name for name in datasets[one]["speaker_id"] if name} & set(datasets[other]["speaker_id"])
         if speakers:
             checks.shared_speakers[f"{one} and {other}"] = sorted(speakers)
     return checks
 
 
+def shared_recordings(datasets: Mapping[str, Any]) -> dict[str, list[str]]:
+    """For two roles, the ids in the second of recordings that the first has too."""
+    found = {
+        f"{one} and {other}": _shared_recordings(datasets[one], datasets[other])
+        for one, other in combinations(datasets, 2)
+    }
+    return {pair: ids for pair, ids in found.items() if ids}
+
+
+def overlap_lines(shared: Mapping[str, list[str]]) -> list[str]:
+    """What `shared_recordings` found, for people."""
+    return [
+        f"{len(ids)} recordings are in {pair}: {_some(ids)}. The figures will be too good."
+        for pair, ids in shared.items()
+    ]
+
+
 def _odd_rates(rows: Any) -> list[tuple[float, str, float]]:
-    rates = [len(text) / seconds for text, seconds in zip(rows["transcript"], rows["seconds"], strict=True)]
-    middle = statistics.median(rates)
+    columns = (rows[name] for name in ("id", "transcript", "seconds"))
+    # Where nothing is said there is no rate: sounds without a word are empty on purpose.
+    rates = [(name, len(text) / seconds) for name, text, seconds in zip(*columns, strict=True) if text]
+    middle = statistics.median(rate for _, rate in rates) if rates else 0.0
     found = []
-    for name, rate in zip(rows["id"], rates, strict=True):
-        distance = max(rate / middle, middle / rate) if rate and middle else float("inf")
+    for name, rate in rates:
+        distance = max(rate / middle, middle / rate)
         if distance > _TIMES:
             found.append((distance, name, rate))
     return found

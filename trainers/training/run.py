@@ -43,6 +43,7 @@ from trainers.training.checkpoints import (
     room_to_write,
     write_state,
 )
+from trainers.training.data_checks import overlap_lines, shared_recordings
 from trainers.training.models import build_model, build_processor
 from trainers.training.offload import parked_blocks
 from trainers.training.telling import CURVES, EXAMPLES, Progress, ValidationExamples, plot_curves
@@ -271,6 +272,10 @@ class TrainingRun:
             if not quiet:
                 print(report.describe(), flush=True)
                 self.note_data(role, dataset)
+        if not quiet:
+            whole = {role: rows for role, rows in self.datasets.items() if not isinstance(rows, IterableDataset)}
+            for line in overlap_lines(shared_recordings(whole)):
+                logger.warning(line)
 
     def note_data(self, role: str, dataset: Any) -> None:
         """Keep a fingerprint of the rows, and say so when those of the run that is resumed were others."""
@@ -314,6 +319,8 @@ class TrainingRun:
         if self.warm_start_folder is not None:  # the first of the runs that share it must not decide
             recipe = dataclasses.replace(recipe, seed=SHARED_SEED)
         start = WarmStart(recipe, self.datasets, model, processor, folder, self.termination)
+        if self.warm_start_folder is None and checkpoint is None and PartialState().is_main_process:
+            start.discard_another()
         self.warm_start_record = start.load() if checkpoint is None else start.record()
 
     # ------------------------------------------------------------------ the trainer

@@ -9,6 +9,7 @@ nothing in it but lend its embeddings.
 import dataclasses
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -54,7 +55,11 @@ from trainers.training.trainer import (
     utterance_transcripts,
 )
 
+logger = logging.getLogger(__name__)
+
 RECORD = "warm_start.json"
+BEGUN = "begun.json"
+"""`key`: of the settings and data that the stage in the folder was begun with"""
 WEIGHTS = "best"
 # What the projector of a warm start depends on; runs that agree in these can share it.
 SHARED_KEYS = (
@@ -122,6 +127,22 @@ class WarmStart:
             record = self.record()
         assert record is not None
         return record
+
+    def discard_another(self) -> None:
+        """
+        Take away what `folder` holds of a warm start with other settings or data: that of a run which was begun anew before it
+        had a checkpoint. For a folder that is the run's own, by the process that has it to itself.
+        """
+        rows = self.datasets["train"]
+        key = shared_key(self.recipe, self.recipe.seed, list(utterance_seconds(rows)), utterance_transcripts(rows))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        noted = read_object(self.folder / BEGUN).get("key")
+        if noted is not None and noted != key:
+            logger.warning("The warm start in %s is of other settings or data: it is made anew.", self.folder)
+            for path in (self.folder / WEIGHTS, *list_checkpoints(self.folder)):
+                shutil.rmtree(path, ignore_errors=True)
+            (self.folder / RECORD).unlink(missing_ok=True)
+        write_json(self.folder / BEGUN, {"key": key})
 
     def record(self) -> WarmStartRecord | None:
         """What is known of the warm start in `folder`; None where there is no finished one with its weights."""

@@ -14,6 +14,7 @@ from trainers.errors import UserError
 from trainers.recipe import from_dict
 from trainers.training.data_checks import check_data
 from trainers.training.dry_run import describe, plan_run
+from trainers.training.run import TrainingRun
 
 
 @pytest.fixture
@@ -48,6 +49,25 @@ def test_overlap_speakers_rates_and_transcripts(manifests: dict[str, Path]) -> N
     assert source.endswith(".") and trained == source.lower().rstrip(".")
     text = "\n".join(checks.lines())
     assert "1 recordings are in train and validation: copy" in text and f"{trained}   <- {source}" in text
+
+
+def test_a_run_tells_what_its_sets_share(
+    manifests: dict[str, Path], tiny_recipe_values: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As Common Voice's `validated`, which holds the test set: nothing but the sound itself shows it."""
+    own = {role: {"dataset": str(path), "min_duration": 0.1} for role, path in manifests.items()}
+    (tmp_path / "run").mkdir()
+    TrainingRun(from_dict({**tiny_recipe_values, **own, "output_dir": str(tmp_path / "run")})).load_data()
+    assert "1 recordings are in train and validation: copy. The figures will be too good." in caplog.text
+
+
+def test_sounds_without_a_word_have_no_rate() -> None:
+    columns = {
+        "id": ["a", "b", "long", "hum", "noise"], "text": ["en to", "en to", "en to " * 9, "", ""], "speaker_id": [None] * 5
+    }  # fmt: skip
+    rows = Dataset.from_dict({**columns, "transcript": columns["text"], "seconds": [1.0] * 5})
+    checks = check_data({"train": rows})
+    assert [name for _, name, _ in checks.outliers] == ["long"]
 
 
 def test_the_plan_measures_the_time(tiny_recipe_values: dict[str, Any], tmp_path: Path) -> None:

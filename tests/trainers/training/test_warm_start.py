@@ -119,6 +119,26 @@ def test_interrupted_and_resumed_is_uninterrupted(warm_recipe: Callable[..., Any
     assert torch.equal(anew.model.projector.linear1.weight, whole.model.projector.linear1.weight)
 
 
+def test_a_run_begun_anew_makes_its_own_warm_start(
+    warm_recipe: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """A run that ended before its first checkpoint leaves a warm start behind; another recipe in its folder does not take it."""
+
+    def killed(self: TrainingRun) -> None:
+        raise KeyboardInterrupt
+
+    def begun(**changes: Any) -> float:
+        recipe = warm_recipe(**changes)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(recipe)
+        return float(json.loads((Path(recipe.output_dir) / "warm_start/warm_start.json").read_text())["epochs"])
+
+    monkeypatch.setattr(TrainingRun, "make_trainer", killed)
+    assert begun(warm_start={**WARM, "epochs": 1}) == 1.0
+    assert begun(warm_start={**WARM, "epochs": 1}, learning_rate=1e-3) == 1.0 and "made anew" not in caplog.text
+    assert begun(warm_start={**WARM, "epochs": 2}, prune_encoder_layers=1) == 2.0 and "made anew" in caplog.text
+
+
 def test_more_tokens_than_frames_is_told(warm_recipe: Callable[..., Any], capsys: Any) -> None:
     with pytest.raises(UserError, match=r"of 16 training utterances have more tokens.*downsample_rate \(it is 40\)"):
         run_training(warm_recipe(projector={**CTC, "downsample_rate": 40}))
