@@ -67,7 +67,7 @@ def data_name(published: Mapping[str, str]) -> str:
 
 
 def place_for(folder: Path, ids: Sequence[str]) -> Path:
-    """The folder, or `folder-2` and so on where it holds results of other data: neither ids are a part of the other's."""
+    """The folder, or `folder-2` and so on where it holds results of utterances that are not among these (of other data, or of more)."""
     for number in itertools.count(1):
         place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         try:
@@ -75,7 +75,7 @@ def place_for(folder: Path, ids: Sequence[str]) -> Path:
             found = {str(json.loads(line)["id"]) for line in lines}
         except (OSError, ValueError, KeyError, TypeError):
             return place
-        if found <= set(ids) or found >= set(ids):
+        if found <= set(ids):
             return place
     raise AssertionError("unreachable")
 

@@ -115,7 +115,10 @@ def test_results_of_several_data_sets_accumulate(tmp_path: Path) -> None:
     assert data_name({"name": "test.jsonl", "split": "test"}) == "test"
     folder = write(tmp_path / "evaluation" / "test" / "predictions.jsonl", "a").parent
     (folder / "predictions.jsonl").write_text(json.dumps({"id": "1"}) + "\n" + json.dumps({"id": "2"}) + "\n")
-    assert place_for(folder, ["1", "2", "3"]) == place_for(folder, ["2"]) == folder  # the same data, or a part of them
+    assert (
+        place_for(folder, ["1", "2", "3"]) == place_for(folder, ["1", "2"]) == folder
+    )  # the same data, or more of them
+    assert place_for(folder, ["2"]) == folder.with_name("test-2")  # a part (`--limit`) replaces no whole
     assert place_for(folder, ["7"]) == folder.with_name("test-2")
     (folder / "predictions.jsonl").write_text("torn {")
     assert place_for(folder, ["7"]) == folder
