@@ -91,6 +91,7 @@ EXAMPLES = {
         ("tredve, fyrretyve", "tredive fyrre"),
         ("to hundrede femoghalvfems, 295", "to hundrede og femoghalvfems to hundrede og femoghalvfems"),
         ("totusinde og fem", "to tusind og fem"),
+        ("to tusind enogtyve, to tusinde enogtyve, 2021", "to tusind og enogtyve to tusind og enogtyve to tusind og enogtyve"),
         ("et tusind, tusinde, 1000", "tusind tusind tusind"),
         ("nitten hundrede femoghalvfems", "nitten hundrede og femoghalvfems"),
         ("tre millioner to hundrede tusind", "tre millioner to hundrede tusind"),

@@ -7,7 +7,7 @@ spelling of hundreds and thousands follows the language's own rules, which num2w
 import functools
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 _LONGEST_RUN = 14
@@ -118,12 +118,12 @@ class NumberWords:
         A scale word such as "miljoen" needs a count before it: "een half miljoen" holds no number.
         """
         for scale, words in sorted(self.rules.large.items(), reverse=True):
-            if (split := _split_at(joined, words)) is not None:
-                return self._combine(*split, scale, implied_one=False)
-        if (split := _split_at(joined, self.rules.thousand)) is not None:
-            return self._combine(*split, 1000, implied_one=True)
-        if (split := _split_at(joined, self.rules.hundred)) is not None:
-            return self._hundreds(*split)
+            if splits := _splits_at(joined, words):
+                return _first(self._combine(*split, scale, implied_one=False) for split in splits)
+        if splits := _splits_at(joined, self.rules.thousand):
+            return _first(self._combine(*split, 1000, implied_one=True) for split in splits)
+        if splits := _splits_at(joined, self.rules.hundred):
+            return _first(self._hundreds(*split) for split in splits)
         return self._below_100.get(joined)
 
     def _combine(self, left: str, right: str, scale: int, implied_one: bool) -> int | None:
@@ -156,10 +156,13 @@ def fold(word: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFD", word.lower()) if c not in "\u0301\u0308\u0300")
 
 
-def _split_at(joined: str, words: tuple[str, ...]) -> tuple[str, str] | None:
-    """Split at the first scale word, the longest spelling that stands there."""
-    found = [(position, -len(word), word) for word in words if (position := joined.find(word)) >= 0]
-    if not found:
-        return None
-    position, _, word = min(found)
-    return joined[:position], joined[position + len(word) :]
+def _splits_at(joined: str, words: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The splits at the first scale word: one a spelling that stands there, as "tusinde" and "tusind" in "tusindenogtyve"."""
+    found = {word: position for word in words if (position := joined.find(word)) >= 0}
+    first = min(found.values(), default=-1)
+    there = sorted((word for word, position in found.items() if position == first), key=len, reverse=True)
+    return [(joined[:first], joined[first + len(word) :]) for word in there]
+
+
+def _first(values: Iterable[int | None]) -> int | None:
+    return next((value for value in values if value is not None), None)
