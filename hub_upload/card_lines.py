@@ -117,8 +117,10 @@ def training_lines(facts: ModelFacts) -> list[str]:
         machine = run.get("hardware")
         lines.append(f"Hardware: {describe_hardware(machine)}{source}.")
         steps = f", {run['steps']:,} steps" if run.get("steps") else ""
-        lines.append(f"Time: {duration(float(seconds))}{steps}{source}.")
-        lines.append(energy_line(float(seconds), machine))
+        warm = run.get("warm_start")
+        before = f", after a CTC warm start of {duration(warm['seconds'])}, {warm['steps']:,} steps" if warm else ""
+        lines.append(f"Time: {duration(float(seconds))}{steps}{before}{source}.")
+        lines.append(energy_line(float(seconds) + (warm["seconds"] if warm else 0.0), machine))
     else:
         lines.append("Hardware, time and energy: not recorded.")
     return lines

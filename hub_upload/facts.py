@@ -8,7 +8,11 @@ from typing import Any, cast
 
 from modeling_slam_asr.generation_slam_asr import read_generation
 from modeling_slam_asr.lora_slam_asr import ParameterReport
+from trainers.data.kinds import DATA_KINDS
+from trainers.data.sources import detect_format
+from trainers.data.spec import DataSpec
 from trainers.errors import UserError
+from trainers.evaluation.normalizers import language_code
 from trainers.provenance import TrainingRecord, file_sha256, inconsistency, model_fingerprint, read_stamped
 from trainers.recipe import LoraSpec
 from trainers.results import Evaluation, ResultRow, evaluation_files
@@ -46,7 +50,8 @@ class ModelFacts:
         """ISO codes of the languages that the model was trained or tested on."""
         sources = [source.get("language") for role in ("train", "test") for source in recipe_data(self.recipe, role)]
         tested = [language for evaluation in self.evaluations for language in evaluation.languages]
-        return sorted({language for language in (*sources, *tested) if language and language != "all"})
+        codes = {language_code(language) for language in (*sources, *tested) if language and language != "all"}
+        return sorted(code for code in codes if code)
 
     @property
     def base_models(self) -> list[str]:
@@ -58,7 +63,7 @@ class ModelFacts:
     def datasets(self) -> list[str]:
         """Hub names of the training data."""
         names = [str(source.get("dataset")) for source in recipe_data(self.recipe, "train")]
-        return sorted({name for name in names if is_hub_id(name) and not name.endswith((".jsonl", ".json", ".csv"))})
+        return sorted({name for name in names if is_hub_data(name)})
 
     @property
     def lora(self) -> dict[str, dict[str, Any]]:
@@ -97,6 +102,13 @@ def recipe_data(recipe: dict[str, Any], role: str) -> list[dict[str, Any]]:
     """The data sources of a recipe's `train`, `validation` or `test`."""
     value: Any = recipe.get(role) or []
     return [value] if isinstance(value, dict) else [source for source in value if isinstance(source, dict)]
+
+
+def is_hub_data(name: str) -> bool:
+    """Whether a recipe's data set is a repository of the Hub: a relative path to a folder or table here looks like one."""
+    if not is_hub_id(name) or Path(name).exists():
+        return False
+    return DATA_KINDS[detect_format(DataSpec(name))].place == "remote"
 
 
 def read_config(folder: Path) -> dict[str, Any]:

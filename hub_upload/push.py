@@ -19,7 +19,7 @@ from .card import local_texts
 from .checks import is_hub_id
 from .client import ConflictError, PublishError, call, connect, request_timeout
 from .client_environment import HUB_TIMEOUT, VERIFY_TIMEOUT
-from .facts import licence_parts
+from .facts import is_hub_data, licence_parts
 from .foreign import foreign_metadata
 from .licences import readable_identifier
 from .markdown import one_line
@@ -186,7 +186,7 @@ def hub_licences(api: HfApi, options: PushOptions) -> dict[str, str]:
     config = read_json(options.folder / "config.json", required=True)
     found = {}
     for part in licence_parts(config, read_recipe(options.folder), options.build.licences):
-        if is_hub_id(part.name):
+        if is_hub_data(part.name) if part.role == "data" else is_hub_id(part.name):
             repo_type = "dataset" if part.role == "data" else "model"
             licence = _card_licence(api, part.name, repo_type)
             if licence:

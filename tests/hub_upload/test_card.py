@@ -43,6 +43,28 @@ def test_metadata(card: ModelCard) -> None:
     assert "base_model" not in data, "the tests' bases are not on the Hub"
 
 
+def test_languages_are_codes_and_data_on_this_machine_are_no_repositories(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "speech" / "da").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    recipe = yaml.safe_load((model_folder / "recipe.yaml").read_text())
+    local = [{"dataset": "my/train.tsv", "language": "Danish"}, {"dataset": "speech/da", "language": "da_DK"}]
+    recipe["train"] = [*recipe["train"], *local, {"dataset": "texts/da.txt", "language": "da"}]
+    (model_folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    card = ModelCard.load(write_card(model_folder, BuildOptions(measure=False), CardOptions("acme/tiny")))
+    assert card.data.to_dict()["language"] == ["da", "nl"], "the Hub takes nothing else"
+    assert card.data.to_dict()["datasets"] == ["fsicoli/common_voice_22_0", "google/fleurs"]
+
+
+def test_the_time_of_a_warm_start_is_told(model_folder: Path) -> None:
+    path = model_folder / "metrics.json"
+    warm = {"seconds": 36_000.0, "steps": 50}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "warm_start": warm}))
+    text = ModelCard.load(write_card(model_folder, BuildOptions(measure=False), CardOptions("acme/tiny"))).text
+    assert "6.0 min, 700 steps, after a CTC warm start of 10.0 h, 50 steps" in text and "about 0.202 kWh" in text
+
+
 def test_base_models_are_named_with_their_relation(model_folder: Path) -> None:
     path = model_folder / "config.json"
     config = json.loads(path.read_text())
