@@ -32,7 +32,6 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Paired comparison of recognisers on the same utterances, with intervals and tests."
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "files", type=Path, nargs="+", metavar="SYSTEM", help="two or more prediction files or folders: A B ..."
     )

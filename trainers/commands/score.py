@@ -33,7 +33,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "insertions, and an analysis of the errors."
     )
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("file", type=Path, metavar="FILE.jsonl", help="the prediction file")
     add_scoring_arguments(parser)
     add_training_text_argument(parser)

@@ -91,12 +91,11 @@ def count_operations(alignments: Sequence[Alignment]) -> NDArray[np.int64]:
 def _align(references: Sequence[str], hypotheses: Sequence[str], split: jiwer.AbstractTransform) -> list[Alignment]:
     if not references:
         return []
-    transform = jiwer.Compose([split])
     output = jiwer.process_words(
         [" ".join(text.split()) for text in references],
         [" ".join(text.split()) for text in hypotheses],
-        reference_transform=transform,
-        hypothesis_transform=transform,
+        reference_transform=split,
+        hypothesis_transform=split,
     )
     return [
         Alignment(

@@ -16,6 +16,7 @@ from scipy import stats
 from trainers.results import BootstrapRecord
 
 DEFAULT_RESAMPLES = 10_000
+POWER = 0.8
 _CHUNK_DRAWS = 4_000_000
 
 
@@ -129,6 +130,15 @@ def ratio_standard_error(numerator: ArrayLike, denominator: ArrayLike, blocks: B
         return None
     residuals = sums[:, 0] - sums[:, 0].sum() / total * sums[:, 1]
     return float(np.sqrt(blocks.count / (blocks.count - 1) * (residuals**2).sum()) / total)
+
+
+def minimum_detectable_difference(error: float, alpha: float) -> float:
+    """The true difference that a two-sided test at level `alpha` finds in 80 of 100 cases.
+
+    error: standard error of the difference. For two systems on different test sets, or as an upper bound before there is a
+    second system, that is sqrt(2) times the standard error of one error rate.
+    """
+    return float((stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(POWER)) * error)
 
 
 def interval(samples: NDArray[np.float64], blocks: int, settings: BootstrapSettings) -> list[float] | None:

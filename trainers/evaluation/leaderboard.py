@@ -10,7 +10,7 @@ Its lists of personal names and of compounds are not repeated here: the official
 import itertools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainers.errors import UserError
@@ -30,9 +30,9 @@ _POSSESSIVE = re.compile(
 _SPELLING = {"ok": "okay", "kay": "okay", "etcetera": "etc"}
 
 
-def leaderboard_normalizer(spelling: Mapping[str, str] | None = None) -> TextFunction:
+def leaderboard_normalizer() -> TextFunction:
     """Whisper's English normaliser in one pass, with the leaderboard's fillers, possessives and spelled acronyms."""
-    whisper = english_normalizer({**(british_to_american() if spelling is None else spelling), **_SPELLING})
+    whisper = english_normalizer({**british_to_american(), **_SPELLING})
 
     def normalize(text: str) -> str:
         text = _POSSESSIVE.sub(r"\1 s", text.lower())
@@ -51,11 +51,9 @@ def join_acronyms(text: str) -> str:
     return " ".join(words)
 
 
-def leaderboard_score(
-    rows: Sequence[PredictionRow], *, spelling: Mapping[str, str] | None = None
-) -> LeaderboardFigures:
+def leaderboard_score(rows: Sequence[PredictionRow]) -> LeaderboardFigures:
     """WER and RTFx as the leaderboard gives them. RTFx needs `duration` and `seconds` in every row, else it is `None`."""
-    normalize = leaderboard_normalizer(spelling)
+    normalize = leaderboard_normalizer()
     kept = [row for row in rows if normalize(row["reference"]) not in IGNORED_REFERENCES]
     if not kept:
         raise UserError("Every reference is empty after normalisation: there is nothing to score.")

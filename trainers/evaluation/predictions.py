@@ -151,5 +151,5 @@ def _refuse_halves(row: Mapping[str, Any], where: str) -> None:
             ) from None
 
 
-def _short(text: str, limit: int = 60) -> str:
-    return repr(text if len(text) <= limit else text[: limit - 3] + "...")
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -15,11 +15,11 @@ from trainers.evaluation.bootstrap import (
     Blocks,
     BootstrapSettings,
     make_blocks,
+    minimum_detectable_difference,
     ratio_intervals,
     ratio_standard_error,
 )
 from trainers.evaluation.normalizers import Normalizer, get_normalizer, normalizer_for_language
-from trainers.evaluation.power import minimum_detectable_difference
 from trainers.evaluation.predictions import column, texts
 from trainers.results import METADATA_COLUMNS, Metrics, PredictionRow, ScoreTable
 
@@ -214,8 +214,8 @@ def _figures(
     settings: BootstrapSettings | None,
 ) -> ScoreTable:
     words, characters = scored.words[rows], scored.characters[rows]
-    errors, reference_words = words[:, 1:].sum(axis=1), words[:, :3].sum(axis=1)
-    prediction_words = words[:, [0, 1, 3]].sum(axis=1)
+    errors, reference_words = scored.errors[rows], scored.reference_words[rows]
+    prediction_words = scored.prediction_words[rows]
     numerators = np.stack([errors, characters[:, 1:].sum(axis=1), errors > 0], axis=1)
     denominators = np.stack([reference_words, characters[:, :3].sum(axis=1), np.ones_like(errors)], axis=1)
     rates = [

@@ -13,8 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from trainers.evaluation.alignment import DELETE, INSERT, SUBSTITUTE, Alignment
-from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, block_sums, expanded_tail, interval, resample_sums
-from trainers.evaluation.power import minimum_detectable_difference
+from trainers.evaluation.bootstrap import (
+    Blocks,
+    BootstrapSettings,
+    block_sums,
+    expanded_tail,
+    interval,
+    minimum_detectable_difference,
+    resample_sums,
+)
 
 MINIMUM_GOOD_WORDS = 2
 

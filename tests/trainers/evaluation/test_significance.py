@@ -14,11 +14,11 @@ from trainers.evaluation.bootstrap import (
     block_sums,
     expanded_tail,
     make_blocks,
+    minimum_detectable_difference,
     ratio_intervals,
     ratio_standard_error,
     resample_sums,
 )
-from trainers.evaluation.power import minimum_detectable_difference
 from trainers.evaluation.significance import holm, matched_pairs, mcnemar, paired_bootstrap, segment_errors
 
 SETTINGS = BootstrapSettings(resamples=4000, seed=3)
@@ -162,8 +162,8 @@ def test_mcnemar() -> None:
 
 
 def test_minimum_detectable_difference() -> None:
-    assert minimum_detectable_difference(0.01) == pytest.approx(0.01 * (1.959964 + 0.841621), rel=1e-5)
-    assert minimum_detectable_difference(0.01, power=0.5) == pytest.approx(0.01 * 1.959964, rel=1e-5)
+    assert minimum_detectable_difference(0.01, 0.05) == pytest.approx(0.01 * (1.959964 + 0.841621), rel=1e-5)
+    assert minimum_detectable_difference(0.01, 0.01) == pytest.approx(0.01 * (2.575829 + 0.841621), rel=1e-5)
 
 
 def test_bad_settings() -> None:

@@ -1,6 +1,6 @@
 """Text normalisers: `get_normalizer(name)`, `normalizer_for_language(code)`, `register_normalizer(...)`."""
 
-from trainers.evaluation.normalizers.basic import none, paper, whisper_basic
+from trainers.evaluation.normalizers.basic import paper, squeeze, whisper_basic
 from trainers.evaluation.normalizers.language import Language, TextFunction
 from trainers.evaluation.normalizers.registry import (
     Normalizer,
@@ -32,4 +32,4 @@ register_normalizer(
 register_normalizer(
     "paper", lambda: paper, description="the paper's: lower case, punctuation removed, apostrophes kept"
 )
-register_normalizer("none", lambda: none, description="none: only white space is evened out")
+register_normalizer("none", lambda: squeeze, description="none: only white space is evened out")

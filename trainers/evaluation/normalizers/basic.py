@@ -32,8 +32,3 @@ def paper(text: str) -> str:
     text = _BETWEEN_WORDS.sub(" ", part_words(text))
     text = "".join(c for c in text if c == "'" or unicodedata.category(c)[0] not in "PSC" or c.isspace())
     return squeeze(unicodedata.normalize("NFC", text))
-
-
-def none(text: str) -> str:
-    """No change but white space."""
-    return squeeze(text)

@@ -6,13 +6,13 @@ the choice by language ("sv-SE", "swe", "Swedish"), the counts of errors in nume
 A normaliser for no language, or one's own, is registered with `register_normalizer`.
 """
 
-import difflib
 import functools
 import importlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from trainers.checked_dataclasses import nearest
 from trainers.data.text import clean_characters
 from trainers.errors import UserError
 from trainers.evaluation.normalizers.language import Language, TextFunction
@@ -37,7 +37,6 @@ class Normalizer:
     name: str
     description: str
     function: TextFunction
-    languages: tuple[str, ...] = ()
 
     def __call__(self, text: str) -> str:
         """Normalise until nothing changes, so that text that was normalised before scores the same.
@@ -66,7 +65,7 @@ def register_normalizer(
     """
 
     def build() -> Normalizer:
-        return Normalizer(name, description, factory(), languages)
+        return Normalizer(name, description, factory())
 
     _REGISTRY[name] = build
     _BUILT.pop(name, None)
@@ -87,13 +86,10 @@ def get_normalizer(name: str) -> Normalizer:
         if name in _REGISTRY:
             _BUILT[name] = _REGISTRY[name]()
         elif (language := find_language(name)) is not None:
-            _BUILT[name] = Normalizer(
-                name, language.description, language.normalizer(), (*language.codes, *language.names)
-            )
+            _BUILT[name] = Normalizer(name, language.description, language.normalizer())
         else:
-            near = difflib.get_close_matches(name, normalizer_names(), n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"There is no normalizer {name!r}; there are {', '.join(normalizer_names())}.{hint}")
+            known = normalizer_names()
+            raise UserError(f"There is no normalizer {name!r}; there are {', '.join(known)}.{nearest(name, known)}")
     return _BUILT[name]
 
 
