@@ -56,9 +56,7 @@ def load_kaldi(spec: DataSpec) -> list[Utterance]:
             source=folder.name,
             duration=part.end - part.start,
         )
-        for each in (fault, part.fault, missing):
-            utterance = with_fault(utterance, each)
-        found.append(utterance)
+        found.append(with_fault(utterance, fault, part.fault, missing))
     lost = [name for name in texts if name not in named]
     if lost:
         raise UserError(

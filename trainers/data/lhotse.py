@@ -63,7 +63,7 @@ def read_cut(row: TableRow, spec: DataSpec, place: Place, where: str) -> Utteran
         source=Path(spec.dataset).name.partition(".")[0],
         duration=part.end - part.start,
     )
-    return with_fault(with_fault(found, missing), part.fault)
+    return with_fault(found, missing, part.fault)
 
 
 def _start(supervision: Mapping[str, Any]) -> float:

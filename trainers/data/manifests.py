@@ -101,9 +101,7 @@ def utterances(
             details=details_of(values),
             duration=part.end - part.start if not part.whole else stated_length(timed, known),
         )
-        for fault in (missing, part.fault, foreign):
-            utterance = with_fault(utterance, fault)
-        found.append(utterance)
+        found.append(with_fault(utterance, missing, part.fault, foreign))
     return found
 
 

@@ -254,6 +254,7 @@ def first_present(row: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((row[name] for name in names if optional_text(row.get(name)) is not None), None)
 
 
-def with_fault(row: Utterance, fault: str | None) -> Utterance:
-    """The row, its first fault kept."""
+def with_fault(row: Utterance, *faults: str | None) -> Utterance:
+    """The row with the first of its faults: its own, or else those of `faults` that are not None, in their order."""
+    fault = next((each for each in faults if each is not None), None)
     return row if fault is None or row.fault is not None else dataclasses.replace(row, fault=fault)
