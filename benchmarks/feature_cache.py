@@ -29,6 +29,7 @@ from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.encoder_depth.loading import load_encoder
 from trainers.feature_cache import build_cache
+from trainers.feature_cache.build import batches_by_length
 from trainers.recipe import Recipe, load_recipe
 from trainers.train import TrainingRun
 from trainers.training.models import build_model, build_processor
@@ -51,16 +52,8 @@ def training_rows(recipe: Recipe, count: int | None) -> Dataset:
 
 def full_pass(encoder: Any, processor: Any, rows: Dataset) -> None:
     """Sound to the output of the full encoder, in batches of similar length; nothing is kept."""
-    order = sorted(range(len(rows)), key=lambda index: -rows[index]["seconds"])
-    seconds = rows["seconds"]
-    batches: list[list[int]] = []
-    for index in order:
-        if batches and (len(batches[-1]) + 1) * seconds[batches[-1][0]] <= BATCH_SECONDS:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
     with torch.no_grad():
-        for batch in batches:
+        for batch in batches_by_length(range(len(rows)), rows["seconds"], BATCH_SECONDS):
             features, mask = pad_features([processor.extract_features(read_audio(rows[index])) for index in batch])
             encoder(features, mask)
 

@@ -212,15 +212,8 @@ class _Builder:
 
     def _batches(self, indices: list[int], pool: ThreadPoolExecutor) -> Iterator[tuple[list[int], list[np.ndarray]]]:
         """Rows of similar length with their spectrograms, read by the pool a little ahead of the encoder."""
-        groups: list[list[int]] = []
-        for index in sorted(indices, key=lambda index: -self.seconds[index]):
-            # The first of a group is its longest.
-            if groups and (len(groups[-1]) + 1) * self.seconds[groups[-1][0]] <= self.batch_seconds:
-                groups[-1].append(index)
-            else:
-                groups.append([index])
         waiting: deque[tuple[list[int], list[Future[np.ndarray]]]] = deque()
-        for batch in groups:
+        for batch in batches_by_length(indices, self.seconds, self.batch_seconds):
             waiting.append((batch, [pool.submit(self._spectrogram, self.rows[index]) for index in batch]))
             if len(waiting) > 2:
                 ready, futures = waiting.popleft()
@@ -230,6 +223,17 @@ class _Builder:
 
     def _spectrogram(self, row: Mapping[str, Any]) -> np.ndarray:
         return self.processor.extract_features(read_audio(row, self.processor.sampling_rate))
+
+
+def batches_by_length(indices: Iterable[int], seconds: Sequence[float], batch_seconds: float) -> list[list[int]]:
+    """Rows of similar length, the longest first: what a batch takes when each is padded to its longest is `batch_seconds` at most."""
+    batches: list[list[int]] = []
+    for index in sorted(indices, key=lambda index: -seconds[index]):
+        if batches and (len(batches[-1]) + 1) * seconds[batches[-1][0]] <= batch_seconds:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
 
 
 def _row_bytes(seconds: float, depths: int, encoder: SlamAsrEncoder, processor: SlamAsrProcessor, dtype: str) -> int:

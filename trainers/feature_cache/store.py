@@ -2,8 +2,8 @@
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -99,11 +99,9 @@ class Shard:
             return None
         return list(frames)
 
-    @contextmanager
-    def locked(self, wait: bool) -> Iterator[bool]:
+    def locked(self, wait: bool) -> AbstractContextManager[bool]:
         """Whether this process has the shard to itself; the lock ends with the process, however that ends."""
-        with lock_file(self.folder / f"states-{self.number:05d}.lock", wait) as owned:
-            yield owned
+        return lock_file(self.folder / f"states-{self.number:05d}.lock", wait)
 
 
 class FeatureCache:
@@ -137,11 +135,6 @@ class FeatureCache:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}
-
-    @property
-    def nbytes(self) -> int:
-        """Size on disk in bytes."""
-        return sum(shard.data.stat().st_size for shard in self.shards)
 
     def key_of(self, depths: Iterable[Depth]) -> str:
         """What [`cache_key`] gives for these depths alone: the same, whatever else the cache holds."""
