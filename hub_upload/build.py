@@ -20,6 +20,7 @@ from .facts import (
     DEPTH_PLOT,
     ModelFacts,
     evaluated_fingerprint,
+    find_results,
     is_training_record,
     read_any_limits,
     read_config,
@@ -229,10 +230,8 @@ def copy_evidence(source: Path, target: Path, options: BuildOptions) -> None:
     for path in evaluation_files(source):
         if not is_training_record(path):
             copy_metrics(path, target / path.relative_to(source), fingerprint, options.predictions)
-    for name in ("results.jsonl", "results.json"):
-        if (source / name).is_file():
-            copy_study(source / name, target)
-            break
+    if results := find_results(source):
+        copy_study(results, target)
     add_evidence(target, options, fingerprint)
 
 

@@ -138,7 +138,7 @@ def read_facts(folder: Path, licences: dict[str, str] | None = None) -> ModelFac
     """
     config = read_config(folder)
     fingerprint = model_fingerprint(folder)
-    depth_path = next((name for name in ("results.jsonl", "results.json") if (folder / name).is_file()), None)
+    depth_path = find_results(folder)
     recipe = read_recipe(folder)
     return ModelFacts(
         folder=folder,
@@ -146,8 +146,8 @@ def read_facts(folder: Path, licences: dict[str, str] | None = None) -> ModelFac
         fingerprint=fingerprint,
         parameters=count_parameters(config),
         evaluations=stamped_evaluations(folder, evaluated_fingerprint(folder, fingerprint)),
-        depth_rows=read_depth_rows(folder / depth_path) if depth_path else [],
-        depth_path=depth_path,
+        depth_rows=read_depth_rows(depth_path) if depth_path else [],
+        depth_path=depth_path.name if depth_path else None,
         training=read_training(folder),
         recipe=recipe,
         limits=read_limits(folder, fingerprint),
@@ -218,6 +218,12 @@ def read_any_limits(folder: Path) -> Limits:
             f"{folder / 'limits.json'} is not what this program writes ({type(error).__name__}: {error}). Delete it; it is measured "
             "again."
         ) from error
+
+
+def find_results(folder: Path) -> Path | None:
+    """The rows of a study in its folder, or in that of a model which was published with them."""
+    paths = (folder / name for name in ("results.jsonl", "results.json"))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def read_depth_rows(path: Path) -> list[ResultRow]:

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import requires
 from pathlib import Path
@@ -106,7 +105,7 @@ def describe(names: list[str]) -> str:
     return f"{what} Recordings of up to {LIMITS['seconds_of_sound'] // 60} minutes and {LIMITS['megabytes']} MB."
 
 
-def push_space(options: SpaceOptions, report: Callable[[str], None] = print) -> str:
+def push_space(options: SpaceOptions) -> str:
     """
     Publish the demo of a published model; its address.
 
@@ -124,7 +123,7 @@ def push_space(options: SpaceOptions, report: Callable[[str], None] = print) -> 
         state = open_repo(api, space_id, private=options.private, repo_type="space", space_sdk="gradio")
         done = commit_folder(api, space_id, folder, state, title=f"Demo of {options.model}", repo_type="space")
     url = f"{api.endpoint}/spaces/{space_id}"
-    report(f"{'published' if done.made else 'unchanged:'} {url} ({done.oid})")
+    print(f"{'published' if done.made else 'unchanged:'} {url} ({done.oid})")
     return url
 
 

@@ -1,7 +1,7 @@
 """A study's chosen checkpoints as models on the Hub, in one collection, each card with a table that links the others."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from .build import BuildOptions
 from .card import word_error_rate
 from .client import PublishError, TransientError, call, connect
 from .client_environment import HUB_TIMEOUT, VERIFY_TIMEOUT
-from .facts import read_depth_rows
+from .facts import find_results, read_depth_rows
 from .push import PushOptions, PushResult, push_model
 from .retries import attempts
 from .rights import check_repo_id, check_rights
@@ -43,13 +43,17 @@ class StudyOptions:
     verify_timeout: float = VERIFY_TIMEOUT
 
 
-def push_study(options: StudyOptions, report: Callable[[str], None] = print) -> str | None:
+def push_study(options: StudyOptions) -> str | None:
     """
     Publish the chosen checkpoints, then the collection; the collection's address (None after a dry run).
 
     The collection is private until every model stands in it. A second call changes nothing.
     """
     results = find_results(options.folder)
+    if results is None:
+        raise UserError(
+            f"{options.folder} has no results.jsonl, so it is no study. Name the output folder of `slam-asr study`."
+        )
     rows = read_depth_rows(results)
     chosen = choose_runs(rows, options.choose)
     folders = {name: model_folder(options.folder, rows, name) for name in chosen}
@@ -60,10 +64,10 @@ def push_study(options: StudyOptions, report: Callable[[str], None] = print) -> 
     title = options.title or options.prefix.split("/")[1]
     if not options.dry_run:
         check_rights(connect(options.timeout), next(iter(names.values())))
-    report(f"{len(chosen)} of {len({row['name'] for row in rows})} runs: {', '.join(chosen)}")
+    print(f"{len(chosen)} of {len({row['name'] for row in rows})} runs: {', '.join(chosen)}")
     pushed: dict[str, PushResult] = {}
     for name, (folder, evaluation) in folders.items():
-        report(f"{name} -> {names[name]}")
+        print(f"{name} -> {names[name]}")
         build = replace(
             options.build,
             evaluations=(*options.build.evaluations, *([evaluation] if evaluation else [])),
@@ -79,24 +83,15 @@ def push_study(options: StudyOptions, report: Callable[[str], None] = print) -> 
                 dry_run=options.dry_run,
                 timeout=options.timeout,
                 verify_timeout=options.verify_timeout,
-            ),
-            report,
+            )
         )
     if options.dry_run:
-        report(f"would make the collection {title!r} of {namespace}")
+        print(f"would make the collection {title!r} of {namespace}")
         return None
     notes = {names[name]: note_of(name, rows) for name in chosen}
     collection = fill_collection(connect(options.timeout), namespace, title, notes, options.private)
-    report(f"collection {collection.url}")
+    print(f"collection {collection.url}")
     return collection.url
-
-
-def find_results(folder: Path) -> Path:
-    """The `results.jsonl` (or `results.json`) of a study."""
-    for name in ("results.jsonl", "results.json"):
-        if (folder / name).is_file():
-            return folder / name
-    raise UserError(f"{folder} has no results.jsonl, so it is no study. Name the output folder of `slam-asr study`.")
 
 
 def choose_runs(rows: Sequence[ResultRow], wanted: Sequence[str]) -> list[str]:
