@@ -5,6 +5,7 @@ Windows, gates, merged overlaps, timestamps and marks are those of the model pac
 refused because an engine does not have it.
 """
 
+import inspect
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -226,6 +227,7 @@ class ExportedPipeline(recordings.RecordingsMixin):
     """
 
     shows_attention = False
+    _forward_options = frozenset(inspect.signature(recordings.RecordingsMixin._forward).parameters)
 
     def __init__(self, folder: str | os.PathLike[str], audio: OnnxAudio, llm: LanguageEngine) -> None:
         self.audio, self.llm, self.device = audio, llm, "cpu"
@@ -251,8 +253,7 @@ class ExportedPipeline(recordings.RecordingsMixin):
         self, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         first, forward, last = super()._sanitize_parameters(**kwargs)
-        own = ("return_timestamps", "return_confidence", "trim_loops")
-        self._greedy_settings({key: value for key, value in forward.items() if key not in own})
+        self._greedy_settings({key: value for key, value in forward.items() if key not in self._forward_options})
         if forward.get("return_timestamps") == "word" and not self.model.config.projector_ctc:
             raise UserError(
                 f"return_timestamps='word' needs the LLM's attention, which the engine {self.llm.name} does not give, and this model "
