@@ -25,8 +25,8 @@ from trainers.data.rows import read_audio
 from trainers.evaluation.normalizers import get_normalizer
 from trainers.inference.torch_engine import load_pipeline
 from trainers.recipe import from_dict
+from trainers.sound import RATE
 
-RATE = 16_000
 PAUSES = (0.3, 0.7)  # seconds
 NOISE = 1e-3  # root mean square, of full scale
 

@@ -35,11 +35,11 @@ from trainers.encoder_depth.loading import load_encoder
 from trainers.evaluation.speed import process_peak_bytes
 from trainers.feature_cache import FeatureCache, build_cache
 from trainers.recipe import Recipe, from_dict
+from trainers.sound import RATE
 from trainers.train import TrainingRun
 from trainers.training.dry_run import estimate_memory
 from trainers.training.models import build_model, build_processor
 
-RATE = 16_000
 BATCH = 4
 DURATIONS = (5.9, 5.9, 3.1, 5.9, 5.9, 5.9, 4.5, 5.9)  # seconds
 TOKENS_A_SECOND = 5.5

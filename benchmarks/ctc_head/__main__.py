@@ -32,16 +32,16 @@ from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.data.spec import DataSpec
 from trainers.inference.torch_engine import load_pipeline
+from trainers.sound import RATE
 
-RATE = 16_000
 CLIPS = 50
 
 
-def silent_clips(count: int = CLIPS, seed: int = 0) -> list[np.ndarray]:
+def silent_clips() -> list[np.ndarray]:
     """Sounds without a word, float32, 1 to 10 s at 16 kHz."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     clips = []
-    for number in range(count):
+    for number in range(CLIPS):
         length = int(rng.uniform(1, 10) * RATE)
         times = np.arange(length) / RATE
         level = 10 ** rng.uniform(-3, -0.5)

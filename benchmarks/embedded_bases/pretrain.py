@@ -40,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     base, output, scratch = options.pop("base"), options.pop("output"), options.pop("scratch")
     torch.set_num_threads(options.pop("threads"))
     if base == "encoder":
-        encoder_settings = EncoderSettings(**options)
-        result = pretrain_encoder(output, scratch, encoder_settings)
+        result = pretrain_encoder(output, scratch, EncoderSettings(**options))
     else:
         result = pretrain_lm(output, scratch, LmSettings(**options))
     record = {"settings": options, "result": result}

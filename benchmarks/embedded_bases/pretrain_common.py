@@ -12,6 +12,8 @@ from torch import nn
 from trainers.files import replacing
 from trainers.training.loop import TrainingLoop
 
+WARMUP, FLOOR = 0.04, 0.02  # shares of the steps, and of the peak learning rate
+
 
 class Muon(torch.optim.Muon):
     """
@@ -39,12 +41,12 @@ class Muon(torch.optim.Muon):
                 parameter.add_(update.to(parameter), alpha=-group["lr"] * 0.2 * math.sqrt(max(parameter.shape)))
 
 
-def orthogonalized(matrix: torch.Tensor, coefficients: tuple[float, float, float], steps: int = 5) -> torch.Tensor:
+def orthogonalized(matrix: torch.Tensor, coefficients: tuple[float, float, float]) -> torch.Tensor:
     """Nearly the orthogonal factor of a 2-D `matrix`: its singular values brought to between 0.5 and 1.5 or so."""
     a, b, c = coefficients
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     wide = wide / wide.norm().clamp(min=1e-7)
-    for _ in range(steps):
+    for _ in range(5):
         gram = wide @ wide.T
         wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
     return wide.T if matrix.shape[0] > matrix.shape[1] else wide
@@ -79,12 +81,12 @@ def training_loop(
     )
 
 
-def schedule(step: int, steps: int, warmup: float = 0.04, floor: float = 0.02) -> float:
-    """The share of the peak learning rate: linear warm-up, then a cosine down to `floor`."""
-    if step < warmup * steps:
-        return (step + 1) / (warmup * steps + 1)
-    progress = (step - warmup * steps) / max(1.0, (1 - warmup) * steps)
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+def schedule(step: int, steps: int) -> float:
+    """The share of the peak learning rate: linear warm-up, then a cosine down to `FLOOR`."""
+    if step < WARMUP * steps:
+        return (step + 1) / (WARMUP * steps + 1)
+    progress = (step - WARMUP * steps) / max(1.0, (1 - WARMUP) * steps)
+    return FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def save_half(tensors: Mapping[str, torch.Tensor], path: Path) -> None:

@@ -96,9 +96,7 @@ def encoder_config(settings: EncoderSettings) -> WhisperConfig:
     )
 
 
-def pretrain_encoder(
-    output: Path, scratch: Path, settings: EncoderSettings, processes: int | None = None
-) -> dict[str, Any]:
+def pretrain_encoder(output: Path, scratch: Path, settings: EncoderSettings) -> dict[str, Any]:
     """
     Train, save and measure the encoder.
 
@@ -113,7 +111,7 @@ def pretrain_encoder(
             f"--intermediate-layer {settings.intermediate_layer} must lie below --layers {settings.layers}; 0 for no second loss."
         )
     torch.manual_seed(settings.seed)
-    examples = utterance_features(scratch, "pretrain", settings.utterances, settings.seed, processes=processes)
+    examples = utterance_features(scratch, "pretrain", settings.utterances, settings.seed)
     model = CtcModel(encoder_config(settings))
     if settings.start:
         model.encoder.load_state_dict(load_encoder(Path(settings.start)))
@@ -159,7 +157,7 @@ def pretrain_encoder(
     result = seconds_and_machine(training.seconds)
     result["train_loss"] = round(training.mean_loss, 4)
     for split in ("validation", "test"):
-        found = utterance_features(scratch, split, settings.measured, settings.seed, processes=processes)
+        found = utterance_features(scratch, split, settings.measured, settings.seed)
         result[f"{split}_cer"] = character_error_rates(model, found)
     return result
 
@@ -231,12 +229,12 @@ def decode_greedy(ids: Sequence[int]) -> str:
 
 
 @torch.no_grad()
-def character_error_rates(model: CtcModel, examples: Sequence[Example], batch_size: int = 30) -> Mapping[str, float]:
+def character_error_rates(model: CtcModel, examples: Sequence[Example]) -> Mapping[str, float]:
     """Character error rate of the best path for each language, as a fraction."""
     model.eval()
     pairs: dict[str, list[tuple[str, str]]] = {language: [] for language in LANGUAGES}
-    for start in range(0, len(examples), batch_size):
-        chosen = examples[start : start + batch_size]
+    for start in range(0, len(examples), 30):
+        chosen = examples[start : start + 30]
         log_probabilities, lengths = model(*pad_features([array for _, array in chosen]))
         best = log_probabilities.argmax(-1)
         for row, (item, _) in enumerate(chosen):

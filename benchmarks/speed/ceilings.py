@@ -19,13 +19,13 @@ class Ceilings:
     products: dict[str, float]
 
 
-def measure_ceilings(size: int = _SIZE, block: int = _BYTES) -> Ceilings:
+def measure_ceilings() -> Ceilings:
     """The best of a few tries, on torch's threads."""
-    memory = torch.ones(block // 4)
+    memory = torch.ones(_BYTES // 4)
     products = {}
     for dtype in (torch.float32, torch.bfloat16):
-        left, right = torch.randn(size, size, dtype=dtype), torch.randn(size, size, dtype=dtype)
-        products[str(dtype).removeprefix("torch.")] = 2 * size**3 / _best(lambda a=left, b=right: a @ b)  # type: ignore[misc]
+        left, right = torch.randn(_SIZE, _SIZE, dtype=dtype), torch.randn(_SIZE, _SIZE, dtype=dtype)
+        products[str(dtype).removeprefix("torch.")] = 2 * _SIZE**3 / _best(lambda a=left, b=right: a @ b)  # type: ignore[misc]
     return Ceilings(bandwidth=memory.nbytes / _best(memory.sum), products=products)
 
 
