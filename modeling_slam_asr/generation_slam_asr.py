@@ -43,6 +43,9 @@ CACHE = next(name for name in ("cache", "past_key_values") if name in CausalLMOu
 
 logger = logging.get_logger(__name__)
 
+# The library's `max_length` where nobody asks for one. `Seq2SeqTrainer` writes it into the configuration of a model that generates.
+DEFAULT_LENGTH = 20
+
 
 class TranscriptLimit(StoppingCriteria):
     """
@@ -93,6 +96,8 @@ def requested_generation(
     config = copy.deepcopy(own if given is None else given)
     if given is not None:
         config.update(**own.to_dict(), defaults_only=True, allow_custom_entries=True)
+    if own.max_length == DEFAULT_LENGTH and (given is None or given.max_length is None):
+        config.max_length = None
     rest = config.update(**options)
     by_place: list[Mapping[str, Any]] = [options, {} if given is None else vars(given)]
     for place in by_place:
@@ -185,6 +190,9 @@ def transcript_request(
             "assistant_model is not possible: an assistant is given tokens alone and cannot hear the audio. "
             "`prompt_lookup_num_tokens` needs none."
         )
+    if config.min_length and config.min_new_tokens is None:
+        config.min_new_tokens = config.min_length  # only new tokens are counted, as in `max_length`
+    config.min_length = None
     columns = rest.pop("prompt_columns", getattr(config, "prompt_columns", False))
     limits = new_token_limits(config, seconds, tokens_per_second)
     config.max_new_tokens, config.max_length = int(limits.max()), None
@@ -233,7 +241,9 @@ def stored_generation_config(path: Any, hub: dict[str, Any]) -> GenerationConfig
     if file is None:
         return None
     read_generation(file, os.fspath(path))
-    return GenerationConfig.from_pretrained(path, **hub)
+    config = GenerationConfig.from_pretrained(path, **hub)
+    config.max_length = None if config.max_length == DEFAULT_LENGTH else config.max_length
+    return config
 
 
 def read_generation(file: str | os.PathLike[str], name: str) -> dict[str, Any]:

@@ -149,6 +149,12 @@ class SlamAsrProcessor(PromptMixin, ProcessorMixin):
         return self.feature_extractor.n_samples / self.sampling_rate
 
     @property
+    def pad_token_id(self) -> int:
+        """What shorter rows of tokens are filled up with; `Seq2SeqTrainer` asks for it by this name."""
+        pad = self.tokenizer.pad_token_id
+        return pad if pad is not None else self.tokenizer.eos_token_id
+
+    @property
     def model_input_names(self) -> list[str]:
         return ["input_features", "input_features_mask", "input_ids", "attention_mask"]
 
@@ -204,11 +210,10 @@ class SlamAsrProcessor(PromptMixin, ProcessorMixin):
             rows.append(row + target)
             labels.append([-100] * len(row) + target)
         input_features, input_features_mask = pad_features(features)
-        pad_id = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
         data = {
             "input_features": input_features,
             "input_features_mask": input_features_mask,
-            "input_ids": pad_rows(rows, pad_id, padding_side),
+            "input_ids": pad_rows(rows, self.pad_token_id, padding_side),
             "attention_mask": pad_rows([[1] * len(row) for row in rows], 0, padding_side),
         }
         if transcripts is not None and output_labels is not False:

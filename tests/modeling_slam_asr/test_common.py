@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration as Model
@@ -256,6 +257,26 @@ def test_whole_gradients(make_tiny_model: Callable[..., Any], batch: Any) -> Non
     model(**batch).loss.backward()
     missing = [name for name, p in model.named_parameters() if p.grad is None]
     assert missing == []
+
+
+def test_seq2seq_trainer_generates(make_tiny_model: Callable[..., Any], tiny_processor: Any, tmp_path: Path) -> None:
+    """It writes the library's `max_length` of 20 into the model's configuration, which must not cut transcripts."""
+    model = make_tiny_model()
+    model.generation_config.suppress_tokens = [0, 2]
+    trainer = Seq2SeqTrainer(
+        model,
+        Seq2SeqTrainingArguments(
+            str(tmp_path), predict_with_generate=True, use_cpu=True, report_to=[], remove_unused_columns=False
+        ),
+        eval_dataset=[{"seconds": 0.2}, {"seconds": 2.0}],
+        data_collator=lambda rows: tiny_processor([noise(row["seconds"]) for row in rows], text=["en"] * len(rows)),
+        processing_class=tiny_processor,
+    )
+    for one in ([trainer.eval_dataset[0]], trainer.eval_dataset):  # less than 20 tokens are filled up
+        predictions = trainer.predict(one).predictions
+    assert model.generation_config.max_length == 20 < predictions.shape[1]
+    trainer.save_model(str(tmp_path))
+    assert Model.from_pretrained(tmp_path).generation_config.max_length is None
 
 
 def test_clear_errors(tiny_model: Any, batch: Any) -> None:

@@ -13,6 +13,7 @@ from transformers import GenerationConfig, TextIteratorStreamer, TextStreamer
 from transformers.utils import logging as transformers_logging
 
 from modeling_slam_asr.generation_slam_asr import (
+    DEFAULT_LENGTH,
     TranscriptLimit,
     repeats_itself,
     requested_generation,
@@ -86,6 +87,13 @@ def test_a_max_length_counts_new_tokens(tiny_model: Any, request_of: Callable[..
     assert torch.equal(long, tiny_model.generate(**inputs, suppress_tokens=[EOS]))
 
 
+@pytest.mark.parametrize("name", ["min_length", "min_new_tokens"])
+def test_a_min_length_counts_new_tokens(tiny_model: Any, request_of: Callable[..., Any], name: str) -> None:
+    """The bias makes the end token the best of all at every step."""
+    options = {"sequence_bias": {(EOS,): 1e4}, name: 5}
+    assert tiny_model.generate(**request_of([talk(1.0), talk(3.0)]), **options).shape == (2, 6)
+
+
 def test_a_max_length_of_the_call_goes_before_the_checkpoints_limit(
     make_tiny_model: Callable[..., Any], request_of: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -133,6 +141,7 @@ def test_the_limit_is_the_nearest_that_was_asked_for(own: Any, given_: Any, call
     options = {name: value for name, value in zip(names, call, strict=True) if value is not None}
     made = transcript_request(*configs, options, torch.tensor([seconds]), 25.0)
     free = int(token_limits(torch.tensor([seconds]), 25.0))
+    own = (own[0], None if own[1] == DEFAULT_LENGTH else own[1])
     tokens, length = next((place for place in (call, given_, own) if place != (None, None)), (None, None))
     expected = tokens if tokens is not None else min(free, length or free)
     assert made.limits.tolist() == [expected] == [made.config.max_new_tokens] and made.config.max_length is None
