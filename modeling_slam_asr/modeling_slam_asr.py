@@ -52,6 +52,8 @@ class _CrossEntropy(torch.autograd.Function):
     ) -> torch.Tensor:
         loss = torch.zeros((), dtype=torch.float32, device=logits.device)
         gradient = None
+        # In float16 a share of a large count is lost, unless the loss is scaled up first: there it is divided in `backward`.
+        shares, ctx.count = (1, count) if logits.dtype == torch.float16 else (count, 1)
         if ctx.needs_input_grad[0]:
             gradient = logits.detach() if consume else torch.empty_like(logits)
         labelled = targets != -100
@@ -62,7 +64,7 @@ class _CrossEntropy(torch.autograd.Function):
             if gradient is not None:
                 change = log_probabilities.exp_()
                 change.scatter_add_(1, target, -torch.ones_like(target, dtype=change.dtype))
-                gradient[rows] = change.div_(count).to(gradient)
+                gradient[rows] = change.div_(shares).to(gradient)
         if gradient is not None:
             gradient[~labelled] = 0
         ctx.gradient, ctx.consume = gradient, consume
@@ -71,16 +73,16 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        gradient = ctx.gradient
+        gradient, factor = ctx.gradient, upstream / ctx.count
         if not ctx.consume:
-            return gradient * upstream.to(gradient), None, None, None
+            return gradient * factor.to(gradient), None, None, None
         if gradient is None:
             raise RuntimeError(
                 "This loss has been differentiated, and its gradient is used up. Compute it with return_logits=True to "
                 "differentiate it more than once."
             )
         ctx.gradient = None
-        return gradient.mul_(upstream.to(gradient)), None, None, None
+        return gradient.mul_(factor.to(gradient)), None, None, None
 
 
 @torch.compiler.disable  # how many rows have a label is known at run time only

@@ -34,6 +34,17 @@ def test_loss_and_gradient_are_torchs_own(dtype: torch.dtype, chunk: int, monkey
         torch.testing.assert_close(cross_entropy(logits, targets, 5), expected)
 
 
+def test_rare_tokens_have_a_gradient_in_float16() -> None:
+    """A share of a large batch's loss is below the smallest number of float16, until the loss is scaled up."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(8, 30_000, generator=generator).half().requires_grad_()
+    targets, scale = torch.randint(0, 30_000, (8,), generator=generator), 2.0**16
+    exact = logits.detach().double().requires_grad_()
+    torch.nn.functional.cross_entropy(exact, targets, reduction="sum").div(2_000).backward()
+    (cross_entropy(logits, targets, 2_000) * scale).backward()
+    assert torch.allclose(logits.grad.double() / scale, exact.grad, rtol=1e-2, atol=1e-9)
+
+
 def test_without_labels_the_loss_is_zero() -> None:
     logits = torch.randn(3, 7, requires_grad=True)
     loss = cross_entropy(logits, torch.full((3,), -100), 1)
