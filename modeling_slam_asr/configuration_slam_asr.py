@@ -42,6 +42,12 @@ CUSTOM_PIPELINES = {
         "type": "multimodal",
     }
 }
+# Two checkpoints that agree in these share encoder, LLM and processor.
+SHARED_FIELDS = (
+    "audio_model_id", "audio_model_revision", "text_model_id", "text_model_revision", "kept_encoder_layers",
+    "projector_type", "projector_downsample_rate", "projector_num_queries", "projector_ctc", "projector_ctc_tokens",
+    "projector_compress", "projector_compress_keep", "pad_to_30s", "prompt", "use_chat_template",
+)  # fmt: skip
 # Keys that transformers itself keeps in a config.json without declaring them as fields.
 _LIBRARY_KEYS = {
     "auto_map", "custom_pipelines", "transformers_version", "torch_dtype", "model_type", "name_or_path",

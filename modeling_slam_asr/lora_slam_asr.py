@@ -5,6 +5,7 @@ import difflib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from .checkpoint_slam_asr import check_tensors, hub_arguments, load_projector, open_tensors, repository_file
-from .configuration_slam_asr import SlamAsrConfig
+from .configuration_slam_asr import SHARED_FIELDS, SlamAsrConfig
 from .projector_slam_asr import build_projector
 
 try:
@@ -109,12 +110,12 @@ def lora_config(settings: Any) -> Any:
     return settings
 
 
-def lora_settings(model: PreTrainedModel, adapter: str = "default") -> dict[str, Any]:
+def lora_settings(model: Any, adapter: str = "default") -> dict[str, Any]:
     """The settings of an adapter that differ from `peft.LoraConfig`'s defaults, as JSON holds them."""
     defaults = peft.LoraConfig().to_dict()
     leave = ("peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "peft_version",
              "auto_mapping")  # fmt: skip
-    settings = _peft_settings(model, adapter)
+    settings = model.peft_config[adapter].to_dict()
     changed = {name: value for name, value in settings.items() if value != defaults.get(name) and name not in leave}
     return {"r": settings["r"], "lora_alpha": settings["lora_alpha"], **_for_json(changed)}
 
@@ -152,6 +153,13 @@ def refuse_missing_targets(model: PreTrainedModel, settings: Any) -> None:
             f"The LoRA setting target_modules names {', '.join(map(repr, missing))}, and {type(model).__name__} has no such layer. "
             f"Its linear layers: {', '.join(sorted(linear - {'lm_head'}))}. Name some of these, or set target_modules to 'all-linear'."
         )
+    weights = [(name, id(part.weight)) for name, part in names.items() if getattr(part, "weight", None) is not None]
+    shared = Counter(weight for _, weight in weights)
+    tied = {name.rpartition(".")[2] for name, weight in weights if shared[weight] > 1}
+    if both := sorted(tied & {target.rpartition(".")[2] for target in listed}):
+        raise ValueError(
+            f"The LoRA setting target_modules names {both[0]!r}, whose weight is another layer's too: merging changes both. Leave it out."
+        )
 
 
 def is_lora_layer(module: nn.Module) -> bool:
@@ -169,7 +177,7 @@ def lora_parameters(model: nn.Module) -> int:
     return sum(p.numel() for name, p in model.named_parameters() if is_adapter_tensor(name))
 
 
-def save_lora(model: PreTrainedModel, folder: Path, base: str | None, revision: str | None) -> None:
+def save_lora(model: Any, folder: Path, base: str | None, revision: str | None) -> None:
     """Write the adapter in PEFT's own format, so that PEFT alone can put it on the bare base model."""
     folder.mkdir(parents=True, exist_ok=True)
     state = peft.get_peft_model_state_dict(model, adapter_name="default")
@@ -178,7 +186,7 @@ def save_lora(model: PreTrainedModel, folder: Path, base: str | None, revision: 
         folder / ADAPTER_FILE,
         metadata={"format": "pt"},
     )
-    settings = _peft_settings(model, "default")
+    settings = model.peft_config["default"].to_dict()
     settings.update(base_model_name_or_path=base, revision=revision, inference_mode=True, auto_mapping=None)
     text = json.dumps(_for_json(settings), indent=2, sort_keys=True)
     (folder / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
@@ -250,10 +258,6 @@ def _lora_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
             yield name, module
 
 
-def _peft_settings(model: Any, adapter: str) -> dict[str, Any]:
-    return model.peft_config[adapter].to_dict()
-
-
 def _for_json(settings: dict[str, Any]) -> dict[str, Any]:
     """Names of modules, which PEFT holds as sets, in a fixed order."""
     names = ("target_modules", "exclude_modules")
@@ -265,12 +269,6 @@ def _for_json(settings: dict[str, Any]) -> dict[str, Any]:
 
 LORA_FOLDERS = {"language_model": "language_model_lora", "audio_encoder": "audio_encoder_lora"}
 LORA_FIELDS = {"language_model": "lora", "audio_encoder": "encoder_lora"}
-# Two checkpoints that agree in these share encoder, LLM and processor.
-SHARED_FIELDS = (
-    "audio_model_id", "audio_model_revision", "text_model_id", "text_model_revision", "kept_encoder_layers",
-    "projector_type", "projector_downsample_rate", "projector_num_queries", "projector_ctc", "projector_ctc_tokens",
-    "projector_compress", "projector_compress_keep", "pad_to_30s", "prompt", "use_chat_template",
-)  # fmt: skip
 
 
 class PaperSaving(TypedDict):
@@ -331,6 +329,10 @@ class LoraMixin:
                 add_lora(getattr(self, part), settings)
                 setattr(self.config, LORA_FIELDS[part], lora_settings(getattr(self, part)))
         self.freeze()
+
+    def add_adapter(self, *args: Any, **kwargs: Any) -> None:
+        """Refused: transformers' own would freeze the projector, and save LoRA without it."""
+        raise ValueError("add_adapter would train and save LoRA without the projector. Use `add_lora(lora_config)`.")
 
     def merge_lora(self) -> None:
         """Add the active adapter's LoRA into the base weights, in place. The model then needs no PEFT."""

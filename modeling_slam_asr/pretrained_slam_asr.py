@@ -136,6 +136,13 @@ class SavingMixin(LoraMixin):
                 "The LLM is quantized; its weights cannot be saved in full. Save with checkpoint_form='adapter': the LLM is "
                 "then fetched from its own repository, and may be quantized again."
             )
+        for part, field in LORA_FIELDS.items():
+            known = {"default", *self._adapters()} - ({"default"} if getattr(self.config, field) is None else set())
+            if unknown := getattr(getattr(self, part), "peft_config", {}).keys() - known:
+                raise ValueError(
+                    f"The {part} has LoRA {sorted(unknown)} that neither `add_lora` nor `load_adapter` of this model has put there: "
+                    "it would be lost. Use these."
+                )
         if self.active_adapter != "default":
             raise ValueError(
                 f"The adapter {self.active_adapter!r} is active. It has its own checkpoint: `set_adapter('default')` first."

@@ -262,3 +262,27 @@ def test_patterns_that_could_take_for_ever_are_refused(settings: dict[str, Any])
 def test_patterns_of_modules(make_tiny_model: Callable[..., Any]) -> None:
     model = make_tiny_model(lora={"r": 2, "target_modules": r".*layers\.(0|1)\.self_attn\.(q|v)_proj"})
     assert sum("lora_A" in name for name, _ in model.named_parameters()) == 4
+
+
+def test_targets_with_tied_weights(make_tiny_model: Callable[..., Any]) -> None:
+    model = make_tiny_model()
+    model.add_lora({"r": 2, "target_modules": ["lm_head"]})
+    model.unload_lora()
+    model.language_model.lm_head.weight = model.get_input_embeddings().weight
+    for name in ("lm_head", "model.embed_tokens"):
+        with pytest.raises(ValueError, match=f"names '{name.rpartition('.')[2]}', whose weight is another layer's too"):
+            model.add_lora({"r": 2, "target_modules": ["q_proj", name]})
+    model.add_lora({"r": 2, "target_modules": ["q_proj"]})
+
+
+def test_lora_by_other_ways_is_refused_before_it_is_lost(make_tiny_model: Callable[..., Any], tmp_path: Path) -> None:
+    model, settings = make_tiny_model(), peft.LoraConfig(r=2, target_modules=["q_proj"])
+    with pytest.raises(ValueError, match=r"without the projector. Use `add_lora"):
+        model.add_adapter(settings)
+    model.language_model.add_adapter(settings)
+    for form in ("standalone", "adapter"):
+        with pytest.raises(ValueError, match=r"language_model has LoRA \['default'\] that neither `add_lora`"):
+            model.save_pretrained(tmp_path, checkpoint_form=form)
+    model.unload_lora()
+    model.add_lora(settings)
+    model.save_pretrained(tmp_path)
