@@ -228,7 +228,7 @@ class SlamAsrConfig(PreTrainedConfig):
     @property
     def vocab_size(self) -> int:
         """The LLM's vocabulary; transformers asks for it by this name."""
-        return self.text_config.vocab_size
+        return self.text_config.get_text_config().vocab_size
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:

@@ -310,6 +310,15 @@ def transcription_defaults(base: GenerationConfig, end: int | None) -> Generatio
     )
 
 
+def refuse_deaf(language_model: Any) -> None:
+    """Raise a ValueError for an LLM whose `generate` reads tokens alone, and so no audio embeddings."""
+    if "inputs_embeds" not in inspect.signature(language_model.prepare_inputs_for_generation).parameters:
+        raise ValueError(
+            f"{type(language_model).__name__} cannot generate from embeddings, which audio becomes. Choose an LLM of another class; of "
+            "those that see images too there is often one for text alone."
+        )
+
+
 def quieten(language_model: Any) -> None:
     """Chat models' sampling and penalties would come along wherever a request leaves a setting open."""
     language_model.generation_config = transcription_defaults(language_model.generation_config, None)

@@ -34,8 +34,8 @@ __all__ = [
 
 PREFIX = "base_model.model."
 ADAPTER_FILE = "adapter_model.safetensors"
-# Attention's four projections, by the names of most LLMs and of Whisper's encoder.
-DEFAULT_TARGETS = (["q_proj", "k_proj", "v_proj", "o_proj"], ["q_proj", "k_proj", "v_proj", "out_proj"])
+# Attention's projections, by the names of most LLMs, of Whisper's encoder, and of Phi-3 and Phi-4.
+DEFAULT_TARGETS = (["q_proj", "k_proj", "v_proj", "o_proj"], ["q_proj", "k_proj", "v_proj", "out_proj"], ["qkv_proj", "o_proj"])  # fmt: skip
 # These train weights that are not LoRA's own, which neither checkpoint form would keep apart from the base model.
 UNSUPPORTED = ("modules_to_save", "trainable_token_indices", "layer_replication", "megatron_config")
 # Settings that PEFT takes as regular expressions, or whose keys it takes so. Of a stranger's checkpoint one could run for ever.

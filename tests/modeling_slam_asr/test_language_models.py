@@ -38,6 +38,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], tuple[str, ...], bool]] = {
     "gemma2": ("gemma2", SMALL, ("bos", "eos", "pad"), True),
     "gemma3": ("gemma3_text", SMALL, ("bos", "eos", "pad"), True),
     "mistral": ("mistral", {**SMALL, "tie_word_embeddings": False}, ("bos", "eos"), True),
+    "phi3": ("phi3", {**SMALL, "num_key_value_heads": 4, "tie_word_embeddings": False}, ("bos", "eos", "pad"), True),
     "gpt_neox": ("gpt_neox", NEOX, ("bos", "eos"), False),
     "gpt2": ("gpt2", GPT2, ("eos",), False),
 }
@@ -202,5 +203,18 @@ def test_lora_on_the_default_targets(family: tuple[str, Path], tiny_whisper_enco
     name, llm = family
     model = Model.from_base_models(tiny_whisper_encoder_dir, llm, lora={"r": 2}, projector_hidden_size=32)
     stir_lora(model)
-    wanted = {"gpt2": {"c_attn"}, "gpt_neox": {"query_key_value"}}.get(name, {"q_proj", "k_proj", "v_proj", "o_proj"})
+    wanted = {"gpt2": {"c_attn"}, "gpt_neox": {"query_key_value"}, "phi3": {"qkv_proj", "o_proj"}}.get(
+        name, {"q_proj", "k_proj", "v_proj", "o_proj"}
+    )
     assert set(model.config.lora["target_modules"]) == wanted
+
+
+def test_an_llm_that_cannot_generate_from_embeddings(tiny_whisper_encoder_dir: Path, tmp_path: Path) -> None:
+    """Gemma 3 from 4B on sees too, and keeps its text's settings in a configuration of their own."""
+    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    fields = {"text_config": SMALL, "vision_config": {**vision, "image_size": 28, "patch_size": 14}}
+    config = CONFIG_MAPPING["gemma3"](**fields, mm_tokens_per_image=4)
+    assert Model.config_class(text_config=config.to_dict()).vocab_size == SMALL["vocab_size"]
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="Gemma3ForConditionalGeneration cannot generate from embeddings"):
+        Model.from_base_models(tiny_whisper_encoder_dir, tmp_path)
