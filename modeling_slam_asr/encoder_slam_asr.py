@@ -15,7 +15,15 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .projector_slam_asr import ENCODER_FRAMES_PER_SECOND, CtcScores
 
-__all__ = ["UNEQUAL", "MergedInputs", "SlamAsrAudioOutput", "SlamAsrEncoder", "SlamAsrEncoderOutput", "sinusoids"]
+__all__ = [
+    "UNEQUAL",
+    "MergedInputs",
+    "SlamAsrAudioOutput",
+    "SlamAsrEncoder",
+    "SlamAsrEncoderOutput",
+    "beside",
+    "sinusoids",
+]
 
 UNEQUAL = "Processor and model must have the same projector settings, and a padded batch its input_features_mask."
 
@@ -139,7 +147,7 @@ class SlamAsrEncoder(WhisperPreTrainedModel):
                 f"{self.config.max_source_positions} ({self.config.max_source_positions / ENCODER_FRAMES_PER_SECOND:.0f} s). "
                 "Cut it into shorter windows; the pipeline and `slam-asr transcribe` do so."
             )
-        hidden_states = input_features.to(self.conv1.weight)
+        hidden_states = beside(input_features, self.conv1.weight)
         # The convolutions see two neighbours. Zeros beyond the utterance's end are what they would see were it alone.
         if attention_mask is None:
             frame_mask = torch.ones(input_features.shape[0], frames, dtype=torch.bool, device=hidden_states.device)
@@ -149,7 +157,8 @@ class SlamAsrEncoder(WhisperPreTrainedModel):
             hidden_states = nn.functional.gelu(self.conv1(hidden_states * mel_mask)) * mel_mask
             frame_mask = attention_mask[:, ::2].to(device=hidden_states.device, dtype=torch.bool)
         hidden_states = nn.functional.gelu(self.conv2(hidden_states)).transpose(1, 2)
-        hidden_states = hidden_states + self.embed_positions.weight[:frames]
+        # Called, not indexed: the weights of an offloaded model are there only while a module is called.
+        hidden_states = hidden_states + self.embed_positions(torch.arange(frames, device=hidden_states.device))
         return nn.functional.dropout(hidden_states, p=self.config.dropout, training=self.training), frame_mask
 
     @capture_outputs
@@ -195,6 +204,11 @@ class SlamAsrEncoder(WhisperPreTrainedModel):
     def block_mask(self, hidden_states: torch.Tensor, frame_mask: torch.Tensor) -> Any:
         """The mask that the attention implementation in use wants, from a `(batch, frames)` mask; None if nothing is padded."""
         return create_bidirectional_mask(self.config, inputs_embeds=hidden_states, attention_mask=frame_mask)
+
+
+def beside(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """`tensor` in the dtype of a module's `weight` and on its device, but for a weight that is offloaded."""
+    return tensor.to(weight.dtype) if weight.is_meta else tensor.to(weight)
 
 
 def sinusoids(length: int, channels: int, max_timescale: float = 10_000.0) -> torch.Tensor:

@@ -13,7 +13,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import can_return_tuple
 
 from .configuration_slam_asr import SlamAsrConfig, kept_layers
-from .encoder_slam_asr import UNEQUAL, MergedInputs, SlamAsrAudioOutput, SlamAsrEncoder
+from .encoder_slam_asr import UNEQUAL, MergedInputs, SlamAsrAudioOutput, SlamAsrEncoder, beside
 from .generation_slam_asr import (
     CACHE,
     EndSilence,
@@ -217,10 +217,9 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
                 (see [`SlamAsrEncoder.hidden_states_at`]), with `encoder_attention_mask` `(batch, frames)`.
             kwargs: for the encoder, such as `output_hidden_states`.
         """
-        weight = self.audio_encoder.layer_norm.weight
         encoded: Any = {}
         if encoder_hidden_states is not None:
-            frames = self.audio_encoder.layer_norm(encoder_hidden_states.to(weight))
+            frames = self.audio_encoder.layer_norm(beside(encoder_hidden_states, self.audio_encoder.layer_norm.weight))
             mask = encoder_attention_mask
             mask = torch.ones(frames.shape[:2], device=frames.device) if mask is None else mask.to(frames.device)
             mask = mask.bool()

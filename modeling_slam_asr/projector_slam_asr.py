@@ -400,9 +400,8 @@ class CtcMixin:
     @torch.no_grad()
     def _class_embeddings(self, tokens: Sequence[int] | None = None) -> torch.Tensor:
         table = self.get_input_embeddings()
-        rows: torch.Tensor = table(
-            torch.tensor(self.ctc_tokens() if tokens is None else tokens, device=table.weight.device)
-        )
+        device = "cpu" if table.weight.is_meta else table.weight.device  # meta: offloaded, and there when it is called
+        rows: torch.Tensor = table(torch.tensor(self.ctc_tokens() if tokens is None else tokens, device=device))
         return rows
 
     def ctc_tokens(self) -> Sequence[int]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload
 from transformers import AutoConfig, AutoModel, AutoModelForSpeechSeq2Seq, AutoProcessor, pipeline
 from transformers.utils import is_flash_attn_2_available
 
@@ -255,6 +256,23 @@ def test_dtype_attention_and_device_map_reach_every_part(saved: Path) -> None:
         assert model.generate(**inputs, max_new_tokens=3).shape[0] == 1
         assert SlamAsrForConditionalGeneration.from_pretrained(saved / form, dtype="float16").dtype == torch.float16
         assert SlamAsrForConditionalGeneration.from_pretrained(saved / form, torch_dtype="auto").dtype == torch.float32
+
+
+def test_offloaded_weights(make_tiny_model: Callable[..., Any], tiny_processor: Any) -> None:
+    """Of an offloaded model a module has its weights only while it is called."""
+    model = make_tiny_model(projector_ctc=True)
+    inputs, options = tiny_processor([noise(0.6), noise(1.1)]), {"max_new_tokens": 5, "ctc_weight": 0.3}
+    expected = model.generate(**inputs, **options)
+    with torch.no_grad():
+        states, mask = model.audio_encoder.hidden_states_at(
+            inputs["input_features"], inputs["input_features_mask"], [2]
+        )
+    cpu_offload(model, execution_device=torch.device("cpu"))
+    assert model.audio_encoder.conv1.weight.is_meta
+    assert torch.equal(model.generate(**inputs, **options), expected)
+    audio = {"encoder_hidden_states": states[2], "encoder_attention_mask": mask}
+    rest = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    assert torch.equal(model.generate(**rest, **audio, **options), expected)
 
 
 @pytest.mark.parametrize("form", ["adapter", "standalone"])
