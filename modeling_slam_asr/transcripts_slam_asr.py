@@ -113,7 +113,8 @@ class PromptMixin:
         if prompt is None:
             prompt = self.prompt
             if language is not None and self.language_prompt is not None:
-                prompt = self.language_prompt.format(language=LANGUAGE_NAMES.get(language.lower(), language))
+                known = LANGUAGE_NAMES | {name.lower(): name for name in LANGUAGE_NAMES.values()}
+                prompt = self.language_prompt.format(language=known.get(language.lower(), language))
         return self.context_prompt.format(context=context) + prompt if context else prompt
 
     def _around_audio(self, prompt: str) -> tuple[str, str]:

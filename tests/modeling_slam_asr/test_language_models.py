@@ -168,6 +168,7 @@ def test_prompts(tiny_whisper_encoder_dir: Path, family: tuple[str, Path]) -> No
     bos = "<s>" if FAMILIES[name][3] else ""
     assert text() == bos + "Transcribe speech to text.\n"
     assert text(language="nl") == bos + "Transcribe the Dutch speech.\n"
+    assert text(language="dutch") == bos + "Transcribe the Dutch speech.\n"
     assert text(language="Frisian") == bos + "Transcribe the Frisian speech.\n"
     assert text(prompt="Skriv:") == bos + "Skriv:"
     assert text(context="Aarhus, Odense") == bos + "Context: Aarhus, Odense\nTranscribe speech to text.\n"
