@@ -463,7 +463,7 @@ def without_other_adapters(model: Any, prefix: str, state: dict[str, Any], keep:
     output = {}
     for name, tensor in state.items():
         if name.startswith(prefix):
-            if "lora_" in name and not (keep and belongs_to(name, "default")):
+            if is_adapter_tensor(name) and not (keep and belongs_to(name, "default")):
                 continue
             name = name if keep else name.replace(".base_layer.", ".")
         output[name] = tensor

@@ -181,11 +181,7 @@ def python_words(source: str) -> str:
     lines = [""] * (source.count("\n") + 2)
     try:
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
-            if (
-                token.type == tokenize.COMMENT
-                or token.type == tokenize.STRING
-                or "STRING" in tokenize.tok_name[token.type]
-            ):
+            if token.type == tokenize.COMMENT or "STRING" in tokenize.tok_name[token.type]:
                 for offset, piece in enumerate(token.string.split("\n")):
                     lines[token.start[0] - 1 + offset] += " " + piece
     except (tokenize.TokenError, SyntaxError):

@@ -15,7 +15,7 @@ import torch
 from trainers.errors import UserError
 from trainers.serving.exported import ExportedPipeline, Generated, Request, cut_loop, open_export
 from trainers.serving.language_model import prompt_embeddings
-from trainers.serving.manifest import read_manifest, require_part
+from trainers.serving.manifest import read_manifest
 from trainers.serving.onnx_audio import OnnxAudio
 
 # vLLM scales these LLMs' token embeddings outside of the table, transformers all that the LLM reads, audio too.
@@ -53,9 +53,7 @@ def load_pipeline(
     open_export(folder, "vllm", "--dtype bfloat16")
     manifest = read_manifest(folder, "llm")
     audio = OnnxAudio(folder)
-    return ExportedPipeline(
-        folder, audio, Vllm(folder / "llm", dtype or require_part(manifest, folder, "llm")["precision"])
-    )
+    return ExportedPipeline(folder, audio, Vllm(folder / "llm", dtype or manifest["parts"]["llm"]["precision"]))
 
 
 class Vllm:

@@ -12,6 +12,7 @@ from types import FrameType
 import torch
 
 from trainers.errors import DiskFullError, UserError
+from trainers.recipe import DATA_ROLES
 from trainers.study.data import StudyData
 from trainers.study.execute import work
 from trainers.study.plan import PlannedRun, in_shard, plan_runs
@@ -39,7 +40,7 @@ def run_jobs(
     data = StudyData(study, runs, quiet)
     for run in mine:  # read and check once, not in every process
         try:
-            for role in ("train", "validation", "test"):
+            for role in DATA_ROLES:
                 data.rows(run.recipe, role)
         except DiskFullError:
             raise

@@ -114,17 +114,12 @@ def planned_steps(recipe: Recipe, sampler: EpochBatchSampler | None) -> tuple[in
     return recipe.max_steps or math.ceil(recipe.num_epochs * each_epoch), each_epoch
 
 
-def make_sampler(
-    recipe: Recipe, dataset: Any, processor: SlamAsrProcessor, rank: int | None = None, world_size: int | None = None
-) -> EpochBatchSampler | None:
+def make_sampler(recipe: Recipe, dataset: Any, processor: SlamAsrProcessor) -> EpochBatchSampler | None:
     """This process's batches of the training set; None for a stream."""
     if isinstance(dataset, IterableDataset):
         return None
     state = PartialState()
-    place: dict[str, Any] = {
-        "rank": state.process_index if rank is None else rank,
-        "world_size": state.num_processes if world_size is None else world_size,
-    }
+    place: dict[str, Any] = {"rank": state.process_index, "world_size": state.num_processes}
     if recipe.batch_seconds is None and recipe.batch_tokens is None:
         return EpochBatchSampler(len(dataset), seed=recipe.seed, batch_size=recipe.batch_size, **place)
     seconds = padded_seconds(recipe, dataset)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
+from accelerate import PartialState
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from transformers import AutoConfig, PreTrainedConfig
@@ -57,7 +58,7 @@ class Plan(TypedDict):
     measured: Measured | None
 
 
-def plan_run(recipe: Recipe, world_size: int = 1) -> Plan:
+def plan_run(recipe: Recipe) -> Plan:
     """Everything that `--dry-run` prints. Local data are read and checked; of Common Voice on the Hub the transcripts are.
 
     Raises:
@@ -74,7 +75,7 @@ def plan_run(recipe: Recipe, world_size: int = 1) -> Plan:
     train_set = datasets.get("train")
     processor = build_processor(recipe)
     model = skeleton(recipe)
-    steps, each_epoch = _steps(recipe, train_set, data["train"], processor, world_size)
+    steps, each_epoch = _steps(recipe, train_set, data["train"], processor)
     return {
         "recipe": recipe.name,
         "output_dir": recipe.output_dir,
@@ -82,7 +83,7 @@ def plan_run(recipe: Recipe, world_size: int = 1) -> Plan:
         "steps": steps,
         "steps_per_epoch": each_epoch,
         "epochs": round(steps / each_epoch, 2) if each_epoch else None,
-        "processes": world_size,
+        "processes": PartialState().num_processes,
         "parameters": model.parameter_report(),
         "encoder_layers": len(model.config.kept_encoder_layers),
         "memory_gib": estimate_memory(recipe, model, max(train_set["seconds"]) if train_set is not None else None),
@@ -203,16 +204,15 @@ def _plan_role(recipe: Recipe, specs: list[DataSpec], role: str) -> tuple[RolePl
     return RolePlan(utterances=count, hours=count * SECONDS_A_CLIP / 3600, dropped={}, known=False), None
 
 
-def _steps(
-    recipe: Recipe, train_set: Any, plan: RolePlan, processor: SlamAsrProcessor, world_size: int
-) -> tuple[int, int | None]:
+def _steps(recipe: Recipe, train_set: Any, plan: RolePlan, processor: SlamAsrProcessor) -> tuple[int, int | None]:
     if train_set is not None:
-        return planned_steps(recipe, make_sampler(recipe, train_set, processor, rank=0, world_size=world_size))
+        return planned_steps(recipe, make_sampler(recipe, train_set, processor))
     batch = recipe.batch_size
     if recipe.batch_seconds is not None or recipe.batch_tokens is not None:
         budget = recipe.batch_seconds or recipe.batch_tokens / positions_a_second(recipe)  # type: ignore[operator]
         batch = max(1, int(budget / SECONDS_A_CLIP))
-    each_epoch = math.ceil(plan["utterances"] / (batch * world_size * recipe.gradient_accumulation_steps))
+    each_step = batch * PartialState().num_processes * recipe.gradient_accumulation_steps
+    each_epoch = math.ceil(plan["utterances"] / each_step)
     return recipe.max_steps or math.ceil(recipe.num_epochs * each_epoch), each_epoch
 
 

@@ -422,12 +422,11 @@ class TrainingRun:
         """Write the model and the results."""
         recipe = self.recipe
         report = trainer.unwrapped_model.parameter_report()
-        history = [entry for entry in trainer.state.log_history if "eval_wer" in entry]
         record: RunMetrics = {
             "name": recipe.name,
             "steps": trainer.state.global_step,
             "train_seconds": round(train_seconds, 3),
-            "best_validation_wer": min((entry["eval_wer"] for entry in history), default=None),
+            "best_validation_wer": min(history(trainer.state), default=None),
             "total_params": report["total"],
             "trainable_params": report["trainable"],
             "encoder_params": report["encoder"],

@@ -42,9 +42,9 @@ class Progress(TrainerCallback):
         logs = kwargs["logs"]
         if not state.is_world_process_zero or not ({"loss", "eval_wer", "eval_loss"} & logs.keys()):
             return
-        for name, key, form in (("loss", "loss", ".3f"), ("val_loss", "eval_loss", ".3f"), ("wer", "eval_wer", ".3f")):
+        for name, key in (("loss", "loss"), ("val_loss", "eval_loss"), ("wer", "eval_wer")):
             if key in logs:
-                self.shown[name] = format(logs[key], form)
+                self.shown[name] = f"{logs[key]:.3f}"
         done, left = state.global_step - self.first_step, state.max_steps - state.global_step
         minutes = (time.monotonic() - self.started) / 60 * left / done if done else None
         if self.bar is not None:

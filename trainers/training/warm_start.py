@@ -31,8 +31,7 @@ from trainers.data.batching import EpochBatchSampler
 from trainers.data.collator import SpeechCollator
 from trainers.errors import UserError
 from trainers.feature_cache import build_cache
-from trainers.feature_cache.store import lock_file
-from trainers.files import read_object, write_json
+from trainers.files import lock_file, read_object, write_json
 from trainers.provenance import WarmStartRecord
 from trainers.recipe import Recipe, WarmStartSpec
 from trainers.training.arguments import training_arguments
