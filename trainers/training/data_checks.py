@@ -27,6 +27,7 @@ class DataChecks:
         outlier_count: how many there are in all.
         shared_recordings: for two roles, the ids in the second of recordings that the first has too.
         shared_speakers: for two roles, the speakers that both have.
+        without_language: by role that is scored, how many utterances do not say their language.
     """
 
     transcripts: list[tuple[str, str]] = field(default_factory=list)
@@ -34,6 +35,7 @@ class DataChecks:
     outlier_count: int = 0
     shared_recordings: dict[str, list[str]] = field(default_factory=dict)
     shared_speakers: dict[str, list[str]] = field(default_factory=dict)
+    without_language: dict[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """For people."""
@@ -50,6 +52,7 @@ class DataChecks:
         lines += [f"overlap      {line}" for line in overlap_lines(self.shared_recordings)]
         for pair, speakers in self.shared_speakers.items():
             lines.append(f"speakers     {len(speakers)} are in {pair}: {_some(speakers)}")
+        lines += [f"language     {line}" for line in language_lines(self.without_language)]
         return lines
 
 
@@ -68,6 +71,7 @@ def check_data(datasets: Mapping[str, Any]) -> DataChecks:
     odd.sort(reverse=True)
     checks.outliers, checks.outlier_count = [entry[1:] for entry in odd[:_NAMED]], len(odd)
     checks.shared_recordings = shared_recordings(datasets)
+    checks.without_language = without_language(datasets)
     for one, other in combinations(datasets, 2):
         speakers = {name for name in datasets[one]["speaker_id"] if name} & set(datasets[other]["speaker_id"])
         if speakers:
@@ -89,6 +93,21 @@ def overlap_lines(shared: Mapping[str, list[str]]) -> list[str]:
     return [
         f"{len(ids)} recordings are in {pair}: {_some(ids)}. The figures will be too good."
         for pair, ids in shared.items()
+    ]
+
+
+def without_language(datasets: Mapping[str, Any]) -> dict[str, int]:
+    """By role that is scored, how many utterances do not say their language."""
+    found = {role: sum(not name for name in rows["language"]) for role, rows in datasets.items() if role != "train"}
+    return {role: count for role, count in found.items() if count}
+
+
+def language_lines(counts: Mapping[str, int]) -> list[str]:
+    """What `without_language` found, for people."""
+    return [
+        f"{count} utterances of the {role} data do not say their language: they are scored with the normalizer 'basic', which knows no "
+        "numbers, fillers or spellings. Name it, for instance with language=da."
+        for role, count in counts.items()
     ]
 
 

@@ -43,7 +43,7 @@ from trainers.training.checkpoints import (
     room_to_write,
     write_state,
 )
-from trainers.training.data_checks import overlap_lines, shared_recordings
+from trainers.training.data_checks import language_lines, overlap_lines, shared_recordings, without_language
 from trainers.training.models import build_model, build_processor
 from trainers.training.offload import parked_blocks
 from trainers.training.telling import CURVES, EXAMPLES, Progress, ValidationExamples, plot_curves
@@ -274,7 +274,8 @@ class TrainingRun:
                 self.note_data(role, dataset)
         if not quiet:
             whole = {role: rows for role, rows in self.datasets.items() if not isinstance(rows, IterableDataset)}
-            for line in overlap_lines(shared_recordings(whole)):
+            unnamed = {} if recipe.normalizer else without_language(whole)
+            for line in (*overlap_lines(shared_recordings(whole)), *language_lines(unnamed)):
                 logger.warning(line)
 
     def note_data(self, role: str, dataset: Any) -> None:

@@ -61,6 +61,28 @@ def test_a_run_tells_what_its_sets_share(
     assert "1 recordings are in train and validation: copy. The figures will be too good." in caplog.text
 
 
+@pytest.mark.parametrize("named", [{}, {"language": "da"}])
+def test_a_run_tells_which_sets_name_no_language(
+    named: dict[str, str],
+    manifests: dict[str, Path],
+    tiny_recipe_values: dict[str, Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lines = manifests["validation"].read_text(encoding="utf-8").splitlines()
+    rows = [{key: value for key, value in json.loads(line).items() if key != "language"} for line in lines]
+    manifests["validation"].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    own = {role: {"dataset": str(path), "min_duration": 0.1, **named} for role, path in manifests.items()}
+    (tmp_path / "run").mkdir()
+    values = {**tiny_recipe_values, **own, "normalizer": None, "output_dir": str(tmp_path / "run")}
+    run = TrainingRun(from_dict(values))
+    run.load_data()
+    assert run.datasets is not None
+    warning = f"{len(rows)} utterances of the validation data do not say their language"
+    assert (warning in caplog.text) == (not named)
+    assert (warning in "\n".join(check_data(run.datasets).lines())) == (not named)
+
+
 def test_sounds_without_a_word_have_no_rate() -> None:
     columns = {
         "id": ["a", "b", "long", "hum", "noise"], "text": ["en to", "en to", "en to " * 9, "", ""], "speaker_id": [None] * 5
