@@ -153,9 +153,9 @@ def refuse_missing_targets(model: PreTrainedModel, settings: Any) -> None:
             f"The LoRA setting target_modules names {', '.join(map(repr, missing))}, and {type(model).__name__} has no such layer. "
             f"Its linear layers: {', '.join(sorted(linear - {'lm_head'}))}. Name some of these, or set target_modules to 'all-linear'."
         )
-    weights = [(name, id(part.weight)) for name, part in names.items() if getattr(part, "weight", None) is not None]
-    shared = Counter(weight for _, weight in weights)
-    tied = {name.rpartition(".")[2] for name, weight in weights if shared[weight] > 1}
+    with_weight = {n.removesuffix(".base_layer"): p for n, p in names.items() if getattr(p, "weight", None) is not None}
+    shared = Counter(id(part.weight) for part in with_weight.values())  # each layer once, though LoRA is on it
+    tied = {name.rpartition(".")[2] for name, part in with_weight.items() if shared[id(part.weight)] > 1}
     if both := sorted(tied & {target.rpartition(".")[2] for target in listed}):
         raise ValueError(
             f"The LoRA setting target_modules names {both[0]!r}, whose weight is another layer's too: merging changes both. Leave it out."
