@@ -29,7 +29,7 @@ except ImportError:  # models without LoRA, or with LoRA merged, need no PEFT
 
 __all__ = [
     "ADAPTER_FILE", "LORA_FOLDERS", "PREFIX", "LoraMixin", "ParameterReport", "add_lora", "has_lora", "is_adapter_tensor", "merged_state",
-    "read_lora", "refuse_missing_targets", "set_lora",
+    "read_lora", "refuse_unfit_targets", "set_lora",
 ]  # fmt: skip
 
 PREFIX = "base_model.model."
@@ -137,8 +137,8 @@ def add_lora(model: PreTrainedModel, settings: Any, adapter: str = "default", *,
     peft_functional.set_adapter(model, adapter)
 
 
-def refuse_missing_targets(model: PreTrainedModel, settings: Any) -> None:
-    """A ValueError where `target_modules` of LoRA to be trained lists a layer that is not there; PEFT asks for one of them only."""
+def refuse_unfit_targets(model: PreTrainedModel, settings: Any) -> None:
+    """A ValueError where `target_modules` of LoRA to be trained lists a layer that is not there (PEFT asks for one of them only) or is tied."""
     targets = lora_config(settings).target_modules
     names = dict(model.named_modules())
     listed = () if targets is None or isinstance(targets, str) else targets
@@ -325,7 +325,7 @@ class LoraMixin:
             if settings is not None:
                 if getattr(self.config, LORA_FIELDS[part]) is not None:
                     raise ValueError(f"The {part} has LoRA already. Merge it or unload it first.")
-                refuse_missing_targets(getattr(self, part), settings)
+                refuse_unfit_targets(getattr(self, part), settings)
                 add_lora(getattr(self, part), settings)
                 setattr(self.config, LORA_FIELDS[part], lora_settings(getattr(self, part)))
         self.freeze()

@@ -56,10 +56,11 @@ class DataChecks:
         return lines
 
 
-def check_data(datasets: Mapping[str, Any]) -> DataChecks:
+def check_data(datasets: Mapping[str, Any], normalizer: str | None = None) -> DataChecks:
     """
     Args:
         datasets: prepared data sets by role, with the columns of `trainers.data.prepare`.
+        normalizer: that all are scored with; each language's own when None.
     """
     checks = DataChecks()
     train = datasets.get("train")
@@ -71,7 +72,7 @@ def check_data(datasets: Mapping[str, Any]) -> DataChecks:
     odd.sort(reverse=True)
     checks.outliers, checks.outlier_count = [entry[1:] for entry in odd[:_NAMED]], len(odd)
     checks.shared_recordings = shared_recordings(datasets)
-    checks.without_language = without_language(datasets)
+    checks.without_language = without_language(datasets, normalizer)
     for one, other in combinations(datasets, 2):
         speakers = {name for name in datasets[one]["speaker_id"] if name} & set(datasets[other]["speaker_id"])
         if speakers:
@@ -96,8 +97,10 @@ def overlap_lines(shared: Mapping[str, list[str]]) -> list[str]:
     ]
 
 
-def without_language(datasets: Mapping[str, Any]) -> dict[str, int]:
-    """By role that is scored, how many utterances do not say their language."""
+def without_language(datasets: Mapping[str, Any], normalizer: str | None) -> dict[str, int]:
+    """By role that is scored, how many utterances do not say their language, where the language is to choose the normalizer."""
+    if normalizer is not None:
+        return {}
     found = {role: sum(not name for name in rows["language"]) for role, rows in datasets.items() if role != "train"}
     return {role: count for role, count in found.items() if count}
 

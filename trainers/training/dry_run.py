@@ -13,7 +13,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from transformers import AutoConfig, PreTrainedConfig
 
 from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
-from modeling_slam_asr.lora_slam_asr import ParameterReport, refuse_missing_targets
+from modeling_slam_asr.lora_slam_asr import ParameterReport, refuse_unfit_targets
 from modeling_slam_asr.projector_slam_asr import ENCODER_FRAMES_PER_SECOND
 from trainers.data.common_voice import transcripts_only
 from trainers.data.kinds import DATA_KINDS
@@ -87,7 +87,7 @@ def plan_run(recipe: Recipe) -> Plan:
         "parameters": model.parameter_report(),
         "encoder_layers": len(model.config.kept_encoder_layers),
         "memory_gib": estimate_memory(recipe, model, max(train_set["seconds"]) if train_set is not None else None),
-        "checks": check_data(datasets),
+        "checks": check_data(datasets, recipe.normalizer),
         "measured": _measured(recipe, datasets) if datasets.keys() == data.keys() else None,
     }
 
@@ -244,7 +244,7 @@ def skeleton(recipe: Recipe, known: Mapping[str, PreTrainedConfig] | None = None
         model = SlamAsrForConditionalGeneration(config)
     for part, settings in ((model.language_model, config.lora), (model.audio_encoder, config.encoder_lora)):
         if settings is not None:
-            refuse_missing_targets(part, settings)
+            refuse_unfit_targets(part, settings)
     return model
 
 

@@ -274,7 +274,7 @@ class TrainingRun:
                 self.note_data(role, dataset)
         if not quiet:
             whole = {role: rows for role, rows in self.datasets.items() if not isinstance(rows, IterableDataset)}
-            unnamed = {} if recipe.normalizer else without_language(whole)
+            unnamed = without_language(whole, recipe.normalizer)
             for line in (*overlap_lines(shared_recordings(whole)), *language_lines(unnamed)):
                 logger.warning(line)
 

@@ -138,8 +138,8 @@ class WarmStart:
         noted = read_object(self.folder / BEGUN).get("key")
         if noted is not None and noted != key:
             logger.warning("The warm start in %s is of other settings or data: it is made anew.", self.folder)
-            for path in (self.folder / WEIGHTS, *list_checkpoints(self.folder)):
-                shutil.rmtree(path, ignore_errors=True)
+            for path in filter(Path.exists, (self.folder / WEIGHTS, *list_checkpoints(self.folder))):
+                remove(path)
             (self.folder / RECORD).unlink(missing_ok=True)
         write_json(self.folder / BEGUN, {"key": key})
 

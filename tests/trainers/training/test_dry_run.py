@@ -81,6 +81,9 @@ def test_a_run_tells_which_sets_name_no_language(
     warning = f"{len(rows)} utterances of the validation data do not say their language"
     assert (warning in caplog.text) == (not named)
     assert (warning in "\n".join(check_data(run.datasets).lines())) == (not named)
+    assert warning not in "\n".join(check_data(run.datasets, "paper").lines()), (
+        "one normalizer for all needs no language"
+    )
 
 
 def test_sounds_without_a_word_have_no_rate() -> None:
