@@ -137,7 +137,7 @@ class SavingMixin(LoraMixin):
                 "then fetched from its own repository, and may be quantized again."
             )
         for part, field in LORA_FIELDS.items():
-            known = {"default", *self._adapters()} - ({"default"} if getattr(self.config, field) is None else set())
+            known = self._adapters().keys() - ({"default"} if getattr(self.config, field) is None else set())
             if unknown := getattr(getattr(self, part), "peft_config", {}).keys() - known:
                 raise ValueError(
                     f"The {part} has LoRA {sorted(unknown)} that neither `add_lora` nor `load_adapter` of this model has put there: "

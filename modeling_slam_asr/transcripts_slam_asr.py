@@ -51,6 +51,7 @@ LANGUAGE_NAMES = {
     "ro": "Romanian", "ru": "Russian", "sv": "Swedish", "tr": "Turkish", "uk": "Ukrainian", "vi": "Vietnamese",
     "zh": "Chinese",
 }  # fmt: skip
+_PROMPT_NAMES = LANGUAGE_NAMES | {name.lower(): name for name in LANGUAGE_NAMES.values()}
 
 
 class TokenScore(TypedDict):
@@ -113,8 +114,7 @@ class PromptMixin:
         if prompt is None:
             prompt = self.prompt
             if language is not None and self.language_prompt is not None:
-                known = LANGUAGE_NAMES | {name.lower(): name for name in LANGUAGE_NAMES.values()}
-                prompt = self.language_prompt.format(language=known.get(language.lower(), language))
+                prompt = self.language_prompt.format(language=_PROMPT_NAMES.get(language.lower(), language))
         return self.context_prompt.format(context=context) + prompt if context else prompt
 
     def _around_audio(self, prompt: str) -> tuple[str, str]:

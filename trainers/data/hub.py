@@ -54,10 +54,8 @@ def load_hub(spec: DataSpec) -> Dataset:
     if audio_column != "audio":
         audio = audio.rename_column(audio_column, "audio")
     known = _bounds(spec, other.column_names, ({**row, "audio": index} for index, row in enumerate(other)), audio)
-    rows = [
-        hub_row(spec, with_class_names(row, other.features), index, text_column, known)
-        for index, row in enumerate(other)
-    ]
+    classes = class_columns(other.features)
+    rows = [hub_row(spec, with_class_names(row, classes), index, text_column, known) for index, row in enumerate(other)]
     held = pyarrow.compute.is_valid(pyarrow.compute.struct_field(audio.data.column("audio"), "bytes")).to_pylist()
     if all(held):
         return with_metadata(audio, rows)
@@ -73,9 +71,13 @@ def load_hub(spec: DataSpec) -> Dataset:
     )
 
 
-def with_class_names(row: Mapping[str, Any], features: Features | None) -> dict[str, Any]:
-    """A row whose classes (a language, a gender) have their names in place of their numbers; -1 is none."""
-    classes = {name: kind for name, kind in (features or {}).items() if isinstance(kind, ClassLabel)}
+def class_columns(features: Features | None) -> dict[str, ClassLabel]:
+    """The columns that hold classes (a language, a gender) as numbers."""
+    return {name: kind for name, kind in (features or {}).items() if isinstance(kind, ClassLabel)}
+
+
+def with_class_names(row: Mapping[str, Any], classes: Mapping[str, ClassLabel]) -> dict[str, Any]:
+    """A row whose classes have their names in place of their numbers; -1 is none."""
     names = {
         name: kind.int2str(row[name]) if row[name] is not None and row[name] >= 0 else None
         for name, kind in classes.items()

@@ -9,7 +9,7 @@ import fsspec.asyn
 import torch.utils.data
 from accelerate import PartialState
 
-from trainers.data.hub import stream_hub, stream_row, with_class_names
+from trainers.data.hub import class_columns, stream_hub, stream_row, with_class_names
 from trainers.data.prepare import DataReport, rejection
 from trainers.data.rows import PreparedRow, SpeechRow, TrainingRow, read_audio
 from trainers.data.spec import DataSpec
@@ -55,11 +55,12 @@ class SpeechStream(torch.utils.data.IterableDataset[TrainingRow]):
     def _shuffled(self, epoch: int) -> Iterator[Mapping[str, Any]]:
         if torch.utils.data.get_worker_info() is not None:
             fsspec.asyn.reset_lock()  # held by a thread that a forked worker does not have
+        classes = class_columns(self.stream.features)
         shuffled = self.stream.shuffle(seed=self.seed + epoch, buffer_size=self.spec.shuffle_buffer)
         try:
             # In a worker, `iter(shuffled)` would give this worker's shards alone: the rows would be shared out twice.
             for one in shuffled.iter(batch_size=1):
-                yield with_class_names({name: values[0] for name, values in one.items()}, self.stream.features)
+                yield with_class_names({name: values[0] for name, values in one.items()}, classes)
         except ImportError as error:  # loose sound files, which `datasets` takes torchcodec for
             raise UserError(
                 f"The data set {self.spec.dataset!r} cannot be streamed ({error}). Set streaming: false to download it whole."

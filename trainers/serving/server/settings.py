@@ -1,7 +1,6 @@
 """What a server is started with."""
 
 import argparse
-import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -65,9 +64,8 @@ def _flag(name: str) -> str:
 
 def add_limit_arguments(parser: Any) -> None:
     """The options for `LIMITS`, with the defaults of `ServerSettings`."""
-    fields = {each.name: each for each in dataclasses.fields(ServerSettings)}
     for name, text in LIMITS.items():
-        default = fields[name].default
+        default = getattr(ServerSettings, name)
         parser.add_argument(
             _flag(name), type=type(default), default=default, metavar="N", help=f"{text} (default: {default:g})"
         )
