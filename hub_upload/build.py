@@ -12,7 +12,7 @@ import yaml
 from trainers.errors import UserError, reading_files_of
 from trainers.files import write_json, write_jsonl, write_text
 from trainers.provenance import file_sha256, model_fingerprint, read_stamped
-from trainers.results import evaluation_files
+from trainers.results import QUICKSTART_RESULTS, RESULT_FILES, STUDY_RESULTS, evaluation_files
 
 from . import card, published
 from .client import PublishError
@@ -249,10 +249,10 @@ def copy_metrics(path: Path, place: Path, fingerprint: str, predictions: bool) -
 def copy_study(path: Path, target: Path) -> None:
     """Write what is published of a study's rows."""
     rows = [published.study_row(row) for row in read_depth_rows(path)]
-    if path.suffix == ".jsonl":
-        write_jsonl(target / "results.jsonl", rows)
+    if path.suffix == Path(STUDY_RESULTS).suffix:
+        write_jsonl(target / STUDY_RESULTS, rows)
     else:
-        write_json(target / "results.json", rows)
+        write_json(target / QUICKSTART_RESULTS, rows)
 
 
 def add_evidence(target: Path, options: BuildOptions, fingerprint: str) -> None:
@@ -265,8 +265,8 @@ def add_evidence(target: Path, options: BuildOptions, fingerprint: str) -> None:
         place = target / ("evaluation" if name == "evaluation" else f"evaluations/{name}") / "metrics.json"
         copy_metrics(path, place, fingerprint, options.predictions)
     if options.study is not None:
-        if options.study.suffix not in (".json", ".jsonl") or not options.study.is_file():
-            raise UserError(f"{options.study} is no results.json or results.jsonl of a study.")
+        if options.study.suffix not in {Path(name).suffix for name in RESULT_FILES} or not options.study.is_file():
+            raise UserError(f"{options.study} is no {' or '.join(RESULT_FILES)} of a study.")
         copy_study(options.study, target)
 
 

@@ -15,7 +15,7 @@ from trainers.errors import UserError
 from trainers.evaluation.normalizers import language_code
 from trainers.provenance import TrainingRecord, file_sha256, inconsistency, model_fingerprint, read_stamped
 from trainers.recipe import LoraSpec
-from trainers.results import Evaluation, ResultRow, evaluation_files
+from trainers.results import RESULT_FILES, Evaluation, ResultRow, evaluation_files
 
 from . import published
 from .checks import is_hub_id
@@ -222,7 +222,7 @@ def read_any_limits(folder: Path) -> Limits:
 
 def find_results(folder: Path) -> Path | None:
     """The rows of a study in its folder, or in that of a model which was published with them."""
-    paths = (folder / name for name in ("results.jsonl", "results.json"))
+    paths = (folder / name for name in RESULT_FILES)
     return next((path for path in paths if path.is_file()), None)
 
 

@@ -15,7 +15,7 @@ from modeling_slam_asr.configuration_slam_asr import AUTO_MAP, CUSTOM_PIPELINES,
 from trainers.credentials import find_paths
 from trainers.errors import UserError
 from trainers.provenance import TRAINING_RECORD, TrainingRecord
-from trainers.results import ScoreTable
+from trainers.results import RESULT_FILES, ScoreTable
 from trainers.safe_yaml import load_yaml
 
 from .limits import Limits
@@ -51,7 +51,7 @@ OWN_CODE: dict[str, dict[str, Any]] = {
 }
 # Evidence at the root of a model folder, and what an evaluation leaves in a folder of its own.
 EVIDENCE = (
-    "README.md", "recipe.yaml", "training.json", "limits.json", "publication.json", "metrics.json", "results.json", "results.jsonl",
+    "README.md", "recipe.yaml", "training.json", "limits.json", "publication.json", "metrics.json", *RESULT_FILES,
 )  # fmt: skip
 CONVERTED = (*WEIGHTS, *CODE, "*_lora/adapter_config.json")  # written anew when the form of a checkpoint is changed
 

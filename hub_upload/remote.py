@@ -11,6 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFound
 from huggingface_hub.hf_api import RepoFile
 
 from .client import ConflictError, PublishError, TransientError, call, reason, refusal, request_timeout, sentence
+from .published import EVIDENCE
 from .retries import COMMIT_ATTEMPTS, FIRST_PAUSE, attempts, is_transient
 
 LOOK_BACK = 20  # commits or pull requests in which a commit whose reply was lost is looked for
@@ -19,8 +20,7 @@ LOOK_BACK = 20  # commits or pull requests in which a commit whose reply was los
 MANAGED_FILES = (
     "*.py", "*.safetensors", "*.safetensors.index.json", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*config.json",
     "tokenizer*", "*.jinja", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model",
-    "metrics.json", "results.json", "results.jsonl", "limits.json", "training.json", "publication.json", "recipe.yaml",
-    "predictions.jsonl", "slam-asr.yaml",
+    *(name for name in EVIDENCE if name != "README.md"), "predictions.jsonl", "slam-asr.yaml",
 )  # fmt: skip
 
 

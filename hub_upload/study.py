@@ -10,7 +10,7 @@ from huggingface_hub import Collection, HfApi
 
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
 from trainers.errors import UserError
-from trainers.results import ResultRow
+from trainers.results import STUDY_RESULTS, ResultRow
 
 from .build import BuildOptions
 from .card import word_error_rate
@@ -52,7 +52,7 @@ def push_study(options: StudyOptions) -> str | None:
     results = find_results(options.folder)
     if results is None:
         raise UserError(
-            f"{options.folder} has no results.jsonl, so it is no study. Name the output folder of `slam-asr study`."
+            f"{options.folder} has no {STUDY_RESULTS}, so it is no study. Name the output folder of `slam-asr study`."
         )
     rows = read_depth_rows(results)
     chosen = choose_runs(rows, options.choose)

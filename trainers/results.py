@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
+STUDY_RESULTS = "results.jsonl"  # the rows of a study, one a line
+QUICKSTART_RESULTS = "results.json"  # those of the quickstart, as a list
+RESULT_FILES = (STUDY_RESULTS, QUICKSTART_RESULTS)
 ERROR_TYPES = ("substitutions", "deletions", "insertions")
 
 

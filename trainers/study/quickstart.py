@@ -18,7 +18,7 @@ from trainers.files import write_json
 from trainers.inference.evaluate import evaluate
 from trainers.provenance import TRAINING_RECORD
 from trainers.recipe import load_recipe
-from trainers.results import ResultRow
+from trainers.results import QUICKSTART_RESULTS, ResultRow
 from trainers.study.data import StudyData
 from trainers.study.execute import datasets_for, finish
 from trainers.study.plan import PlannedRun, plan_runs
@@ -81,7 +81,7 @@ def run_quickstart(output_dir: Path, *, seed: int = 42, resume: bool = False, ov
     shutil.copyfile(test[0]["audio"]["path"], recording)
     proof, spoken = prove(model, recording), test[0]["text"]
     for place in (output_dir, model):
-        write_json(place / "results.json", rows)
+        write_json(place / QUICKSTART_RESULTS, rows)
     report = write_report(
         output_dir, rows, proof, recording.name, spoken, facts(runs[0], sets, best, time.monotonic() - started)
     )
@@ -89,7 +89,7 @@ def run_quickstart(output_dir: Path, *, seed: int = 42, resume: bool = False, ov
     print(f"Spoken:      {spoken}\nTranscribed: {proof['pipeline']}\n")
     for name, what in (
         ("report.md", "the report"),
-        ("results.json", "its figures"),
+        (QUICKSTART_RESULTS, "its figures"),
         ("model", "the best model"),
         ("sample.wav", "a recording"),
     ):

@@ -8,7 +8,7 @@ from typing import Any, TypedDict, cast
 
 from trainers.files import lock_file, read_object, write_json, write_jsonl
 from trainers.provenance import inconsistency
-from trainers.results import ResultRow, mean
+from trainers.results import STUDY_RESULTS, ResultRow, mean
 from trainers.study.plan import PlannedRun
 from trainers.study.recipe import StudyRecipe
 
@@ -101,7 +101,7 @@ def collect(study: StudyRecipe, runs: Sequence[PlannedRun]) -> list[ResultRow]:
     study.folder.mkdir(parents=True, exist_ok=True)
     with lock_file(study.folder / "results.lock", wait=True):
         rows = [row for run in runs for row in read_result(run) or []]
-        write_jsonl(study.folder / "results.jsonl", rows)
+        write_jsonl(study.folder / STUDY_RESULTS, rows)
     return rows
 
 
