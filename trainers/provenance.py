@@ -11,17 +11,18 @@ import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict, cast, get_type_hints
 
 from trainers.errors import UserError
-from trainers.results import COUNTS, RATES, Hardware, Metrics, errors_of
+from trainers.results import COUNTS, Hardware, Metrics, ScoreTable, errors_of
 
 PRODUCED_BY = "slam-asr evaluate"
 EXPORT_MANIFEST = "manifest.json"
 """Of a folder made by `slam-asr export`: what its parts are, and the SHA-256 of every file."""
 RATE_TOLERANCE = 1e-9
 _WHOLE = (*COUNTS, "reference_words", "utterances", "total_params", "trainable_params", "encoder_params")
-_NUMBERS = (*_WHOLE, *(rate.key for rate in RATES), "sentence_error_rate", "train_seconds", "eval_rtfx")
+_RATES = tuple(name for name, kind in get_type_hints(ScoreTable).items() if kind == float | None)
+_NUMBERS = (*_WHOLE, *_RATES, "train_seconds", "eval_rtfx")
 REMEDY = "Run `slam-asr evaluate MODEL --dataset ... --output-dir ...` again on the model that is published."
 
 

@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from modeling_slam_asr import SlamAsrConfig
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
+from trainers.checked_dataclasses import content
 from trainers.data.prepare import MAX_BAD_FRACTION, DataReport, prepare
 from trainers.data.spec import DataSpec
 from trainers.encoder_depth.block_measures import profile_encoder
@@ -61,7 +62,7 @@ class StudyData:
         self, specs: Sequence[DataSpec], role: str, max_bad_fraction: float = MAX_BAD_FRACTION
     ) -> tuple[Dataset, DataReport]:
         """The rows of some sources, checked and filtered, and the report on them."""
-        mark = _mark([role, *map(dataclasses.asdict, specs), max_bad_fraction])
+        mark = _mark([role, *map(content, specs), max_bad_fraction])
         if mark not in self._rows:
             folder = self.study.folder / "data" / mark[:16]
             self._rows[mark] = prepare(
@@ -93,7 +94,7 @@ class StudyData:
         """The similarity profile of a recipe's encoder on a sample of its training data."""
         specs = [dataclasses.replace(spec, max_samples=None) for spec in recipe.train]
         mark = _mark(
-            ["profile", self.encoder_mark(recipe), *map(dataclasses.asdict, specs), self.study.profile_samples]
+            ["profile", self.encoder_mark(recipe), *map(content, specs), self.study.profile_samples]
         )
         if mark not in self._profiles:
             path = self.study.folder / "profiles" / f"{mark[:16]}.json"
@@ -139,7 +140,7 @@ class StudyData:
             if set(depths) <= self.known_depths(recipe, role)
             else set(depths)
         )
-        mark = _mark([self.encoder_mark(recipe), role, *map(dataclasses.asdict, getattr(recipe, role)), sorted(wanted)])
+        mark = _mark([self.encoder_mark(recipe), role, *map(content, getattr(recipe, role)), sorted(wanted)])
         if mark not in self._caches:
             self._caches[mark] = self.build_cache(dataset, self.encoder(recipe).encoder, recipe, sorted(wanted))
         return self._caches[mark]
@@ -207,5 +208,5 @@ def sample_rows(rows: Dataset, count: int) -> Dataset:
     return rows.shuffle(seed=DATA_SEED).select(range(count))
 
 
-def _mark(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _mark(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
