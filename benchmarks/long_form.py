@@ -1,10 +1,11 @@
-"""Long recordings made of short ones, transcribed by the pipeline, against the same utterances one at a time.
+"""Long recordings, transcribed by the pipeline in windows: what cutting and joining cost.
 
     python -m benchmarks.long_form MODEL [--dataset embedded] [--split test] [--language en] [--windows 10 25] [--output FILE.json]
 
 The utterances of a test set are put one after another with pauses of 0.3 to 0.7 s of faint noise, a recording for each
-language. What cutting and merging cost is the difference of the two word error rates. `lost` counts utterances of which no
-word came back, and `doubled` places where three words or more came back a second time.
+language. What cutting and joining cost is the difference of the two word error rates. With `--whole` the rows of the data set
+are long recordings themselves. `lost` counts utterances of which no word came back, `doubled` places where three words or more
+came back a second time, and `at_seams` the word errors beside a seam of two windows.
 """
 
 import sys
@@ -12,7 +13,7 @@ import warnings
 from collections import defaultdict
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import jiwer
 import numpy as np
@@ -64,6 +65,40 @@ def figures(references: list[str], texts: list[str], language: str) -> dict[str,
     return {"wer": alignment.wer, "errors": errors, "words": len(hit), "lost": lost, "doubled": doubled}
 
 
+class SeamErrors(TypedDict):
+    """Words lost, invented or wrong beside the seams of two windows, and those of all words that are wrong."""
+
+    seams: int
+    words: int  # the last of a window and the first of the next
+    substituted: int
+    inserted: int
+    deleted: int  # between the two
+
+
+def seam_errors(pairs: list[tuple[str, list[str]]], language: str) -> SeamErrors:
+    """The word errors at the seams of recordings, each with its reference and the transcript of each window."""
+    normalize = get_normalizer(language)
+    found = SeamErrors(seams=0, words=0, substituted=0, inserted=0, deleted=0)
+    for reference, texts in pairs:
+        windows = [words for words in (normalize(text).split() for text in texts) if words]
+        if len(windows) < 2:
+            continue
+        seams = {int(place) for place in np.cumsum([len(words) for words in windows[:-1]])}
+        beside = seams | {place - 1 for place in seams}
+        found["seams"] += len(seams)
+        found["words"] += len(beside)
+        heard = " ".join(chain(*windows))
+        for chunk in jiwer.process_words(normalize(reference), heard).alignments[0]:
+            words = len(beside.intersection(range(chunk.hyp_start_idx, chunk.hyp_end_idx)))
+            if chunk.type == "substitute":
+                found["substituted"] += words
+            elif chunk.type == "insert":
+                found["inserted"] += words
+            elif chunk.type == "delete" and chunk.hyp_start_idx in seams:
+                found["deleted"] += chunk.ref_end_idx - chunk.ref_start_idx
+    return found
+
+
 def is_repeated(words: list[str], start: int, end: int) -> bool:
     """Whether the inserted `words[start:end]` are three or more that stand right before or after, too."""
     size = end - start
@@ -71,8 +106,11 @@ def is_repeated(words: list[str], start: int, end: int) -> bool:
     return size >= 3 and inserted in (words[max(0, start - size) : start], words[end : end + size])
 
 
-def measure(model: str, data: dict[str, Any], windows: list[float | None], seed: int = 0) -> list[dict[str, Any]]:
-    """Rows: for each language of the `data` (keys of a `DataSpec`) one of single utterances, then one for each window size."""
+def measure(
+    model: str, data: dict[str, Any], windows: list[float | None], whole: bool = False, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Rows: for each language of the `data` (keys of a `DataSpec`) one for each window size, and before them, unless the
+    recordings are long by themselves (`whole`), one of single utterances."""
     pipe: Any = load_pipeline(model)
     recipe = from_dict({"audio_model": "-", "text_model": "-", "train": data})
     rows, _ = prepare(recipe.train, "test", seed=seed)
@@ -82,21 +120,29 @@ def measure(model: str, data: dict[str, Any], windows: list[float | None], seed:
     results = []
     for language, own in tqdm(sorted(by_language.items()), desc="languages"):
         waves, references = [read_audio(row) for row in own], [row["text"] for row in own]
-        whole = concatenate(waves, seed)
-        singles = [answer["text"] for answer in pipe([{"raw": w, "sampling_rate": RATE} for w in waves], batch_size=16)]
-        common = {"language": language, "utterances": len(own), "seconds": round(len(whole) / RATE, 1)}
-        results.append({**common, "windows": "single utterances", **figures(references, singles, language)})
+        common: dict[str, Any] = {"language": language, "recordings" if whole else "utterances": len(own)}
+        if whole:
+            common["seconds"] = round(sum(map(len, waves)) / RATE, 1)
+        else:
+            singles = pipe([{"raw": w, "sampling_rate": RATE} for w in waves], batch_size=16)
+            joined = concatenate(waves, seed)
+            common["seconds"] = round(len(joined) / RATE, 1)
+            texts = [answer["text"] for answer in singles]
+            results.append({**common, "windows": "single utterances", **figures(references, texts, language)})
+            waves = [joined]
+        spoken = references if whole else [" ".join(references)]
         for size in windows:
-            answer = pipe(
-                {"raw": whole, "sampling_rate": RATE}, window_seconds=size, batch_size=16, return_timestamps=True
-            )
+            recordings = [{"raw": wave, "sampling_rate": RATE} for wave in waves]
+            answers = pipe(recordings, window_seconds=size, batch_size=16, return_timestamps=True)
             used = pipe.model.config.window_seconds if size is None else size
+            cut = [[chunk["text"] for chunk in answer["chunks"]] for answer in answers]
             results.append(
                 {
                     **common,
                     "windows": f"default ({used:g} s)" if size is None else f"{size:g} s",
-                    "count": len(answer["chunks"]),
-                    **figures([" ".join(references)], [answer["text"]], language),
+                    "count": sum(map(len, cut)),
+                    **figures(references, [answer["text"] for answer in answers], language),
+                    "at_seams": seam_errors(list(zip(spoken, cut, strict=True)), language),
                 }
             )
     return results
@@ -111,12 +157,13 @@ def main() -> int:
     parser.add_argument(
         "--windows", type=float, nargs="*", default=[], help="further window sizes in seconds, beside the model's own"
     )
+    parser.add_argument("--whole", action="store_true", help="the rows are long recordings; they are not joined")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning)
     torch.set_num_threads(arguments.threads)
     data = {"dataset": arguments.dataset, "split": arguments.split, "language": arguments.language}
-    rows = measure(arguments.model, data, [None, *arguments.windows])
+    rows = measure(arguments.model, data, [None, *arguments.windows], arguments.whole)
     result = {"dataset": Path(arguments.dataset).name, "split": arguments.split, "rows": rows}
     publish(result, arguments.output)
     return 0
