@@ -234,12 +234,16 @@ class Recipe:
                 raise UserError(
                     "warm_start needs the training set whole: set train.streaming to false, or warm_start to null."
                 )
+            self._refuse_limits_of_a_stream(self.train[0])
             if self.max_steps is None:
                 raise UserError("train.streaming needs max_steps: a stream's length, and so its epochs, are not known.")
             if self.batch_seconds or self.batch_tokens:
                 raise UserError(
                     "train.streaming works with batch_size only: lengths are not known before they are read."
                 )
+        for role in ("validation", "test"):
+            if any(spec.streaming for spec in getattr(self, role)):
+                raise UserError(f"{role}.streaming is true, but only training data are streamed: leave it out.")
         if self.early_stopping_patience is not None and not self.validation:
             raise UserError("early_stopping_patience needs validation data: set validation, or leave the patience out.")
         if isinstance(self.prune_encoder_layers, int) and self.prune_encoder_layers < 0:
@@ -255,6 +259,15 @@ class Recipe:
                 raise UserError(f"push_to_hub: {error} Give a name, or namespace/name.") from error
         if not self.output_dir:
             self.output_dir = f"runs/{self.name or 'slam-asr'}"
+
+    @staticmethod
+    def _refuse_limits_of_a_stream(spec: DataSpec) -> None:
+        for name in ("max_samples", "max_hours", "max_shards"):
+            if (value := getattr(spec, name)) is not None:
+                raise UserError(
+                    f"train.{name}={value} chooses among all recordings, which a stream does not know: leave it out "
+                    "(max_steps ends the run), or set train.streaming to false."
+                )
 
     def _refuse_what_was_trained_on(self) -> None:
         """

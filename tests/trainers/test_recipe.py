@@ -93,6 +93,8 @@ def test_the_papers_grid_is_complete() -> None:
         ("audio_model.x=1", "has no keys"),
         ("nonsense", "key=value"),
         ("train.streaming=true", "streaming needs"),
+        ("train={dataset: a/b, streaming: true, max_hours: 5}", "train.max_hours=5.0 chooses among all recordings"),
+        ("test={dataset: a/b, streaming: true}", "test.streaming is true, but only training data are streamed"),
         ("early_stopping_patience=3", "needs validation"),
         ("audio_model=null", "audio_model must be text"),
         ("learning_rate=.nan", "learning_rate=nan must be above 0"),

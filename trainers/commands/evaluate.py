@@ -4,7 +4,7 @@ import argparse
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from trainers.commands.data_arguments import add_data_arguments, data_spec
@@ -66,16 +66,19 @@ def data_name(published: Mapping[str, str]) -> str:
     return re.sub(r"[^\w.-]+", "_", "-".join(part for part in parts if part)).strip(".") or "data"
 
 
-def place_for(folder: Path, ids: Sequence[str]) -> Path:
-    """The folder, or `folder-2` and so on where it holds results of utterances that are not among these (of other data, or of more)."""
+def place_for(folder: Path, references: Mapping[str, str]) -> Path:
+    """The folder, or `folder-2` and so on where it holds results of other data, or of more.
+
+    references: what is said in each utterance by its id. Ids alone tell nothing: those of many data sets are 1, 2, 3.
+    """
     for number in itertools.count(1):
         place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         try:
-            lines = (place / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
-            found = {str(json.loads(line)["id"]) for line in lines}
+            lines = (place / "predictions.jsonl").read_text(encoding="utf-8").strip().split("\n")  # not at U+2028
+            found = {str(row["id"]): row["reference"] for row in map(json.loads, lines)}
         except (OSError, ValueError, KeyError, TypeError):
             return place
-        if found <= set(ids):
+        if found.items() <= references.items():
             return place
     raise AssertionError("unreachable")
 
@@ -117,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     dataset, report = prepare([spec], "test", seed=args.seed, max_bad_fraction=args.max_bad_fraction, output_dir=folder)
     print(report.describe())
     if args.output_dir is None:
-        folder = place_for(folder, dataset["id"])
+        folder = place_for(folder, dict(zip(dataset["id"], dataset["text"], strict=True)))
     metrics = evaluate(
         args.model, dataset, folder, pipe=pipe, language=args.language, normalizer=args.normalizer,
         batch_size=args.batch_size, resamples=args.resamples, seed=args.seed,

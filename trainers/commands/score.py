@@ -92,14 +92,21 @@ def add_training_text_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def training_word_counts(args: argparse.Namespace, rows: Sequence[PredictionRow]) -> Counter[str] | None:
-    """Word counts of the --training-text files, normalised as the rows are; `None` without such files."""
+    """Word counts of the --training-text files, normalised as the rows are; `None` without such files.
+
+    Where the rows are normalised in several ways, so are the texts; a word counts as often as it is found in one of them.
+    """
     if not args.training_text:
         return None
     from trainers.evaluation import get_normalizer, normalizer_for_language
+    from trainers.evaluation.scoring import row_languages
     from trainers.evaluation.word_counts import count_words
 
-    language = args.language or rows[0].get("language")
-    return count_words(args.training_text, get_normalizer(args.normalizer or normalizer_for_language(language)))
+    names = {args.normalizer or normalizer_for_language(language) for language in row_languages(rows, args.language)}
+    counts: Counter[str] = Counter()
+    for name in sorted(names):
+        counts |= count_words(args.training_text, get_normalizer(name))
+    return counts
 
 
 def run(args: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ class DataSpec:
 
     `dataset` is a Hub data-set id, a folder, a manifest (JSON lines, csv, tsv, parquet), `embedded` (the corpus
     synthesised on the spot), a text file (spoken by eSpeak NG) or `non_speech` (noise, hum and music made on the spot, with empty
-    transcripts). `audio_root` is the folder that rows' files are named from, and must lie in. `segments`
+    transcripts). `language` is that of all its rows; without it each row's own counts. `audio_root` is the folder that rows' files are named from, and must lie in. `segments`
     says whether rows' `start` and `end` (or keys like these) name a part of their recording, or are left alone.
     Durations are seconds; text lengths are characters after normalisation. `max_samples` and `max_hours` take a seeded
     choice; `max_shards` reads only the first tar files of a Common Voice split. `verify` says how damage is looked for:
@@ -100,7 +100,7 @@ class DataSpec:
         return place(self) == place(other) and len(languages) < 2 and not apart
 
     def published_name(self) -> dict[str, str]:
-        """`name`, `split` and, where given, `config` and `revision`: what a published result calls the data.
+        """`name` and, where there are any, `split`, `config` and `revision`: what a published result calls the data.
 
         Data on this machine go by their file's or folder's own name, without the path.
         """
@@ -108,7 +108,7 @@ class DataSpec:
         known = {
             "name": local.resolve().name if local.exists() else self.dataset,
             "config": self.config,
-            "split": self.split,
+            "split": self.split if self.has_splits else None,
             "revision": self.revision,
         }
         return {key: value for key, value in known.items() if value is not None}

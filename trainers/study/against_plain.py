@@ -27,7 +27,7 @@ def against_plain(rows: Sequence[Row], paired: PairedInterval | None = None) -> 
     groups: dict[tuple[str, str], dict[int, list[tuple[Row, Row]]]] = {}
     for row in rows:
         partner = plain.get(_key(row)) if row.get("healing") else None
-        if partner is not None:
+        if partner is not None and None not in (partner["wer"], row["wer"]):  # a language without a word has no rate
             depths = groups.setdefault((str(row["healing"]), row["language"]), {})
             depths.setdefault(row["encoder_layers"], []).append((partner, row))
     if not groups:

@@ -123,10 +123,10 @@ def results_table(rows: Sequence[Row]) -> str:
     ]  # fmt: skip
     lines = [f"| {' | '.join(header)} |", f"| --- |{' ---: |' * (len(header) - 1)}"]
     systems = _systems(rows)
-    best = min(mean(row["wer"] for row in own) for _, own in systems)
+    best = min((wer for _, own in systems if (wer := _mean_rate(own, RATES[0])) is not None), default=None)
     for (name, layers, _), own in systems:
-        wer = mean(row["wer"] for row in own)
-        shown = f"**{percent(wer)}**" if wer == best else percent(wer)
+        wer = _mean_rate(own, RATES[0])
+        shown = f"**{percent(wer)}**" if wer is not None and wer == best else percent(wer)
         shares = " | ".join(
             percent(mean(row[kind] / max(row["reference_words"], 1) for row in own)) for kind in ERROR_TYPES
         )
@@ -157,9 +157,7 @@ def sources_table(rows: Sequence[Row]) -> str:
         cells = []
         for source in sources:
             tables = [row["by_source"][source] for row in own if source in (row.get("by_source") or {})]
-            cells.append(
-                f"{percent(mean(table['wer'] for table in tables))} ({_mean_interval(tables)})" if tables else ""
-            )
+            cells.append(f"{percent(_mean_rate(tables, RATES[0]))} ({_mean_interval(tables)})" if tables else "")
         lines.append(f"| {name} | {layers} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -202,7 +200,7 @@ def _systems(rows: Sequence[Row]) -> list[tuple[tuple[str, int, str], list[Row]]
 
 
 def _mean_rate(tables: Sequence[Row], rate: ErrorRate) -> float | None:
-    """The mean over seeds; None where one of them, of an older version, lacks the rate."""
+    """The mean over seeds; None where one of them lacks the rate: it is of an older version, or nothing was said."""
     values = [value for table in tables if (value := rate.of(table)) is not None]
     return mean(values) if len(values) == len(tables) else None
 

@@ -1,5 +1,6 @@
 """`slam-asr score` and `slam-asr compare`, run as a user runs them."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 from trainers.cli import main
 from trainers.commands.compare import default_names, find_predictions
 from trainers.commands.evaluate import data_name, place_for
+from trainers.commands.score import training_word_counts
 from trainers.errors import UserError
-from trainers.results import read_evaluations
+from trainers.files import write_jsonl
+from trainers.results import PredictionRow, read_evaluations
 
 FIXED = Path(__file__).parents[1] / "evaluation" / "data" / "mixed.jsonl"
 
@@ -32,6 +35,19 @@ def test_score_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert f"WER  {100 * metrics['wer']:.1f} %" in printed and "normalizer by language" in printed
     assert metrics["error_analysis"]["words"]["frequency_source"] == "training texts"
     assert (out / "report.html").is_file()
+
+
+def test_training_words_are_counted_in_the_way_of_each_row(tmp_path: Path) -> None:
+    text = tmp_path / "train.txt"
+    text.write_text("Maar hij staat op de straat\nDet er paa en gaard\n")
+    rows: list[PredictionRow] = [
+        {"id": "1", "reference": "på", "prediction": "", "language": "da"},
+        {"id": "2", "reference": "staat", "prediction": "", "language": "nl"},
+    ]
+    arguments = argparse.Namespace(training_text=[text], language=None, normalizer=None)
+    counts = training_word_counts(arguments, rows)
+    assert counts is not None
+    assert (counts["på"], counts["staat"], counts["hij"], counts["aldrig"]) == (1, 1, 1, 0)
 
 
 def test_score_one_language_with_the_papers_normalizer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,14 +130,17 @@ def test_results_of_several_data_sets_accumulate(tmp_path: Path) -> None:
     assert data_name({"name": "org/set", "config": "da", "split": "validation"}) == "org_set-da-validation"
     assert data_name({"name": "test.jsonl", "split": "test"}) == "test"
     folder = write(tmp_path / "evaluation" / "test" / "predictions.jsonl", "a").parent
-    (folder / "predictions.jsonl").write_text(json.dumps({"id": "1"}) + "\n" + json.dumps({"id": "2"}) + "\n")
+    rows = {"1": "to\u2028linjer", "2": "en"}
+    write_jsonl(folder / "predictions.jsonl", [{"id": name, "reference": text} for name, text in rows.items()])
+    other = folder.with_name("test-2")
     assert (
-        place_for(folder, ["1", "2", "3"]) == place_for(folder, ["1", "2"]) == folder
+        place_for(folder, rows) == place_for(folder, {**rows, "3": "tre"}) == folder
     )  # the same data, or more of them
-    assert place_for(folder, ["2"]) == folder.with_name("test-2")  # a part (`--limit`) replaces no whole
-    assert place_for(folder, ["7"]) == folder.with_name("test-2")
+    assert place_for(folder, {"2": "en"}) == other  # a part (`--limit`) replaces no whole
+    assert place_for(folder, {"7": "syv"}) == other
+    assert place_for(folder, {"1": "twee", "2": "een"}) == other  # other data with the same ids
     (folder / "predictions.jsonl").write_text("torn {")
-    assert place_for(folder, ["7"]) == folder
+    assert place_for(folder, {"7": "syv"}) == folder
 
 
 @pytest.mark.parametrize(

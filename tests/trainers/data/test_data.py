@@ -403,7 +403,7 @@ def test_published_name_shows_no_path(tmp_path: Path) -> None:
     manifest = tmp_path / "mine" / "test.jsonl"
     manifest.parent.mkdir()
     manifest.touch()
-    assert DataSpec(dataset=str(manifest), split="test").published_name() == {"name": "test.jsonl", "split": "test"}
+    assert DataSpec(dataset=str(manifest), split="test").published_name() == {"name": "test.jsonl"}
     hub = DataSpec(dataset="fixie-ai/common_voice_17_0", config="da", split="test", revision="abc")
     assert hub.published_name() == {
         "name": "fixie-ai/common_voice_17_0", "config": "da", "split": "test", "revision": "abc",

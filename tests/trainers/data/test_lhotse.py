@@ -38,6 +38,7 @@ def test_cuts_of_lhotse(long: Path) -> None:
     assert dataset.select_columns(["id", "text", "speaker_id", "language", "seconds"])[0] == {
         "id": "c1", "text": "hej du", "speaker_id": "A", "language": "da", "seconds": 2.0,
     }  # fmt: skip
+    assert load_source(DataSpec(str(path), language="nl"))["language"] == ["nl"]  # what is asked for counts
     mixed = [{"text": "du", "start": 1.0}, {"text": "hej", "start": "soon"}]
     (row,) = load_source(DataSpec(str(write(long / "m.jsonl", cut(supervisions=mixed)))))
     assert row["text"] == "hej du"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from trainers.study.against_plain import against_plain
-from trainers.study.report import sources_table
+from trainers.study.report import results_table, sources_table
 
 from .test_claims import row
 
@@ -47,3 +47,13 @@ def test_test_sets_stand_in_columns_with_means_over_seeds() -> None:
     assert lines[0] == "| system | layers | dev (70 words) | test (30 words) |"
     assert lines[2] == "| LoRA | 10 | 30.0 % (20.0 to 40.0 %) | 50.0 % (none) |"
     assert lines[3] == "| LoRA | 8 |  |  |"
+
+
+def test_a_test_set_without_words_has_no_rate() -> None:
+    silent = {"sounds": {"wer": None, "wer_ci": None, "reference_words": 0}}
+    cost = {"saving": 0.1, "eval_rtfx": 9.0, "train_seconds": 60.0}
+    rows = [kept(2, 1000, by_source=silent, **cost), {**kept(4, 2000, **cost), "wer": None, "wer_ci": None}]
+    assert sources_table(rows[:1]).splitlines()[2] == "| LoRA | 10 | – (none) |"
+    shown = [line.split("|")[4].strip() for line in results_table(rows).splitlines()[2:4]]
+    assert shown == ["**10.0 %**", "–"]
+    assert against_plain([rows[1], {**rows[1], "healing": "encoder"}]) is None

@@ -57,6 +57,10 @@ _LOWER = "[a-zæøåéäöü]"
 _ORDINAL_MARK = re.compile(
     rf"(?<![\w.,])(?<!kl\. )(?<!klokken )(?<!side )(?<!s\. )(\d+)\.(?=\s*{_LOWER}|\s?[-–]\s?\d+\.\s*{_LOWER})"
 )
+_DATE = re.compile(r"(?i)(?<![\w.])d\.\s?(?=\d)")
+_CLOCK = re.compile(
+    r"(?i)(?:(?<=kl )|(?<=kl\.)|(?<=kl\. )|(?<=klokken ))(?P<hour>[01]?\d|2[0-4])[.:](?P<minutes>[0-5]\d)(?!\d|[.,:]\d)"
+)
 
 
 def _cardinal(value: int) -> str:
@@ -129,6 +133,7 @@ def _spoken_form() -> SpokenForm:
         decimal_currencies=frozenset({"kr", "dkk"}),
         words=_WORDS,
         ordinal=_ORDINAL_MARK,
+        clock=_CLOCK,
         minus="minus",
         keep_apostrophes=False,
     )
@@ -136,7 +141,7 @@ def _spoken_form() -> SpokenForm:
 
 def danish(text: str) -> str:
     """One pass of the Danish normaliser; `get_normalizer("da")` repeats it until nothing changes."""
-    return _spoken_form()(text).replace("aa", "å")
+    return _spoken_form()(_DATE.sub("den ", text)).replace("aa", "å")
 
 
 LANGUAGE = Language(

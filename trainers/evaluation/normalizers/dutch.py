@@ -49,6 +49,9 @@ _WORDS = {
 }  # fmt: skip
 _GENITIVE = re.compile(r"(?<![\w'])'s-", re.IGNORECASE)
 _DAY_PARTS = re.compile(r"(?<![\w'])s(?=[ -](?:morgens|ochtends|middags|avonds|nachts|zomers|winters|anderendaags)\b)")
+_CLOCK = re.compile(
+    r"(?i)(?<![\d.,:])(?P<hour>[01]?\d|2[0-4])[.:](?P<minutes>[0-5]\d)(?=(?: \d\d?[.:]\d\d)?\s?(?:uur|u)\b)"
+)
 _ORDINALS = {1: "eerste", 3: "derde", 8: "achtste"}
 
 
@@ -108,6 +111,7 @@ def _spoken_form() -> SpokenForm:
         currencies=_CURRENCIES,
         words=_WORDS,
         ordinal=re.compile(r"(?<![\w.,])(\d+)(?:e|de|ste)(?!\w)", re.IGNORECASE),
+        clock=_CLOCK,
         minus="min",
         keep_apostrophes=True,
     )

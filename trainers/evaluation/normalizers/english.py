@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from trainers.data.text import APOSTROPHES
 from trainers.evaluation.normalizers.english_spelling import british_to_american
 from trainers.evaluation.normalizers.language import Language, TextFunction
 from trainers.evaluation.normalizers.spoken_form import SPACED_THOUSANDS, collapse_thousands
@@ -26,10 +27,11 @@ def english_normalizer(spelling: Mapping[str, str] | None = None) -> TextFunctio
 
 
 def english() -> TextFunction:
-    """Whisper's English normaliser on text whose numbers are written as it reads them: no digit is lost."""
+    """Whisper's English normaliser on text whose numbers and apostrophes are written as it reads them: no digit is lost."""
     whisper = english_normalizer()
 
     def normalize(text: str) -> str:
+        text = text.translate(APOSTROPHES)  # Whisper's reads the straight one alone: "don’t" would be two words
         text = _SIGN_BEFORE.sub(r"\1", collapse_thousands(text, SPACED_THOUSANDS))
         return whisper(_SPACED_PERCENT.sub("%", _SIGN_BEHIND.sub(r"\2\1", text)))
 

@@ -52,6 +52,7 @@ class SpokenForm:
     signs: symbols to words. currencies: signs and abbreviations before or after an amount; of `decimal_currencies` the
     hundredths are read as decimals. words: single words replaced at the end.
     ordinal: a pattern whose group 1 is the digits of an ordinal; it sees the text before it is lower-cased.
+    clock: a pattern of clock times, with groups `hour` and `minutes`: "08.00" is read as "8".
     """
 
     numbers: NumberWords
@@ -61,6 +62,7 @@ class SpokenForm:
     currencies: Mapping[str, str]
     words: Mapping[str, str]
     ordinal: re.Pattern[str]
+    clock: re.Pattern[str]
     minus: str
     keep_apostrophes: bool
     unit_words: frozenset[str] = frozenset()
@@ -99,6 +101,7 @@ class SpokenForm:
         text = unicodedata.normalize("NFC", text).translate(APOSTROPHES)
         text = re.sub(r"[^\D0-9]", lambda m: str(unicodedata.digit(m.group())), text)
         text = _RANGE.sub(" ", self._glued.sub(" ", collapse_thousands(text)))
+        text = self.clock.sub(_spell_clock, text)
         text = self.ordinal.sub(lambda m: f" {self.numbers.ordinal_to_words(m.group(1))} ", text)
         text = self._units.sub(self._spell_unit, text)
         text = unicodedata.normalize("NFC", text.lower())
@@ -155,6 +158,12 @@ class SpokenForm:
             if word:
                 kept.append(word)
         return kept
+
+
+def _spell_clock(match: re.Match[str]) -> str:
+    """Hour and minutes of a clock time apart; full hours without minutes."""
+    hour, minutes = int(match["hour"]), match["minutes"]
+    return f"{hour}" if minutes == "00" else f"{hour} {minutes}"
 
 
 def _alternatives(words: Iterable[str]) -> str:
