@@ -101,10 +101,8 @@ def _load(
     if isinstance(source, bytearray | memoryview):
         source = bytes(source)
     if isinstance(source, np.ndarray):
-        samples, rate = source, sampling_rate if source_rate is None else source_rate
-        if not part.all:
-            first, count = part.frames(len(samples), rate, name)
-            samples = samples[first : first + count]
+        rate = sampling_rate if source_rate is None else source_rate
+        samples = part.cut(source, rate, name)
     elif isinstance(source, str | os.PathLike | bytes):
         samples, rate = _decode(source, name, whole, part)
     else:
@@ -138,7 +136,7 @@ def read_blocks(source: Any, sampling_rate: int = SAMPLING_RATE) -> tuple[Iterat
             info = None  # `_load` says what is wrong
         if (
             info is not None
-            and not read_in_part(file)
+            and not read_in_part(file, name)
             and info.duration > 2 * BLOCK_SECONDS
             and info.samplerate in _RATES
             and (soxr or info.samplerate == sampling_rate)
@@ -167,15 +165,12 @@ def rate_pair(source: Any) -> Any:
 
 def describe(source: Any) -> str:
     """A short name of an audio source for messages."""
-    if isinstance(source, Mapping) and source.get("audio") is not None:
-        return describe(source["audio"])
+    if isinstance(source, Mapping):
+        inner = next((source[key] for key in ("audio", "path", "bytes") if source.get(key) is not None), None)
+        return f"The recording (a {type(source).__name__})" if inner is None else describe(inner)
     if isinstance(source, str | os.PathLike):
         name = repr(os.fspath(source))
         return f"The recording {name if len(name) <= _LONGEST_NAME else f'{name[:_LONGEST_NAME]}...'}"
-    if isinstance(source, Mapping) and isinstance(source.get("path"), str | os.PathLike):
-        return describe(source["path"])
-    if isinstance(source, Mapping) and isinstance(source.get("bytes"), bytes):
-        return describe(source["bytes"])
     if isinstance(source, bytes):
         return f"The recording ({len(source)} bytes)"
     if isinstance(source, np.ndarray) or hasattr(source, "is_floating_point"):
@@ -349,10 +344,9 @@ def _decode(
     data = None if data is None else with_sizes(data)
     if soundfile is None:
         samples, rate = decode_wav(data or b"", name, whole)
-        first, count = part.frames(len(samples), rate, name)
-        return samples[first : first + count], rate
+        return part.cut(samples, rate, name), rate
     try:
-        if data is not None and len(joined := joined_files(data)) > 1:
+        if data is not None and len(joined := joined_files(data, name)) > 1:
             return _decode_joined(joined, name, whole, part)
         with (
             io.BytesIO(data) if data is not None else open(source, "rb") as stored,
@@ -360,9 +354,7 @@ def _decode(
         ):
             rate, sign = file.samplerate, None
             if file.frames >= UNKNOWN_FRAMES:
-                samples = _read_stream(file, size, name)
-                first, count = part.frames(len(samples), rate, name) if len(samples) else (0, 0)
-                return samples[first : first + count], rate
+                return part.cut(_read_stream(file, size, name), rate, name), rate
             first, count = (0, file.frames) if part.all else part.frames(file.frames, rate, name)
             _check_size(count, file.channels, rate, size, name)
             if part.all:
@@ -384,13 +376,20 @@ def _decode(
 
 
 def _decode_joined(files: list[bytes], name: str, whole: bool, part: Part) -> tuple[np.ndarray, int]:
-    """Several files in a row as one recording."""
-    decoded = [_decode(file, name, whole) for file in files]
-    samples, rate = decoded[0]
-    if any((other.shape[1], its_rate) != (samples.shape[1], rate) for other, its_rate in decoded[1:]):
-        raise ValueError(f"{name} is several recordings of different kinds in a row. Save them as files of their own.")
-    first, count = part.frames(sum(len(each) for each, _ in decoded), rate, name)
-    return np.concatenate([each for each, _ in decoded])[first : first + count], rate
+    """Several files in a row as one recording; the size of all is checked before each takes memory."""
+    size, kinds, decoded, held = sum(map(len, files)), set(), [], 0
+    for file in files:
+        info = soundfile.info(io.BytesIO(file))
+        kinds.add((info.channels, info.samplerate))
+        if len(kinds) > 1:
+            raise ValueError(
+                f"{name} is several recordings of different kinds in a row. Save them as files of their own."
+            )
+        announced = info.frames if info.frames < UNKNOWN_FRAMES else 0
+        _check_size(held + announced, info.channels, info.samplerate, size, name)
+        decoded.append(_decode(file, name, whole)[0])
+        held += len(decoded[-1])
+    return part.cut(np.concatenate(decoded), info.samplerate, name), info.samplerate
 
 
 def _content(source: str | os.PathLike[str], name: str) -> bytes:

@@ -306,6 +306,13 @@ class Part(NamedTuple):
             )
         return first, min(last, there) - first
 
+    def cut(self, samples: np.ndarray, rate: float, name: str) -> np.ndarray:
+        """What it is of a whole recording's `(samples,)` or `(samples, channels)`."""
+        if self.all:
+            return samples
+        first, count = self.frames(len(samples), rate, name)
+        return samples[first : first + count]
+
     def mono(self, samples: np.ndarray, name: str) -> np.ndarray:
         """The part's channel of (samples, channels)."""
         if self.channel is None:
@@ -321,6 +328,7 @@ WHOLE = Part()
 # Sizes that writers put where they could not know the length, as when they write into a pipe.
 _UNKNOWN_SIZE = 0x7FFFF000
 _TAG_BYTES = 4096  # what may follow the sound of an MP3 file: its title and the like
+_MOST_PARTS = 1000  # files in a row that are read as one recording
 _WHOLE = 0.98  # of the announced bytes: some writers count their headers as sound
 _ANNOUNCED = re.compile(r"^\s*(?:data|SSND|riff)\s*:\s*(\d+)\s*\(should be (\d+)\)", re.MULTILINE)
 _OGG_SIGNS = ("lacks an end-of-stream bit", "Junk after the last page")
@@ -366,28 +374,41 @@ def with_sizes(data: bytes) -> bytes:
     return data
 
 
-def joined_files(data: bytes) -> list[bytes]:
-    """The parts of several MP3 or Ogg files in a row, of which libsndfile would read the first alone; else the file itself."""
-    if data[:4] == b"OggS":
-        return _ogg_parts(data)
-    wanted = mp3_size(data)
-    if wanted is None or len(data) <= wanted + _TAG_BYTES:
-        return [data]
-    rest = data[wanted:]
-    begins = rest[:3] == b"ID3" or (rest[0] == 0xFF and rest[1] & 0xE0 == 0xE0)
-    return [data[:wanted], *joined_files(rest)] if begins else [data]
+def joined_files(data: bytes, name: str) -> list[bytes]:
+    """
+    The parts of several MP3 or Ogg files in a row, of which libsndfile would read the first alone; else the file itself.
+
+    Raises:
+        ValueError: when there are more than a thousand.
+    """
+    joints = _ogg_joints(data) if data[:4] == b"OggS" else _mp3_joints(data)
+    if len(joints) > _MOST_PARTS:
+        raise ValueError(f"{name} is more than {_MOST_PARTS} recordings in a row. Save them as files of their own.")
+    return [data[a:b] for a, b in zip(joints, [*joints[1:], len(data)], strict=True)]
 
 
-def _ogg_parts(data: bytes) -> list[bytes]:
-    """A chained Ogg file at its joints: where a stream begins after pages of another."""
+def _mp3_joints(data: bytes) -> list[int]:
+    """Where the MP3 files in a row begin, by the sizes that they announce."""
+    joints = [0]
+    while len(joints) <= _MOST_PARTS and (size := mp3_size(data, joints[-1])) is not None:
+        place = joints[-1] + size
+        sound = data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] >= b"\xe0"
+        if len(data) <= place + _TAG_BYTES or not (sound or data[place : place + 3] == b"ID3"):
+            break
+        joints.append(place)
+    return joints
+
+
+def _ogg_joints(data: bytes) -> list[int]:
+    """Where the parts of a chained Ogg file begin: a stream that begins after pages of another."""
     joints, place, begun = [0], 0, False
-    while data[place : place + 4] == b"OggS" and place + 27 <= len(data):
+    while len(joints) <= _MOST_PARTS and data[place : place + 4] == b"OggS" and place + 27 <= len(data):
         first, segments = bool(data[place + 5] & 2), data[place + 26]
         if first and begun:
             joints.append(place)
         begun = not first
         place += 27 + segments + sum(data[place + 27 : place + 27 + segments])
-    return [data[a:b] for a, b in zip(joints, [*joints[1:], len(data)], strict=True)]
+    return joints
 
 
 def missing_sound(announced: int, found: int) -> str | None:
@@ -426,28 +447,28 @@ def decode_wav(data: bytes, name: str, whole: bool) -> tuple[np.ndarray, int]:
     return samples.reshape(-1, channels), rate
 
 
-def mp3_size(head: bytes) -> int | None:
-    """The size of an MP3 file as its encoder wrote it into the first frame (the Xing or Info header), or None."""
-    start = 0
-    if head[:3] == b"ID3" and len(head) >= 10:  # four bytes of seven bits each
-        start = 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
-    if head[start : start + 1] != b"\xff":
+def mp3_size(data: bytes, at: int = 0) -> int | None:
+    """The size of the MP3 file that begins `at` a place, as its encoder wrote it into the first frame (Xing or Info), or None."""
+    start = at
+    if data[at : at + 3] == b"ID3" and len(data) >= at + 10:  # four bytes of seven bits each
+        start += 10 + sum(byte << shift for byte, shift in zip(data[at + 6 : at + 10], (21, 14, 7, 0), strict=True))
+    if data[start : start + 1] != b"\xff":
         return None
-    mark = max(head.find(tag, start, start + 64) for tag in (b"Xing", b"Info"))
-    if mark < 0 or len(head) < mark + 16:
+    mark = max(data.find(tag, start, start + 64) for tag in (b"Xing", b"Info"))
+    if mark < 0 or len(data) < mark + 16:
         return None
-    flags = int.from_bytes(head[mark + 4 : mark + 8], "big")
+    flags = int.from_bytes(data[mark + 4 : mark + 8], "big")
     if not flags & 2:
         return None
     place = mark + (12 if flags & 1 else 8)
-    return start + int.from_bytes(head[place : place + 4], "big") or None
+    return start - at + int.from_bytes(data[place : place + 4], "big") or None
 
 
-def read_in_part(path: str | os.PathLike[str]) -> bool:
+def read_in_part(path: str | os.PathLike[str], name: str) -> bool:
     """Whether a file has no sizes, or is several in a row: libsndfile would read less than is there."""
     with open(path, "rb") as file:
         head = file.read(1 << 20)
         if head[:4] == b"OggS":
-            return len(joined_files(head + file.read())) > 1
+            return len(joined_files(head + file.read(), name)) > 1
     wanted = mp3_size(head)
     return with_sizes(head) is not head or (wanted is not None and os.path.getsize(path) > wanted + _TAG_BYTES)

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from modeling_slam_asr import audio_slam_asr
 from modeling_slam_asr.audio_slam_asr import load_audio, read_blocks
-from modeling_slam_asr.windows_slam_asr import missing_end, mp3_size
+from modeling_slam_asr.windows_slam_asr import joined_files, missing_end, mp3_size
 from tests.modeling_slam_asr.conftest import encoded, talk
 
 RATE = 16_000
@@ -328,6 +329,36 @@ def test_files_in_a_row_are_read_to_their_end(tmp_path: Path, form: tuple[str, s
     path.write_bytes(b"".join(parts))
     assert len(load_audio(path, whole=True)) == pytest.approx(alone, rel=0.01)
     assert sum(map(len, read_blocks(path)[0])) == pytest.approx(alone, rel=0.01)
+
+
+def test_many_files_in_a_row_take_no_more_memory_than_their_size() -> None:
+    part = encoded(NOISE[:RATE], form="MP3")
+    data = part * 400
+    tracemalloc.start()
+    try:
+        parts = joined_files(data, "a")
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * len(data)
+    finally:
+        tracemalloc.stop()
+    assert parts == [part] * 400
+    with pytest.raises(ValueError, match="more than 1000 recordings in a row"):
+        load_audio(part * 1_100)
+
+
+@pytest.mark.parametrize("form", ["MP3", "OGG"])
+def test_the_sum_of_files_in_a_row_is_checked_before_the_last_is_read(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encoded(NOISE, form=form)
+    monkeypatch.setattr(audio_slam_asr, "MAX_SECONDS", 2.5 * len(NOISE) / RATE)
+    assert len(load_audio(data * 2)) >= 2 * len(NOISE)
+    decoded, decode = [], audio_slam_asr._decode
+    monkeypatch.setattr(
+        audio_slam_asr, "_decode", lambda source, *rest: decoded.append(source) or decode(source, *rest)
+    )
+    with pytest.raises(ValueError, match="announces 18 s of sound"):
+        load_audio(data * 4)
+    assert decoded == [data * 4, data, data]
 
 
 def test_pairs_of_rate_and_samples() -> None:
