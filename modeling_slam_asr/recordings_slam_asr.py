@@ -39,10 +39,10 @@ from .windows_slam_asr import (
     is_steady,
     sound_range,
     window_sizes,
+    with_bar,
 )
 
 __all__ = [
-    "LONG_SECONDS",
     "MARKS",
     "TIMESTAMPS",
     "Piece",
@@ -52,6 +52,8 @@ __all__ = [
     "assemble",
     "settled_text",
 ]
+
+logger = logging.get_logger(__name__)
 
 TIMESTAMPS = (True, "word", "estimate")
 MARKS: tuple[Literal["no_speech", "truncated", "loop"], ...] = ("no_speech", "truncated", "loop")  # where they are true
@@ -189,7 +191,6 @@ def _chunk(segment: _Segment, return_confidence: bool | str) -> Chunk:
     return chunk
 
 
-LONG_SECONDS = 60.0  # from here on a progress bar is worth its line
 _AUDIO_KEYS = {"array", "raw", "sampling_rate", "path", "bytes", "audio"}
 
 
@@ -348,19 +349,9 @@ class RecordingsMixin:
         size, overlap = window_sizes(window_seconds, overlap_seconds, longest)
         rate = self.processor.sampling_rate
         blocks, seconds = read_blocks(inputs, rate)
+        name = describe(inputs).removeprefix("The recording ").strip("'")
         shown = progress if progress is not None else sys.stderr.isatty()
-        bar = logging.tqdm(
-            total=round(seconds), unit="s", disable=not (shown and seconds >= LONG_SECONDS), leave=False,
-            desc=describe(inputs).removeprefix("The recording ").strip("'"),
-        )  # fmt: skip
-        told = 0  # not `bar.n`: transformers' bar has none where progress bars are switched off
-        for window in cut_windows(blocks, rate, size, overlap, whole):
-            if window.last:
-                bar.close()  # nobody asks for more after the last
-            yield window
-            position = max(round(window.start + len(window.samples) / rate), told)
-            bar.update(position - told)
-            told = position
+        return with_bar(cut_windows(blocks, rate, size, overlap, whole), rate, seconds, name, shown)
 
     def _gate(
         self, window: Window, silence_db: float, drop_no_speech: bool, vad: str | None
@@ -458,13 +449,7 @@ class RecordingsMixin:
         def answers() -> Iterator[dict[str, Any]]:
             held: list[WindowItem] = []
             for batch in self._batches(inputs, preprocess_params, batch_size, num_workers):
-                try:
-                    done = self.forward({"windows": batch}, **forward_params)["windows"]
-                except Exception as error:
-                    if preprocess_params.get("on_error") != "return":
-                        raise
-                    done = [{"error": _message(error), **window} for window in batch]
-                for window in done:
+                for window in self._forwarded(batch, forward_params, preprocess_params.get("on_error") == "return"):
                     held.append(window)
                     if on_window is not None and "piece" in window:
                         on_window(settled_text([item["piece"] for item in held]))
@@ -473,6 +458,20 @@ class RecordingsMixin:
                         held = []
 
         return _Answers(inputs, answers)
+
+    def _forwarded(self, batch: list[WindowItem], params: dict[str, Any], returns_errors: bool) -> list[WindowItem]:
+        """A batch through the model. Where errors are returned, one that fails is tried window by window."""
+        try:
+            return self.forward({"windows": batch}, **params)["windows"]
+        except Exception as error:
+            if not returns_errors:
+                raise
+            message = _message(error)
+        # After the `except`: until then the error holds the memory that the failed batch has taken.
+        if len(batch) == 1:
+            return [{"error": message, **batch[0]}]
+        logger.warning(f"A batch of {len(batch)} windows failed ({message}); each is tried alone.")
+        return [done for window in batch for done in self._forwarded([window], params, returns_errors)]
 
     def _batches(
         self, inputs: Iterable[Any], params: dict[str, Any], batch_size: int, num_workers: int

@@ -33,6 +33,7 @@ _ACTIVE_DB = 30.0  # frames up to this much below the loud ones count as speech
 PAUSE_SECONDS = 0.2  # a shorter gap may be the closure of a stop consonant
 PAUSE_DEPTH_DB = 12.0  # a pause is this much weaker than the loud parts around it
 FLOOR_DB = -120.0
+LONG_SECONDS = 60.0  # from here on a progress bar is worth its line
 
 
 @dataclass
@@ -163,6 +164,21 @@ def cut_windows(
         pause_db = None if pause is None else pause[1]
         buffer = buffer[advance:].copy()
         position, overlap = position + advance, end - advance
+
+
+def with_bar(windows: Iterable[Window], sampling_rate: int, seconds: float, name: str, shown: bool) -> Iterator[Window]:
+    """The windows of a recording of so many seconds, with a progress bar on the standard error if it is long."""
+    bar = logging.tqdm(
+        total=round(seconds), unit="s", desc=name, disable=not (shown and seconds >= LONG_SECONDS), leave=False
+    )
+    told = 0  # not `bar.n`: transformers' bar has none where progress bars are switched off
+    for window in windows:
+        if window.last:
+            bar.close()  # nobody asks for more after the last
+        yield window
+        position = max(round(window.start + len(window.samples) / sampling_rate), told)
+        bar.update(position - told)
+        told = position
 
 
 SILENCE_DB = -90.0  # the smallest step of 16-bit sound: below it there is nothing to hear
