@@ -78,16 +78,15 @@ class StreamWriter:
     def on_answer(self, answer: Answer, unsure: bool = False) -> None:
         """The next recording's answer, or its error."""
         begun, self._written = self._written, ""
+        name, head = self.recordings[self._index].name, self._head()
+        self._index += 1  # before anything is written: what cannot be must not leave its name to the next
         if "error" in answer:
             self.write("\n" if begun else "")
         elif self.form == "txt" and begun and answer["text"].startswith(begun):
             self.write(answer["text"][len(begun) :] + "\n")
         else:
-            head = self._head() if self.form == "txt" else ""
-            self.write(
-                ("\n" if begun else "") + head + render(self.recordings[self._index].name, answer, self.form, unsure)
-            )
-        self._index += 1
+            text = render(name, answer, self.form, unsure)
+            self.write(("\n" if begun else "") + (head if self.form == "txt" else "") + text)
 
     def _head(self) -> str:
         return f"{self.recordings[self._index].name}: " if len(self.recordings) > 1 else ""

@@ -1,6 +1,7 @@
 """`slam-asr transcribe`: formats, names, errors that do not end the run."""
 
 import argparse
+import errno
 import json
 import os
 import re
@@ -331,6 +332,24 @@ def test_a_long_recording_is_written_window_by_window(model_dir: Path, tmp_path:
     writer.on_answer(answer)
     writer.on_answer({"text": "", "error": "broken"})
     assert "".join(written) == f"a: {answer['text']}\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "line"), [("txt", "b: text of b\n"), ("json", '{"file": "b", "text": "text of b"}\n')]
+)
+def test_a_result_that_cannot_be_written_leaves_the_others_their_names(form: str, line: str) -> None:
+    written: list[str] = []
+
+    def write(text: str) -> None:
+        if "text of a" in text:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(text)
+
+    writer = StreamWriter([Recording("a", b""), Recording("b", b"")], form, write)
+    with pytest.raises(OSError, match="No space"):
+        writer.on_answer({"text": "text of a"})
+    writer.on_answer({"text": "text of b"})
+    assert written == [line]
 
 
 def test_doubts_are_told_where_people_see_them(model_dir: Path, sounds: Path, tmp_path: Path, capsys: Any) -> None:
