@@ -370,8 +370,13 @@ def missing_end(head: bytes, size: int, log: str) -> str | None:
     return None
 
 
-def with_sizes(data: bytes) -> bytes:
-    """The same WAV file with the sizes that its writer could not know, as when it wrote into a pipe; others as they are."""
+def with_sizes(data: bytes, file_size: int | None = None) -> bytes:
+    """
+    The same WAV file with the sizes that its writer could not know, as when it wrote into a pipe; others as they are.
+
+    Args:
+        file_size: the whole file's, where `data` is its beginning: a size that ends in the file is one that its writer knew.
+    """
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         return data
     place = 12
@@ -382,7 +387,8 @@ def with_sizes(data: bytes) -> bytes:
             empty = (
                 size == 0 and len(data) - start >= 4 and follows not in (b"LIST", b"id3 ", b"ID3 ", b"fact", b"bext")
             )
-            if not empty and size < _UNKNOWN_SIZE:
+            known = size < _UNKNOWN_SIZE or start + size <= (file_size or len(data))
+            if not empty and known:
                 return data
             held = (len(data) - start).to_bytes(4, "little")
             return data[:4] + (len(data) - 8).to_bytes(4, "little") + data[8 : place + 4] + held + data[start:]
@@ -486,5 +492,5 @@ def read_in_part(path: str | os.PathLike[str], name: str) -> bool:
         head = file.read(1 << 20)
         if head[:4] == b"OggS":
             return len(joined_files(head + file.read(), name)) > 1
-    wanted = mp3_size(head)
-    return with_sizes(head) is not head or (wanted is not None and os.path.getsize(path) > wanted + _TAG_BYTES)
+    wanted, size = mp3_size(head), os.path.getsize(path)
+    return with_sizes(head, size) is not head or (wanted is not None and size > wanted + _TAG_BYTES)

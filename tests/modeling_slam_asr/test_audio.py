@@ -312,6 +312,18 @@ def test_wav_files_without_sizes(tmp_path: Path, size: bytes, seconds: float) ->
     assert length == pytest.approx(seconds)
 
 
+def test_a_wav_file_beyond_2_gib_is_read_in_blocks(tmp_path: Path) -> None:
+    head = bytearray(encoded(np.zeros(0, dtype=np.float32), 44_100, "WAV", "PCM_16"))
+    size = 8 * 3600 * 44_100 * 2
+    place = head.find(b"data") + 4
+    head[4:8], head[place : place + 4] = (size + len(head) - 8).to_bytes(4, "little"), size.to_bytes(4, "little")
+    path = tmp_path / "day.wav"
+    path.write_bytes(head)
+    os.truncate(path, size + len(head))  # a file with a hole: it takes no room on the disk
+    blocks, seconds = read_blocks(path)
+    assert seconds == 8 * 3600 and len(next(blocks)) <= 30 * RATE
+
+
 def test_an_empty_wav_file_stays_empty() -> None:
     with pytest.raises(ValueError, match="is empty"):
         load_audio(encoded(NOISE[:0], RATE, "WAV", "PCM_16"))
