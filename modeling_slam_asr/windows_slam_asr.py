@@ -249,7 +249,10 @@ class VoiceDetector:
         self.vad = vad
         self.network: Any = None
         if vad == "silero":
+            torch: Any = importlib.import_module("torch")
+            threads = torch.get_num_threads()
             self.silero: Any = importlib.import_module("silero_vad")
+            torch.set_num_threads(threads)  # silero-vad leaves the whole process one
             self.network = self.silero.load_silero_vad()
 
     def speech_range(self, samples: np.ndarray, sampling_rate: int) -> tuple[int, int] | None:

@@ -1,5 +1,6 @@
 """Cutting long recordings: nothing lost, nothing twice, no window too long, cuts where it is quiet."""
 
+import sys
 import tracemalloc
 from collections.abc import Sequence
 from itertools import pairwise
@@ -7,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeling_slam_asr.audio_slam_asr import read_blocks
-from modeling_slam_asr.windows_slam_asr import FLOOR_DB, Window, cut_windows, find_pause, frame_levels
+from modeling_slam_asr.windows_slam_asr import FLOOR_DB, VoiceDetector, Window, cut_windows, find_pause, frame_levels
 from tests.modeling_slam_asr.conftest import SHARED_SPEECH, talk
 
 RATE = 16_000
@@ -155,3 +157,18 @@ def test_real_speech(language: str, window: float) -> None:
                 continue
             levels = frame_levels(before.samples, RATE)
             assert levels[-3:].max() < np.percentile(levels, 95) - 12
+
+
+def test_silero_leaves_torch_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """silero-vad sets the number of torch's threads to 1 when it is imported."""
+    (tmp_path / "silero_vad.py").write_text("import torch\ntorch.set_num_threads(1)\nload_silero_vad = object\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "silero_vad", raising=False)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        VoiceDetector("silero")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+        sys.modules.pop("silero_vad", None)
