@@ -65,6 +65,7 @@ class Piece:
     A window and its transcript.
 
     start, end: of the sound that was transcribed, in seconds.
+    window: start and end of all that was cut, with what a voice detector took away.
     active: which of its 20 ms are not quiet.
     overlap: start and end in seconds of what the window before holds too, or None.
     words: with times, when they were asked for.
@@ -73,6 +74,7 @@ class Piece:
 
     start: float
     end: float
+    window: tuple[float, float]
     active: np.ndarray
     overlap: tuple[float, float] | None = None
     no_speech: bool = False
@@ -372,6 +374,7 @@ class RecordingsMixin:
         piece = Piece(
             start=start,
             end=start + len(samples) / rate,
+            window=(window.start, window.start + len(window.samples) / rate),
             active=active_frames(samples, rate) if len(samples) else np.ones(1, dtype=bool),
             overlap=(window.start, window.start + window.overlap) if window.overlap else None,
             no_speech=steady or not transcribed,
@@ -404,19 +407,17 @@ class RecordingsMixin:
         piece.truncated, piece.loop = transcript.end is None and not transcript.stopped, transcript.loop
         # The LLM of a compressing model is shown speech only: where there was none, it writes nothing.
         piece.no_speech |= config.projector_compress is not None and not transcript.tokens
-        ended = [] if transcript.end is None else [transcript.end]
+        ended = transcript.tokens + ([] if transcript.end is None else [transcript.end])
         if answer.log_probs is not None:
-            pieces = token_pieces(self.tokenizer, transcript.tokens + ended)
-            piece.tokens = list(zip(pieces, answer.log_probs, strict=True))
+            piece.tokens = list(zip(token_pieces(self.tokenizer, ended), answer.log_probs, strict=True))
         if answer.aligned is not None:
             spoken = token_pieces(self.tokenizer, transcript.tokens)
             length = config.audio_geometry.seconds_per_token()
             piece.words = ctc_words(spoken, answer.aligned, length, piece.active, piece.start, piece.end)
         elif answer.attention is not None:
-            pieces = token_pieces(self.tokenizer, transcript.tokens + ended)
             length = config.audio_geometry.seconds_per_token()
             listened = answer.attention, length, piece.start, piece.sound_range()
-            piece.words = attention_words(pieces, *listened) if transcript.tokens else []
+            piece.words = attention_words(token_pieces(self.tokenizer, ended), *listened) if transcript.tokens else []
 
     def postprocess(
         self,

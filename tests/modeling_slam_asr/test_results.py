@@ -12,7 +12,9 @@ ALL = np.ones(500, dtype=bool)
 
 
 def piece(start: float, end: float, text: str, **options: object) -> Piece:
-    return Piece(start=start, end=end, active=ALL[: round((end - start) / 0.02)], text=text, **options)  # type: ignore[arg-type]
+    return Piece(
+        start=start, end=end, window=(start, end), active=ALL[: round((end - start) / 0.02)], text=text, **options
+    )  # type: ignore[arg-type]
 
 
 def test_one_window() -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from modeling_slam_asr import recordings_slam_asr
 from tests.trainers.serving.running import lecture, running, talk
 from trainers.engines import ModelSource
 
@@ -82,6 +84,27 @@ def test_silence_is_marked_and_not_transcribed(client: Any) -> None:
     assert quiet.text == "" and quiet.no_speech and "no speech" in quiet.notices[0]
     steady = create(client, wav_bytes(noise(1.5)), response_format="verbose_json")
     assert steady.no_speech and all(segment.no_speech_prob == 1.0 for segment in steady.segments)
+
+
+def test_seconds_are_the_recording_s_whatever_a_detector_leaves(
+    make_server_pipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FirstHalf:
+        def __init__(self, vad: str) -> None:
+            pass
+
+        def speech_range(self, samples: Any, sampling_rate: int) -> tuple[int, int]:
+            return 0, len(samples) // 2
+
+    monkeypatch.setattr(recordings_slam_asr, "VoiceDetector", FirstHalf)
+    data = talk(WORDS * 2)
+    seconds = (len(data) - 44) / 32_000
+    with running(make_server_pipe(), vad="webrtc") as address:
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key="-", max_retries=0)
+        answer = create(client, data, response_format="verbose_json")
+        assert answer.duration == pytest.approx(seconds, abs=1e-3) and answer.usage.seconds == math.ceil(seconds)
+        figures = httpx.get(f"{address}/metrics").text
+        assert float(figures.split("\nslam_asr_audio_seconds_total ")[1].split()[0]) == pytest.approx(seconds)
 
 
 def test_a_stream_brings_deltas_in_order_and_the_whole_text(client: Any, server_pipe: Any) -> None:

@@ -169,4 +169,4 @@ def _usage(windows: list[WindowItem]) -> Usage:
 
 
 def _seconds(windows: list[WindowItem]) -> float:
-    return round(float(windows[-1]["piece"].end), 3)
+    return round(float(windows[-1]["piece"].window[1]), 3)

@@ -138,7 +138,7 @@ class Batcher:
                 self._transcribe([one])
             return
         spent = time.monotonic() - begun
-        heard = sum(window["piece"].end - window["piece"].start for window in done)
+        heard = sum(end - start for start, end in (window["piece"].window for window in done))
         self._metrics.batch(len(batch), spent, heard)
         speed = heard / max(spent, 1e-6)
         self._speed = speed if self._speed is None else _SPEED_MEMORY * self._speed + (1 - _SPEED_MEMORY) * speed

@@ -78,11 +78,11 @@ class Transcriber:
                     window = await self._cut_next(cut, upload)
                     more = window is not None
                     if window is not None:
-                        share.heard(window["piece"].end)
+                        share.heard(window["piece"].window[1])
                         waiting.append(asyncio.ensure_future(self._submit(window, form.options())))
                 if waiting:
                     window = await self._transcribed(waiting.popleft())
-                    share.done = window["piece"].end
+                    share.done = window["piece"].window[1]
                     yield window
         finally:
             for one in waiting:
