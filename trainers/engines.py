@@ -6,6 +6,7 @@ Windows, gates, merged overlaps, timestamps and marks are the pipeline's own wha
 
 import importlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -102,6 +103,21 @@ def load_pipeline(
         model, device=device, dtype=dtype, revision=revision
     )
     return pipeline
+
+
+def check_decoding(pipe: Any, decoding: Mapping[str, Any]) -> None:
+    """Told before any work: a model without a CTC head has nothing to say beside the LLM, and not every engine decodes with beams.
+
+    Raises:
+        UserError: `ctc_weight` is asked of such a model, or the engine cannot decode as asked or as the model itself would.
+    """
+    if hasattr(pipe, "check_decoding"):
+        pipe.check_decoding(decoding)
+    if decoding.get("ctc_weight") and not getattr(pipe.model.config, "projector_ctc", True):
+        raise UserError(
+            f"--ctc-weight {decoding['ctc_weight']}: this model has no CTC head. Leave it out, or train with "
+            "`projector: {ctc: true}` and a `ctc_weight` (docs/ctc.md)."
+        )
 
 
 def add_engine_arguments(group: "argparse._ArgumentGroup") -> None:

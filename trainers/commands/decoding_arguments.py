@@ -1,7 +1,6 @@
 """The options of every command that decodes."""
 
 import argparse
-from collections.abc import Mapping
 from typing import Any
 
 from trainers.errors import UserError
@@ -49,18 +48,3 @@ def decoding_of(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--ctc-weight {args.ctc_weight}: it must be from 0 to below 1.")
     decoding = {"num_beams": args.num_beams, "max_new_tokens": args.max_new_tokens, "ctc_weight": args.ctc_weight}
     return {name: value for name, value in decoding.items() if value is not None}
-
-
-def check_decoding(pipe: Any, decoding: Mapping[str, Any]) -> None:
-    """Told before any work: a model without a CTC head has nothing to say beside the LLM, and not every engine decodes with beams.
-
-    Raises:
-        UserError: `ctc_weight` is asked of such a model, or the engine cannot decode as asked or as the model itself would.
-    """
-    if hasattr(pipe, "check_decoding"):
-        pipe.check_decoding(decoding)
-    if decoding.get("ctc_weight") and not getattr(pipe.model.config, "projector_ctc", True):
-        raise UserError(
-            f"--ctc-weight {decoding['ctc_weight']}: this model has no CTC head. Leave it out, or train with "
-            "`projector: {ctc: true}` and a `ctc_weight` (docs/ctc.md)."
-        )

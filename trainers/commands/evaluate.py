@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trainers.commands.data_arguments import add_data_arguments, data_spec
-from trainers.commands.decoding_arguments import add_decoding_arguments, check_decoding, decoding_of
+from trainers.commands.decoding_arguments import add_decoding_arguments, decoding_of
 from trainers.commands.score import LEADERBOARD, add_protocol_argument, describe_counts, describe_leaderboard
 from trainers.results import EVALUATION_FILES
 
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
 
     prepare_process(args.engine)
     from trainers.data.prepare import prepare
-    from trainers.engines import load_pipeline
+    from trainers.engines import check_decoding, load_pipeline
     from trainers.evaluation import get_normalizer
     from trainers.evaluation.format import number, percent, percent_range
     from trainers.evaluation.reports import write_index

@@ -7,12 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trainers.commands.decoding_arguments import (
-    add_decoding_arguments,
-    add_window_arguments,
-    check_decoding,
-    decoding_of,
-)
+from trainers.commands.decoding_arguments import add_decoding_arguments, add_window_arguments, decoding_of
 
 HELP = """\
 Serve a model over HTTP: OpenAI's `POST /v1/audio/transcriptions`, a page for browsers at `/`, `/health`, `/metrics`.
@@ -98,7 +93,6 @@ def run(args: argparse.Namespace) -> int:
     pipe: Any = load_pipeline(
         args.model, engine=args.engine, device=args.device, dtype=args.dtype, revision=args.revision
     )
-    check_decoding(pipe, decoding)
     serve(pipe, settings, listening, lambda line: print(line, flush=True))
     return 0
 

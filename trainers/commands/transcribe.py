@@ -6,12 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.commands.decoding_arguments import (
-    add_decoding_arguments,
-    add_window_arguments,
-    check_decoding,
-    decoding_of,
-)
+from trainers.commands.decoding_arguments import add_decoding_arguments, add_window_arguments, decoding_of
 from trainers.data.suffixes import SOUND_SUFFIXES
 
 if TYPE_CHECKING:
@@ -127,7 +122,7 @@ def _transcribe(
     """Write what the arguments ask for; returns what is wrong with each recording that failed."""
     from transformers.utils import logging
 
-    from trainers.engines import load_pipeline
+    from trainers.engines import check_decoding, load_pipeline
     from trainers.evaluation.normalizers import language_code
     from trainers.inference.notices import answer_notices, is_unsure, knows_synthetic_speech_only, request_notices
     from trainers.inference.transcribe import FolderWriter, StreamWriter, timestamps_for, transcribe_files

@@ -19,8 +19,7 @@ from transformers import AutoModelForCausalLM
 from modeling_slam_asr.transcripts_slam_asr import align_tokens, read_transcript
 from tests.conftest import speak
 from trainers.cli import main
-from trainers.commands.decoding_arguments import check_decoding
-from trainers.engines import ModelSource, load_pipeline
+from trainers.engines import ModelSource, check_decoding, load_pipeline
 from trainers.errors import UserError
 from trainers.inference.torch_engine import pipeline_of
 from trainers.serving.exported import ExportedPipeline, Generated, Request, align_known, cut_loop, is_done

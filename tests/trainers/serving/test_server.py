@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from modeling_slam_asr import recordings_slam_asr
+from modeling_slam_asr import recordings_slam_asr, windows_slam_asr
 from tests.trainers.serving.running import lecture, running, talk
 from trainers.engines import ModelSource
 
@@ -97,6 +97,7 @@ def test_seconds_are_the_recording_s_whatever_a_detector_leaves(
             return 0, len(samples) // 2
 
     monkeypatch.setattr(recordings_slam_asr, "VoiceDetector", FirstHalf)
+    monkeypatch.setattr(windows_slam_asr, "webrtcvad", FirstHalf)
     data = talk(WORDS * 2)
     seconds = (len(data) - 44) / 32_000
     with running(make_server_pipe(), vad="webrtc") as address:
@@ -119,6 +120,17 @@ def test_a_stream_brings_deltas_in_order_and_the_whole_text(client: Any, server_
     settled = ["", *told, wanted]
     wanted_deltas = [text[len(before) :] for before, text in itertools.pairwise(settled)]
     assert deltas == [delta for delta in wanted_deltas if delta] and len(deltas) > 2
+
+
+def test_what_the_model_cannot_do_is_refused_before_a_request_comes(make_server_pipe: Any) -> None:
+    pipe = make_server_pipe()
+    for settings, said in (
+        ({"window_seconds": 60.0}, "window_seconds must lie between 1 and 30"),
+        ({"vad": "ears"}, "vad='ears' is unknown"),
+        ({"generate": {"ctc_weight": 0.3}}, "this model has no CTC head"),
+    ):
+        with pytest.raises(ValueError, match=said), running(pipe, **settings):
+            pass
 
 
 def test_a_stream_of_a_broken_file_is_an_error_before_it_begins(client: Any) -> None:

@@ -16,6 +16,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from modeling_slam_asr.windows_slam_asr import check_vad, window_sizes
+from trainers.engines import check_decoding
 from trainers.inference import subtitles
 from trainers.serving.server.batching import Batcher
 from trainers.serving.server.endpoint import TranscriptionEndpoint
@@ -61,7 +63,12 @@ def create_app(
 
     Args:
         around: what a framework puts around the function that gives a window to the model.
+    Raises:
+        ValueError: the model, or its engine, cannot do what the settings say for all requests.
     """
+    window_sizes(settings.window_seconds, None, pipe.processor.max_seconds)
+    check_vad(settings.vad)
+    check_decoding(pipe, settings.generate)
     metrics = Metrics()
     batcher = Batcher(functools.partial(pipe.forward, **settings.generate), settings.max_batch, metrics)
     endpoint = TranscriptionEndpoint(pipe, settings, around(batcher.transcribe), metrics, speed=lambda: batcher.speed)
