@@ -1,5 +1,6 @@
 """Uploads that are too large, broken, slow or given up; clients that leave; more work than there is room for."""
 
+import asyncio
 import json
 import re
 import shutil
@@ -114,6 +115,28 @@ def test_an_upload_without_a_length_is_cut_off_and_not_kept(server: str, monkeyp
     assert response.status_code == 413 and response.json()["error"]["code"] == "file_too_large"
     assert 0 < sum(spooled) <= 1_000_000
     assert post(server, talk(["en"])).status_code == 200
+
+
+def test_an_upload_lies_on_the_disk_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from starlette import formparsers
+    from starlette.requests import Request
+
+    from trainers.serving.server.settings import ServerSettings
+    from trainers.serving.server.upload import received
+
+    spooled, kept = formparsers.SpooledTemporaryFile, []
+    monkeypatch.setattr(formparsers, "SpooledTemporaryFile", lambda **how: kept.append(spooled(**how)) or kept[-1])
+    kind = f"multipart/form-data; boundary={BOUNDARY}".encode()
+
+    async def body() -> dict[str, Any]:
+        return {"type": "http.request", "body": form(b"sound"), "more_body": False}
+
+    async def held() -> tuple[bytes, list[bool]]:
+        request = Request({"type": "http", "method": "POST", "headers": [(b"content-type", kind)]}, body)
+        async with received(request, ServerSettings()) as (upload, _):
+            return upload.path.read_bytes(), [file.closed for file in kept]
+
+    assert asyncio.run(held()) == (b"sound", [True])
 
 
 def test_single_bytes_arrive_as_well(server: str, server_pipe: Any) -> None:

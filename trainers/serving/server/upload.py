@@ -86,6 +86,7 @@ async def received(request: Request, settings: ServerSettings) -> AsyncIterator[
         with scratch_folder("upload") as folder:
             path = folder / "recording"
             seconds = await asyncio.to_thread(_stored, file, path)
+            await file.close()  # what the form kept of it: the disk holds an upload once
             yield Upload(path, _shown(file.filename), seconds), fields
     finally:
         await form.close()
