@@ -12,7 +12,7 @@ import functools
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from ray import serve
 from ray.serve import Application
 
@@ -31,6 +31,7 @@ class Arguments(BaseModel):
     model, engine, device, dtype, revision: as of `slam-asr serve`. model_name: what requests call the model.
     num_replicas, num_cpus, num_gpus: how many, and what each takes.
     max_batch, max_queue_seconds, max_upload_mb: of each replica, as of `slam-asr serve`.
+    num_beams, max_new_tokens, ctc_weight, window_seconds, vad, drop_no_speech: for all requests, as of `slam-asr serve`.
     batch_wait_seconds: how long the first window of a batch waits for others.
     max_ongoing_requests: that one replica takes at a time. max_queued_requests: that wait for a replica.
     """
@@ -49,6 +50,12 @@ class Arguments(BaseModel):
     max_batch: PositiveInt = ServerSettings.max_batch
     max_queue_seconds: PositiveFloat = ServerSettings.max_queue_seconds
     max_upload_mb: PositiveFloat = ServerSettings.max_upload_mb
+    num_beams: PositiveInt | None = None
+    max_new_tokens: PositiveInt | None = None
+    ctc_weight: float | None = Field(None, ge=0, lt=1)
+    window_seconds: float | None = None
+    vad: str | None = None
+    drop_no_speech: bool = False
     batch_wait_seconds: float = 0.01
     max_ongoing_requests: PositiveInt = 32
     max_queued_requests: PositiveInt = 128
@@ -76,6 +83,7 @@ def build(args: Arguments) -> FastAPI:
     pipe: Any = load_pipeline(
         args.model, engine=args.engine, device=args.device, dtype=args.dtype, revision=args.revision
     )
+    decoding = args.model_dump(include={"num_beams", "max_new_tokens", "ctc_weight"}, exclude_none=True)
     settings = ServerSettings(
         model_names=(args.model_name,),
         max_batch=args.max_batch,
@@ -83,6 +91,10 @@ def build(args: Arguments) -> FastAPI:
         max_requests=args.max_ongoing_requests + 1,  # Ray counts them before the server does
         max_upload_mb=args.max_upload_mb,
         api_key=key_from_environment(),
+        window_seconds=args.window_seconds,
+        vad=args.vad,
+        drop_no_speech=args.drop_no_speech,
+        generate=decoding,
     )
     return create_app(pipe, settings, functools.partial(batched, args))
 
