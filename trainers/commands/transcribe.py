@@ -152,7 +152,8 @@ def _transcribe(
         writer = FolderWriter(recordings, formats, args.output_dir, write)
     else:
         writer = StreamWriter(recordings, formats[0], write)
-        request["on_window"] = writer.on_window
+        if formats[0] == "txt":  # the other forms are written when a recording is done
+            request["on_window"] = writer.on_window
     shares_terminal = args.output_dir is None and sys.stdout.isatty()
     answers = transcribe_files(
         pipe, recordings, batch_size=args.batch_size, drop_no_speech=args.drop_no_speech,

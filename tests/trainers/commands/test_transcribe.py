@@ -352,6 +352,16 @@ def test_a_result_that_cannot_be_written_leaves_the_others_their_names(form: str
     assert written == [line]
 
 
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_windows_are_merged_as_they_finish_for_plain_text_alone(
+    model_dir: Path, sounds: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(StreamWriter, "on_window", lambda _, settled: told.append(settled))
+    assert main(["transcribe", str(model_dir), str(sounds / "one.wav"), *flags, *FAST]) == 0
+    assert bool(told) == (not flags)
+
+
 def test_doubts_are_told_where_people_see_them(model_dir: Path, sounds: Path, tmp_path: Path, capsys: Any) -> None:
     hiss = np.random.default_rng(0).normal(size=3 * RATE) * 0.05
     soundfile.write(tmp_path / "hiss.wav", hiss, RATE)
