@@ -378,7 +378,7 @@ def with_sizes(data: bytes, file_size: int | None = None) -> bytes:
     The same WAV file with the sizes that its writer could not know, as when it wrote into a pipe; others as they are.
 
     Args:
-        file_size: the whole file's, where `data` is its beginning: a size that ends in the file is one that its writer knew.
+        file_size: the whole file's, where `data` is its beginning. A size with which the file ends is one that its writer knew.
     """
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         return data
@@ -390,7 +390,8 @@ def with_sizes(data: bytes, file_size: int | None = None) -> bytes:
             empty = (
                 size == 0 and len(data) - start >= 4 and follows not in (b"LIST", b"id3 ", b"ID3 ", b"fact", b"bext")
             )
-            known = size < _UNKNOWN_SIZE or start + size <= (file_size or len(data))
+            rest = (file_size or len(data)) - start - size  # after the sound: titles and the like
+            known = size < _UNKNOWN_SIZE or 0 <= rest < 1 << 20
             if not empty and known:
                 return data
             held = (len(data) - start).to_bytes(4, "little")
