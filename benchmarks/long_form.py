@@ -112,7 +112,8 @@ def measure(
     """Rows: for each language of the `data` (keys of a `DataSpec`) one for each window size, and before them, unless the
     recordings are long by themselves (`whole`), one of single utterances."""
     pipe: Any = load_pipeline(model)
-    recipe = from_dict({"audio_model": "-", "text_model": "-", "train": data})
+    limits = {"max_duration": 24 * 3600.0} if whole else {}
+    recipe = from_dict({"audio_model": "-", "text_model": "-", "train": {**data, **limits}})
     rows, _ = prepare(recipe.train, "test", seed=seed)
     by_language: dict[str, list[Any]] = defaultdict(list)
     for row in rows:

@@ -134,6 +134,8 @@ class Batcher:
                 batch[0].done.set_exception(error)
                 return
             logger.warning("a batch of %d windows failed (%r); each is tried alone", len(batch), error)
+            done = []
+        if not done:  # after the `except`: until then the error holds the memory that the failed batch has taken
             for one in batch:
                 self._transcribe([one])
             return
