@@ -66,7 +66,7 @@ def figures(references: list[str], texts: list[str], language: str) -> dict[str,
 
 
 class SeamErrors(TypedDict):
-    """Words lost, invented or wrong beside the seams of two windows, and those of all words that are wrong."""
+    """Words lost, invented or wrong beside the seams of two windows."""
 
     seams: int
     words: int  # the last of a window and the first of the next
@@ -106,6 +106,10 @@ def is_repeated(words: list[str], start: int, end: int) -> bool:
     return size >= 3 and inserted in (words[max(0, start - size) : start], words[end : end + size])
 
 
+def _inputs(waves: list[np.ndarray]) -> list[dict[str, Any]]:
+    return [{"raw": wave, "sampling_rate": RATE} for wave in waves]
+
+
 def measure(
     model: str, data: dict[str, Any], windows: list[float | None], whole: bool = False, seed: int = 0
 ) -> list[dict[str, Any]]:
@@ -121,20 +125,17 @@ def measure(
     results = []
     for language, own in tqdm(sorted(by_language.items()), desc="languages"):
         waves, references = [read_audio(row) for row in own], [row["text"] for row in own]
-        common: dict[str, Any] = {"language": language, "recordings" if whole else "utterances": len(own)}
-        if whole:
-            common["seconds"] = round(sum(map(len, waves)) / RATE, 1)
-        else:
-            singles = pipe([{"raw": w, "sampling_rate": RATE} for w in waves], batch_size=16)
-            joined = concatenate(waves, seed)
-            common["seconds"] = round(len(joined) / RATE, 1)
-            texts = [answer["text"] for answer in singles]
+        long, spoken = (waves, references) if whole else ([concatenate(waves, seed)], [" ".join(references)])
+        common = {
+            "language": language,
+            "recordings" if whole else "utterances": len(own),
+            "seconds": round(sum(map(len, long)) / RATE, 1),
+        }
+        if not whole:
+            texts = [answer["text"] for answer in pipe(_inputs(waves), batch_size=16)]
             results.append({**common, "windows": "single utterances", **figures(references, texts, language)})
-            waves = [joined]
-        spoken = references if whole else [" ".join(references)]
         for size in windows:
-            recordings = [{"raw": wave, "sampling_rate": RATE} for wave in waves]
-            answers = pipe(recordings, window_seconds=size, batch_size=16, return_timestamps=True)
+            answers = pipe(_inputs(long), window_seconds=size, batch_size=16, return_timestamps=True)
             used = pipe.model.config.window_seconds if size is None else size
             cut = [[chunk["text"] for chunk in answer["chunks"]] for answer in answers]
             results.append(

@@ -2,7 +2,6 @@
 
 import argparse
 import itertools
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,12 +70,14 @@ def place_for(folder: Path, references: Mapping[str, str]) -> Path:
 
     references: what is said in each utterance by its id. Ids alone tell nothing: those of many data sets are 1, 2, 3.
     """
+    from trainers.errors import UserError
+    from trainers.evaluation.predictions import read_predictions
+
     for number in itertools.count(1):
         place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         try:
-            lines = (place / "predictions.jsonl").read_text(encoding="utf-8").strip().split("\n")  # not at U+2028
-            found = {str(row["id"]): row["reference"] for row in map(json.loads, lines)}
-        except (OSError, ValueError, KeyError, TypeError):
+            found = {row["id"]: row["reference"] for row in read_predictions(place / "predictions.jsonl")}
+        except (OSError, UserError):
             return place
         if found.items() <= references.items():
             return place

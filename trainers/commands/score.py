@@ -102,7 +102,8 @@ def training_word_counts(args: argparse.Namespace, rows: Sequence[PredictionRow]
     from trainers.evaluation.scoring import row_languages
     from trainers.evaluation.word_counts import count_words
 
-    names = {args.normalizer or normalizer_for_language(language) for language in row_languages(rows, args.language)}
+    languages = set(row_languages(rows, args.language))
+    names = {args.normalizer or normalizer_for_language(language) for language in languages}
     counts: Counter[str] = Counter()
     for name in sorted(names):
         counts |= count_words(args.training_text, get_normalizer(name))

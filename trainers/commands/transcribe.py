@@ -152,7 +152,7 @@ def _transcribe(
         writer = FolderWriter(recordings, formats, args.output_dir, write)
     else:
         writer = StreamWriter(recordings, formats[0], write)
-        if formats[0] == "txt":  # the other forms are written when a recording is done
+        if writer.grows:
             request["on_window"] = writer.on_window
     shares_terminal = args.output_dir is None and sys.stdout.isatty()
     answers = transcribe_files(

@@ -135,7 +135,7 @@ def hub_row(spec: DataSpec, row: Mapping[str, Any], index: int, text_column: str
         text=text_of(row[text_column], where),
         start=part.start,
         end=part.end,
-        language=optional_text(first_present(row, ("language", "locale"))) if spec.language is None else spec.language,
+        language=spec.language_of(optional_text(first_present(row, ("language", "locale")))),
         speaker_id=optional_text(first_present(row, SPEAKER_COLUMNS)),
         source=spec.dataset,
         details=details_of(row),

@@ -51,7 +51,7 @@ def load_kaldi(spec: DataSpec) -> list[Utterance]:
             text=texts[name][1] if name in texts else None,
             start=part.start,
             end=part.end,
-            language=spec.language or (languages[name][1] if name in languages else None),
+            language=spec.language_of(languages[name][1] if name in languages else None),
             speaker_id=speakers[name][1] if name in speakers else None,
             source=folder.name,
             duration=part.end - part.start,

@@ -58,7 +58,7 @@ def read_cut(row: TableRow, spec: DataSpec, place: Place, where: str) -> Utteran
         start=part.start,
         end=part.end,
         channel=channels.index(channel) if several and isinstance(channels, list) else -1,
-        language=spec.language or optional_text(first.get("language")),
+        language=spec.language_of(optional_text(first.get("language"))),
         speaker_id=optional_text(first.get("speaker")),
         source=Path(spec.dataset).name.partition(".")[0],
         duration=part.end - part.start,

@@ -95,7 +95,7 @@ def utterances(
             start=part.start,
             end=part.end,
             channel=channel,
-            language=spec.language or optional_text(first_present(values, LANGUAGE_COLUMNS)),
+            language=spec.language_of(optional_text(first_present(values, LANGUAGE_COLUMNS))),
             speaker_id=optional_text(first_present(values, SPEAKER_COLUMNS)),
             source=optional_text(values.get("source")) or source,
             details=details_of(values),

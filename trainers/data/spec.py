@@ -23,8 +23,9 @@ class DataSpec:
 
     `dataset` is a Hub data-set id, a folder, a manifest (JSON lines, csv, tsv, parquet), `embedded` (the corpus
     synthesised on the spot), a text file (spoken by eSpeak NG) or `non_speech` (noise, hum and music made on the spot, with empty
-    transcripts). `language` is that of all its rows; without it each row's own counts. `audio_root` is the folder that rows' files are named from, and must lie in. `segments`
-    says whether rows' `start` and `end` (or keys like these) name a part of their recording, or are left alone.
+    transcripts). `language` is that of all its rows; without it each row's own counts. `audio_root` is the folder that rows'
+    files are named from, and must lie in. `segments` says whether rows' `start` and `end` (or keys like these) name a part of
+    their recording, or are left alone.
     Durations are seconds; text lengths are characters after normalisation. `max_samples` and `max_hours` take a seeded
     choice; `max_shards` reads only the first tar files of a Common Voice split. `verify` says how damage is looked for:
     `decode` reads every recording once, `header` trusts the files' headers and reads only what has none.
@@ -79,6 +80,10 @@ class DataSpec:
             remove_punctuation=self.remove_punctuation,
             keep_characters=self.keep_characters,
         )
+
+    def language_of(self, row: str | None) -> str | None:
+        """The language of a row that gives this one itself, or none."""
+        return self.language or row
 
     @property
     def has_splits(self) -> bool:

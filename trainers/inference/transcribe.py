@@ -61,17 +61,20 @@ class StreamWriter:
     Answers on one stream: the text of a long recording as its windows finish, everything else when it is done.
 
     Args:
-        named: whether the recording's name stands before its text.
         write: takes pieces of text; line breaks are in them.
+
+    Attributes:
+        grows: whether a recording's text is written as its windows finish, by `on_window`.
     """
 
     def __init__(self, recordings: Sequence[Recording], form: str, write: Callable[[str], Any]) -> None:
         self.recordings, self.form, self.write = recordings, form, write
+        self.grows = form == "txt"
         self._index, self._written = 0, ""
 
     def on_window(self, settled: str) -> None:
         """The pipeline's `on_window`: what of the recording at work is settled by now."""
-        if self.form == "txt" and settled.startswith(self._written) and settled != self._written:
+        if self.grows and settled.startswith(self._written) and settled != self._written:
             self.write(("" if self._written else self._head()) + settled[len(self._written) :])
             self._written = settled
 
@@ -82,11 +85,11 @@ class StreamWriter:
         self._index += 1  # before anything is written: what cannot be must not leave its name to the next
         if "error" in answer:
             self.write("\n" if begun else "")
-        elif self.form == "txt" and begun and answer["text"].startswith(begun):
+        elif begun and answer["text"].startswith(begun):
             self.write(answer["text"][len(begun) :] + "\n")
         else:
             text = render(name, answer, self.form, unsure)
-            self.write(("\n" if begun else "") + (head if self.form == "txt" else "") + text)
+            self.write(("\n" if begun else "") + (head if self.grows else "") + text)
 
     def _head(self) -> str:
         return f"{self.recordings[self._index].name}: " if len(self.recordings) > 1 else ""

@@ -131,7 +131,8 @@ def test_results_of_several_data_sets_accumulate(tmp_path: Path) -> None:
     assert data_name({"name": "test.jsonl", "split": "test"}) == "test"
     folder = write(tmp_path / "evaluation" / "test" / "predictions.jsonl", "a").parent
     rows = {"1": "to\u2028linjer", "2": "en"}
-    write_jsonl(folder / "predictions.jsonl", [{"id": name, "reference": text} for name, text in rows.items()])
+    stored = [{"id": name, "reference": text, "prediction": ""} for name, text in rows.items()]
+    write_jsonl(folder / "predictions.jsonl", stored)
     other = folder.with_name("test-2")
     assert (
         place_for(folder, rows) == place_for(folder, {**rows, "3": "tre"}) == folder

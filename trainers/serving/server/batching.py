@@ -134,15 +134,17 @@ class Batcher:
                 batch[0].done.set_exception(error)
                 return
             logger.warning("a batch of %d windows failed (%r); each is tried alone", len(batch), error)
-            done = []
-        if not done:  # after the `except`: until then the error holds the memory that the failed batch has taken
-            for one in batch:
-                self._transcribe([one])
+        else:
+            self._note_speed(time.monotonic() - begun, done)
+            for one, window in zip(batch, done, strict=True):
+                one.done.set_result(window)
             return
-        spent = time.monotonic() - begun
+        # After the `except`: until then the error holds the memory that the failed batch has taken.
+        for one in batch:
+            self._transcribe([one])
+
+    def _note_speed(self, spent: float, done: list[WindowItem]) -> None:
         heard = sum(end - start for start, end in (window["piece"].window for window in done))
-        self._metrics.batch(len(batch), spent, heard)
+        self._metrics.batch(len(done), spent, heard)
         speed = heard / max(spent, 1e-6)
         self._speed = speed if self._speed is None else _SPEED_MEMORY * self._speed + (1 - _SPEED_MEMORY) * speed
-        for one, window in zip(batch, done, strict=True):
-            one.done.set_result(window)
