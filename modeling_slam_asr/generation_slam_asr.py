@@ -185,10 +185,11 @@ def transcript_request(
         tokens_per_second: the model's `max_tokens_per_second`.
     """
     config, rest = requested_generation(own, given, options)
-    if rest.get("assistant_model") is not None:
+    deaf = "assistant_model" if rest.get("assistant_model") is not None else "guidance_scale"
+    if deaf == "assistant_model" or config.guidance_scale not in (None, 1):
         raise ValueError(
-            "assistant_model is not possible: an assistant is given tokens alone and cannot hear the audio. "
-            "`prompt_lookup_num_tokens` needs none."
+            f"{deaf} is not possible: what it adds is given tokens alone and cannot hear the audio. To save passes, "
+            "`prompt_lookup_num_tokens` needs no assistant."
         )
     if config.min_length and config.min_new_tokens is None:
         config.min_new_tokens = config.min_length  # only new tokens are counted, as in `max_length`

@@ -42,16 +42,7 @@ from .windows_slam_asr import (
     with_bar,
 )
 
-__all__ = [
-    "MARKS",
-    "TIMESTAMPS",
-    "Piece",
-    "RecordingsMixin",
-    "WindowItem",
-    "WindowTranscript",
-    "assemble",
-    "settled_text",
-]
+__all__ = ["MARKS", "Piece", "RecordingsMixin", "SettledText", "WindowItem", "WindowTranscript", "assemble"]
 
 logger = logging.get_logger(__name__)
 
@@ -145,21 +136,33 @@ def assemble(pieces: Sequence[Piece], return_timestamps: bool | str | None, retu
     return answer
 
 
-def settled_text(pieces: Sequence[Piece]) -> str:
-    """The text of a recording's first windows that no further window can change: all but the last, once merged."""
-    return join_texts([segment.text for segment in _merge(pieces, with_words=False)[:-1]])
+class SettledText:
+    """The text of a recording that no further window can change: that of all windows but the last, once merged."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._last: _Segment | None = None
+
+    def add(self, piece: Piece) -> str:
+        """The text, now that this window has come."""
+        before, self._last = self._last, _follow(self._last, piece, with_words=False)
+        self.text = join_texts([self.text, before.text if before else ""])
+        return self.text
 
 
 def _merge(pieces: Sequence[Piece], with_words: bool) -> list[_Segment]:
     segments: list[_Segment] = []
     for piece in pieces:
-        words = piece.timed_words() if with_words else []
-        segment = _Segment(piece, piece.text, *piece.sound_range(), words)
-        before = segments[-1] if segments else None
-        if piece.overlap is not None and before is not None and before.text and segment.text:
-            _join(before, segment, *piece.overlap)
-        segments.append(segment)
+        segments.append(_follow(segments[-1] if segments else None, piece, with_words))
     return segments
+
+
+def _follow(before: _Segment | None, piece: Piece, with_words: bool) -> _Segment:
+    """A piece's segment; what it and the one before both hold is taken out of either."""
+    segment = _Segment(piece, piece.text, *piece.sound_range(), piece.timed_words() if with_words else [])
+    if piece.overlap is not None and before is not None and before.text and segment.text:
+        _join(before, segment, *piece.overlap)
+    return segment
 
 
 def _join(left: _Segment, right: _Segment, start: float, end: float) -> None:
@@ -228,8 +231,7 @@ class RecordingsMixin:
     tokenizer: Any
     forward: Any
     source: Any = None  # what its loader notes of where the model comes from
-    shows_attention = True
-    """whether `_transcribe` can give the LLM's attention to the audio"""
+    shows_attention = True  # whether `_transcribe` can give the LLM's attention to the audio
     # What can be iterated and is yet one input; so is an open file, whose lines are no recordings.
     _no_stream: tuple[type, ...] = (str, bytes, bytearray, memoryview, os.PathLike, Mapping, np.ndarray)
     _detectors: dict[tuple[str, int], VoiceDetector]
@@ -298,8 +300,7 @@ class RecordingsMixin:
             )
         if return_timestamps == "word" and not self.model.config.audio_geometry.in_time_order:
             raise ValueError(
-                "return_timestamps='word' needs audio embeddings in order of time, which a Q-Former's are not. "
-                "Use 'estimate' or True."
+                "return_timestamps='word' needs audio embeddings in order of time; a Q-Former's are not. Use 'estimate' or True."
             )
         returned = {"return_timestamps": return_timestamps, "return_confidence": return_confidence}
         asked = {key: value for key, value in returned.items() if value is not None}
@@ -415,8 +416,7 @@ class RecordingsMixin:
             length = config.audio_geometry.seconds_per_token()
             piece.words = ctc_words(spoken, answer.aligned, length, piece.active, piece.start, piece.end)
         elif answer.attention is not None:
-            length = config.audio_geometry.seconds_per_token()
-            listened = answer.attention, length, piece.start, piece.sound_range()
+            listened = answer.attention, config.audio_geometry.seconds_per_token(), piece.start, piece.sound_range()
             piece.words = attention_words(token_pieces(self.tokenizer, ended), *listened) if transcript.tokens else []
 
     def postprocess(
@@ -448,15 +448,15 @@ class RecordingsMixin:
             raise ValueError(f"batch_size must be 1 or more, got {batch_size}.")
 
         def answers() -> Iterator[dict[str, Any]]:
-            held: list[WindowItem] = []
+            held, settled = list[WindowItem](), SettledText()
             for batch in self._batches(inputs, preprocess_params, batch_size, num_workers):
                 for window in self._forwarded(batch, forward_params, preprocess_params.get("on_error") == "return"):
                     held.append(window)
                     if on_window is not None and "piece" in window:
-                        on_window(settled_text([item["piece"] for item in held]))
+                        on_window(settled.add(window["piece"]))
                     if window["is_last"]:
                         yield self.postprocess(held, **postprocess_params)
-                        held = []
+                        held, settled = [], SettledText()
 
         return _Answers(inputs, answers)
 

@@ -258,7 +258,7 @@ def join_texts(texts: Sequence[str]) -> str:
     joined = ""
     for text in texts:
         if joined and text:
-            joined += "" if re.search(rf"[{_UNSPACED}]$", joined) and re.match(rf"[{_UNSPACED}]", text) else " "
+            joined += "" if re.match(rf"[{_UNSPACED}]", joined[-1]) and re.match(rf"[{_UNSPACED}]", text) else " "
         joined += text
     return joined
 

@@ -162,9 +162,12 @@ def test_what_a_generation_configuration_leaves_open_is_the_models(
     assert (config.num_beams, config.eos_token_id, rest) == (3, [EOS, 60], {"streamer": None})
 
 
-def test_an_assistant_is_refused(tiny_model: Any, request_of: Callable[..., Any]) -> None:
+def test_what_cannot_hear_is_refused(tiny_model: Any, request_of: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="assistant_model is not possible"):
         tiny_model.generate(**request_of(talk(0.5)), assistant_model=tiny_model.language_model)
+    with pytest.raises(ValueError, match="guidance_scale is not possible"):
+        tiny_model.generate(**request_of(talk(0.5)), guidance_scale=1.5)
+    assert len(tiny_model.generate(**request_of(talk(0.5)), guidance_scale=1.0, max_new_tokens=2)) == 1
 
 
 @pytest.mark.parametrize("mode", MODES)

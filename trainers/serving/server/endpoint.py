@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from modeling_slam_asr.recordings_slam_asr import WindowItem, settled_text
+from modeling_slam_asr.recordings_slam_asr import SettledText, WindowItem
 from trainers.serving.server.answers import Answers
 from trainers.serving.server.backlog import Backlog
 from trainers.serving.server.errors import CLIENT_LEFT, ApiError, internal
@@ -96,10 +96,10 @@ class TranscriptionEndpoint:
         self, first: WindowItem, rest: AsyncIterator[WindowItem], form: TranscriptionForm
     ) -> AsyncGenerator[bytes, None]:
         """`transcript.text.delta` for what is settled after each window, then `transcript.text.done`."""
-        windows, written = [first], ""
+        windows, written, text = [first], "", SettledText()
         try:
             while True:
-                settled = await self._transcriber.in_thread(settled_text, [window["piece"] for window in windows])
+                settled = await self._transcriber.in_thread(text.add, windows[-1]["piece"])
                 if settled.startswith(written) and settled != written:
                     yield _event({"type": "transcript.text.delta", "delta": settled[len(written) :]})
                     written = settled
