@@ -54,12 +54,17 @@ KEPT_COLUMNS = ("language", "speaker_id", "source")
 """What a prediction row keeps of the data set's row, beside its details."""
 
 
+Origin = tuple[str | None, str | None]
+"""An utterance's test set (`source`) and speaker, each None where it is unknown."""
+
+
 class BootstrapRecord(TypedDict):
-    """How the intervals were made: `blocks` of a `unit` were drawn anew."""
+    """How the intervals were made: `blocks` of a `unit` were drawn anew, as many of each of `strata` test sets as it has."""
 
     method: str
     unit: str
     blocks: int
+    strata: NotRequired[int]
     resamples: int
     confidence: float
     seed: int

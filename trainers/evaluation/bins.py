@@ -74,7 +74,7 @@ def change_table(
             "a": int(before[i]),
             "b": int(after[i]),
             "change": float(after[i] / spoken[i] - before[i] / spoken[i]),
-            "change_ci": interval(ratios[:, i], blocks.count, settings) if known[i] else None,
+            "change_ci": interval(ratios[:, i], blocks, settings) if known[i] else None,
         }
         for i, name in enumerate(names)
     ]

@@ -11,7 +11,7 @@ from trainers.evaluation.insertions import insertion_kinds
 from trainers.evaluation.language_prior import DEFAULT_RESAMPLES as PRIOR_RESAMPLES
 from trainers.evaluation.language_prior import LanguagePrior, TextScorer, language_prior
 from trainers.evaluation.normalizers import Normalizer
-from trainers.evaluation.predictions import column, pair_predictions, texts
+from trainers.evaluation.predictions import pair_predictions, row_origins, texts
 from trainers.evaluation.scoring import ScoredUtterances, normalize_and_align, row_languages, summarize
 from trainers.evaluation.significance import MatchedPairs, PairedBootstrap, holm, matched_pairs, paired_bootstrap
 from trainers.evaluation.transitions import (
@@ -86,14 +86,14 @@ def compare(
     ordered = align_systems(systems)
     first = next(iter(ordered.values()))
     languages = row_languages(first, language)
-    speakers = column(first, "speaker_id")
-    blocks = make_blocks(len(first), speakers)
+    origins = row_origins(first)
+    blocks = make_blocks(len(first), origins)
     scored = {
         name: normalize_and_align(*texts(rows), normalizer=normalizer, languages=languages)
         for name, rows in ordered.items()
     }
     metrics = {
-        name: summarize(s, language=language, languages=languages, speakers=speakers, settings=settings)
+        name: summarize(s, language=language, languages=languages, origins=origins, settings=settings)
         for name, s in scored.items()
     }
     ids = [row["id"] for row in first]
@@ -110,7 +110,7 @@ def compare(
                 scored[pair["a"]].alignments,
                 scored[pair["b"]].alignments,
                 text_scorer,
-                speakers=speakers,
+                origins=origins,
                 settings=BootstrapSettings(min(bootstrap, PRIOR_RESAMPLES), confidence, seed),
                 limit=most_prior_errors,
             )

@@ -19,7 +19,7 @@ from trainers.evaluation.format import (
 )
 from trainers.evaluation.html_report import render_page
 from trainers.evaluation.language_prior import LanguagePrior
-from trainers.evaluation.score_tables import BIN_TITLES, INSERTION_NAMES, Section, markdown_section
+from trainers.evaluation.score_tables import BIN_TITLES, INSERTION_NAMES, Section, drawn, markdown_section
 from trainers.files import write_json, write_text
 from trainers.results import Metrics
 
@@ -76,7 +76,7 @@ def _basis(comparison: Comparison) -> str:
     return (
         f"{number(comparison['utterances'])} utterances, normalizer {comparison['normalizer']}. In brackets: "
         f"{100 * bootstrap['confidence']:g} % intervals from {bootstrap['resamples']:,} paired resamples of "
-        f"{bootstrap['blocks']:,} {bootstrap['unit']}s."
+        f"{drawn(bootstrap)}."
     )
 
 

@@ -12,7 +12,7 @@ from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, make_blocks
 from trainers.evaluation.insertions import insertion_kinds, output_table
 from trainers.evaluation.scoring import ScoredUtterances
 from trainers.evaluation.word_tokens import WordTokens, names_in, wrong_words
-from trainers.results import ERROR_TYPES, Confusion, ErrorAnalysis, RateBin, SpacingErrors, WordTables
+from trainers.results import ERROR_TYPES, Confusion, ErrorAnalysis, Origin, RateBin, SpacingErrors, WordTables
 
 TOP = 30
 UTTERANCE_LENGTH_EDGES = (1, 4, 8, 13, 21)
@@ -26,7 +26,7 @@ def analyze(
     *,
     raw_references: Sequence[str] | None = None,
     languages: Sequence[str | None] | None = None,
-    speakers: Sequence[str | None] | None = None,
+    origins: Sequence[Origin] | None = None,
     durations: Sequence[float | None] | None = None,
     truncated: Sequence[Any] | None = None,
     word_counts: Mapping[str, int] | None = None,
@@ -39,7 +39,7 @@ def analyze(
     Word-level rates count substitutions and deletions over reference words (an insertion belongs to no reference word);
     utterance-level rates are WER.
     """
-    blocks = make_blocks(len(scored.alignments), speakers)
+    blocks = make_blocks(len(scored.alignments), origins)
     tokens, wrong = WordTokens(scored.alignments), wrong_words(scored.alignments)
     names = names_in(scored, raw_references) if raw_references is not None else None
     words = {

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from trainers.errors import UserError
 from trainers.evaluation.alignment import Alignment, Operation
-from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, interval, make_blocks
-from trainers.results import BootstrapRecord
+from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, draw_counts, interval, make_blocks
+from trainers.results import BootstrapRecord, Origin
 
 TextScorer = Callable[[list[str]], list[float]]
 """Log-probabilities (natural logarithm) of texts under a language model alone."""
@@ -85,7 +85,7 @@ def language_prior(
     second: Sequence[Alignment],
     scorer: TextScorer,
     *,
-    speakers: Sequence[str | None] | None = None,
+    origins: Sequence[Origin] | None = None,
     settings: BootstrapSettings | None = None,
     limit: int | None = None,
 ) -> LanguagePrior:
@@ -107,7 +107,7 @@ def language_prior(
         errors = [errors[i] for i in sorted(chosen)]
     logs = score_errors(errors, scorer)
     pulls = logs[:, 0] - logs[:, 1]
-    blocks = make_blocks(len(first), speakers)
+    blocks = make_blocks(len(first), origins)
     one_word = np.array([e.one_word for e in errors], dtype=bool)
     return {
         "errors": found,
@@ -219,11 +219,11 @@ def _figures(
     block = blocks.index[np.array([e.utterance for e in errors], dtype=np.int64)]
     groups = {fate: np.flatnonzero(chosen & (fates == fate)) for fate in FATES}
     groups["first"] = np.sort(np.concatenate([groups["fixed"], groups["kept"]]))
-    draws = _block_draws(blocks, settings)
+    draws = np.concatenate(list(draw_counts(blocks, settings))).astype(np.int32)
 
     def mean(values: NDArray[np.float64], rows: NDArray[np.int64]) -> tuple[float, list[float] | None]:
         samples = _resampled_means(values, block[rows], draws)
-        return float(values.mean()), interval(samples, blocks.count, settings)
+        return float(values.mean()), interval(samples, blocks, settings)
 
     def pull(fate: str) -> FatePull:
         rows = groups[fate]
@@ -239,8 +239,8 @@ def _figures(
             "positive_share_ci": share_ci,
         }
 
-    fixed, fixed_ci = _superiority(groups["fixed"], groups["kept"], pulls, block, draws, settings)
-    made, made_ci = _superiority(groups["made"], groups["first"], pulls, block, draws, settings)
+    fixed, fixed_ci = _superiority(groups["fixed"], groups["kept"], pulls, block, draws, blocks, settings)
+    made, made_ci = _superiority(groups["made"], groups["first"], pulls, block, draws, blocks, settings)
     return {
         "fixed": pull("fixed"),
         "made": pull("made"),
@@ -250,15 +250,6 @@ def _figures(
         "made_over_first": made,
         "made_over_first_ci": made_ci,
     }
-
-
-def _block_draws(blocks: Blocks, settings: BootstrapSettings) -> NDArray[np.int32]:
-    """How often each block is drawn in each resample, shape (resamples, blocks)."""
-    generator = np.random.default_rng(settings.seed)
-    draws = np.empty((settings.resamples, blocks.count), dtype=np.int32)
-    for row in draws:
-        row[:] = np.bincount(generator.integers(0, blocks.count, blocks.count), minlength=blocks.count)
-    return draws
 
 
 def _resampled_means(
@@ -276,6 +267,7 @@ def _superiority(
     pulls: NDArray[np.float64],
     block: NDArray[np.int64],
     draws: NDArray[np.int32],
+    blocks: Blocks,
     settings: BootstrapSettings,
 ) -> tuple[float | None, list[float] | None]:
     """P(upper > lower) + P(equal) / 2, the area under the ROC curve, with its interval under resampling of blocks."""
@@ -290,8 +282,7 @@ def _superiority(
         return float((high * (np.cumsum(low) - low / 2)).sum() / total) if total else float("nan")
 
     samples = np.array([area(weights) for weights in draws])
-    blocks = draws.shape[1]
-    return area(np.ones(blocks, dtype=np.int32)), interval(samples, blocks, settings)
+    return area(np.ones(blocks.count, dtype=np.int32)), interval(samples, blocks, settings)
 
 
 def _examples(errors: Sequence[SingleError], logs: NDArray[np.float64]) -> dict[str, list[PriorExample]]:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from trainers.errors import UserError
 from trainers.files import write_jsonl
-from trainers.results import PredictionRow
+from trainers.results import Origin, PredictionRow
 
 TEXT_FIELDS = ("reference", "prediction")
 OPTIONAL_TEXT_FIELDS = ("language", "speaker_id", "source", "audio")
@@ -68,6 +68,11 @@ def column(rows: Sequence[Mapping[str, Any]], field: str) -> list[Any] | None:
     """The values of `field`, `None` where a row lacks it, or `None` altogether where every row lacks it."""
     values = [row.get(field) for row in rows]
     return None if all(value is None for value in values) else values
+
+
+def row_origins(rows: Sequence[Mapping[str, Any]]) -> list[Origin]:
+    """Each row's test set and speaker."""
+    return [(row.get("source"), row.get("speaker_id")) for row in rows]
 
 
 def pair_predictions(

@@ -18,7 +18,7 @@ from trainers.evaluation.format import (
 )
 from trainers.evaluation.html_report import MOST_UTTERANCES, render_html
 from trainers.evaluation.normalizers import Normalizer
-from trainers.evaluation.predictions import column, texts, write_predictions
+from trainers.evaluation.predictions import column, row_origins, texts, write_predictions
 from trainers.evaluation.score_tables import markdown_section, score_sections
 from trainers.evaluation.scoring import ScoredUtterances, normalize_and_align, row_groups, row_languages, summarize
 from trainers.evaluation.speed import SpeedReport
@@ -50,16 +50,16 @@ def evaluate_rows(
     entries for `metrics.json`, such as the model's name.
     """
     settings = BootstrapSettings(bootstrap, confidence, seed) if bootstrap else None
-    languages, speakers = row_languages(rows, language), column(rows, "speaker_id")
+    languages, origins = row_languages(rows, language), row_origins(rows)
     scored = normalize_and_align(*texts(rows), normalizer=normalizer, languages=languages)
     metrics = summarize(
-        scored, language=language, languages=languages, speakers=speakers, groups=row_groups(rows), settings=settings
+        scored, language=language, languages=languages, origins=origins, groups=row_groups(rows), settings=settings
     )
     metrics["error_analysis"] = analyze(
         scored,
         raw_references=texts(rows)[0],
         languages=languages,
-        speakers=speakers,
+        origins=origins,
         durations=column(rows, "duration"),
         truncated=column(rows, "truncated"),
         word_counts=word_counts,

@@ -16,7 +16,7 @@ from trainers.evaluation.format import (
     rates_in_short,
     rates_with_intervals,
 )
-from trainers.results import ERROR_TYPES, METADATA_COLUMNS, RATES, ErrorAnalysis, RateBin
+from trainers.results import ERROR_TYPES, METADATA_COLUMNS, RATES, BootstrapRecord, ErrorAnalysis, RateBin
 
 MOST_GROUPS = 40
 GROUP_TITLES = {
@@ -116,10 +116,17 @@ def _summary(metrics: Mapping[str, Any]) -> Section:
     if bootstrap:
         note = (
             f"In brackets: {100 * bootstrap['confidence']:g} % bootstrap intervals, {bootstrap['resamples']:,} resamples of "
-            f"{bootstrap['blocks']:,} {bootstrap['unit']}{'s' if bootstrap['blocks'] != 1 else ''}."
+            f"{drawn(bootstrap)}."
         )
     note = " ".join([note, *metrics.get("notes", [])]).strip()
     return Section("Result", ["Figure", "Value"], rows, note, numeric_from=2)
+
+
+def drawn(bootstrap: BootstrapRecord) -> str:
+    """What was drawn anew: `1,200 utterances`, or `54 speakers or utterances within 4 test sets`."""
+    many, strata = bootstrap["blocks"] != 1, bootstrap.get("strata", 1)
+    units = " or ".join(f"{unit}s" if many else unit for unit in bootstrap["unit"].split(" or "))
+    return f"{bootstrap['blocks']:,} {units}{f' within {strata} test sets' if strata > 1 else ''}"
 
 
 def _groups(title: str, groups: Mapping[str, Any]) -> Section:

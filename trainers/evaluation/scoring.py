@@ -12,6 +12,7 @@ from trainers.errors import UserError
 from trainers.evaluation.alignment import Alignment, align_words, count_characters, count_operations
 from trainers.evaluation.bootstrap import (
     DEFAULT_RESAMPLES,
+    FEW_BLOCKS,
     Blocks,
     BootstrapSettings,
     make_blocks,
@@ -21,9 +22,8 @@ from trainers.evaluation.bootstrap import (
 )
 from trainers.evaluation.normalizers import Normalizer, get_normalizer, normalizer_for_language
 from trainers.evaluation.predictions import column, texts
-from trainers.results import METADATA_COLUMNS, Metrics, PredictionRow, ScoreTable
+from trainers.results import METADATA_COLUMNS, Metrics, Origin, PredictionRow, ScoreTable
 
-FEW_BLOCKS = 10
 GROUPINGS = {"language": "by_language", "source": "by_source", **{name: f"by_{name}" for name in METADATA_COLUMNS}}
 
 
@@ -65,6 +65,7 @@ def score(
     language: str | None = None,
     languages: Sequence[str | None] | None = None,
     speakers: Sequence[str | None] | None = None,
+    sources: Sequence[str | None] | None = None,
     groups: Mapping[str, Sequence[str | None]] | None = None,
     bootstrap: int = DEFAULT_RESAMPLES,
     confidence: float = 0.95,
@@ -73,7 +74,7 @@ def score(
     """Corpus WER, CER, their counts and intervals.
 
     normalizer: a name for all rows; by default each row's language (or `language`) chooses, and "basic" without one.
-    speakers: ids for resampling whole speakers. groups: extra tables, such as {"by_source": [one value per row]}.
+    speakers: ids for resampling whole speakers. sources: names of the test sets, within which is resampled. groups: extra tables, such as {"by_source": [one value per row]}.
     bootstrap: number of resamples; 0 leaves the intervals out (`None`).
 
     Rates are fractions, and `None` where they are undefined (no reference words at all).
@@ -81,9 +82,9 @@ def score(
     languages = list(languages) if languages is not None else [language] * len(references)
     scored = normalize_and_align(references, predictions, normalizer=normalizer, languages=languages)
     settings = BootstrapSettings(bootstrap, confidence, seed) if bootstrap else None
-    return summarize(
-        scored, language=language, languages=languages, speakers=speakers, groups=groups, settings=settings
-    )
+    nothing = [None] * len(references)
+    origins = list(zip(sources or nothing, speakers or nothing, strict=True))
+    return summarize(scored, language=language, languages=languages, origins=origins, groups=groups, settings=settings)
 
 
 def score_rows(
@@ -102,6 +103,7 @@ def score_rows(
         language=language,
         languages=row_languages(rows, language),
         speakers=column(rows, "speaker_id"),
+        sources=column(rows, "source"),
         groups=row_groups(rows),
         **options,
     )
@@ -161,14 +163,14 @@ def summarize(
     *,
     language: str | None = None,
     languages: Sequence[str | None] | None = None,
-    speakers: Sequence[str | None] | None = None,
+    origins: Sequence[Origin] | None = None,
     groups: Mapping[str, Sequence[str | None]] | None = None,
     settings: BootstrapSettings | None = None,
 ) -> Metrics:
     """The figures of `scored`, in the shape of `metrics.json`."""
     everyone = np.arange(len(scored.references))
-    whole = _figures(scored, everyone, speakers, settings)
-    blocks = make_blocks(len(everyone), speakers)
+    whole = _figures(scored, everyone, origins, settings)
+    blocks = make_blocks(len(everyone), origins)
     error = ratio_standard_error(scored.errors, scored.reference_words, blocks)
     alpha = 1 - settings.confidence if settings else 0.05
     result: Metrics = {
@@ -191,7 +193,7 @@ def summarize(
             raise UserError(f"The group {table!r} has {len(values)} values for {len(everyone)} utterances.")
         labels = np.array(["" if value is None else str(value) for value in values], dtype=object)
         tables[table] = {
-            label or "unknown": _figures(scored, everyone[labels == label], speakers, settings)
+            label or "unknown": _figures(scored, everyone[labels == label], origins, settings)
             for label in sorted(set(labels))
         }
     return cast(Metrics, {**result, **tables})
@@ -210,7 +212,7 @@ def coral_wer(scored: ScoredUtterances) -> float | None:
 def _figures(
     scored: ScoredUtterances,
     rows: NDArray[np.int64],
-    speakers: Sequence[str | None] | None,
+    origins: Sequence[Origin] | None,
     settings: BootstrapSettings | None,
 ) -> ScoreTable:
     words, characters = scored.words[rows], scored.characters[rows]
@@ -222,7 +224,7 @@ def _figures(
         float(n) / float(d) if d else None
         for n, d in zip(numerators.sum(axis=0), denominators.sum(axis=0), strict=True)
     ]
-    blocks = make_blocks(len(rows), None if speakers is None else [speakers[i] for i in rows])
+    blocks = make_blocks(len(rows), None if origins is None else [origins[i] for i in rows])
     intervals = ratio_intervals(numerators, denominators, blocks, settings)
     hits, substitutions, deletions, insertions = (int(x) for x in words.sum(axis=0))
     return {
@@ -255,7 +257,7 @@ def _notes(result: ScoreTable, blocks: Blocks) -> list[str]:
         notes.append("The references hold no words, so the error rates are undefined.")
     elif blocks.count == 1:
         notes.append("One utterance: its interval is a point and says nothing about other speech.")
-    elif blocks.count < FEW_BLOCKS:
+    elif blocks.effective < FEW_BLOCKS:
         notes.append(f"Only {blocks.count} {blocks.unit}s: intervals from so few are rough.")
     return notes
 

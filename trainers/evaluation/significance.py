@@ -67,29 +67,29 @@ def paired_bootstrap(
             "difference": None, "difference_ci": None, "relative_difference": None, "relative_difference_ci": None,
             "p_value": None, "probability_of_improvement": None, "standard_error": None, "minimum_detectable_difference": None,
         }  # fmt: skip
-    totals = resample_sums(block_sums(columns, blocks), settings)
+    totals = resample_sums(block_sums(columns, blocks), blocks, settings)
     totals = totals[totals[:, 2] > 0]
     samples = (totals[:, 1] - totals[:, 0]) / totals[:, 2]
     difference = float((columns[:, 1].sum() - columns[:, 0].sum()) / words)
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.where(totals[:, 0] > 0, totals[:, 1] / totals[:, 0] - 1, np.nan)
     errors = float(columns[:, 0].sum())
-    error = standard_error(samples, blocks.count)
+    error = standard_error(samples, blocks)
     return {
         "difference": difference,
-        "difference_ci": interval(samples, blocks.count, settings),
+        "difference_ci": interval(samples, blocks, settings),
         "relative_difference": float(columns[:, 1].sum() / errors - 1) if errors else None,
-        "relative_difference_ci": interval(relative, blocks.count, settings) if errors else None,
-        "p_value": _p_value(samples, difference, blocks.count),
+        "relative_difference_ci": interval(relative, blocks, settings) if errors else None,
+        "p_value": _p_value(samples, difference, blocks),
         "probability_of_improvement": float((samples < 0).mean() + 0.5 * (samples == 0).mean()),
         "standard_error": error,
         "minimum_detectable_difference": minimum_detectable_difference(error, 1 - settings.confidence),
     }
 
 
-def standard_error(samples: NDArray[np.float64], blocks: int) -> float:
+def standard_error(samples: NDArray[np.float64], blocks: Blocks) -> float:
     """The standard deviation of bootstrap samples, corrected for the number of blocks."""
-    return float(samples.std() * np.sqrt(blocks / (blocks - 1))) if blocks > 1 else 0.0
+    return float(samples.std() * np.sqrt(blocks.effective / (blocks.effective - 1))) if blocks.effective > 1 else 0.0
 
 
 def matched_pairs(first: Sequence[Alignment], second: Sequence[Alignment]) -> MatchedPairs:
@@ -157,12 +157,12 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def _p_value(samples: NDArray[np.float64], difference: float, blocks: int) -> float:
-    if difference == 0 or blocks < 2:
+def _p_value(samples: NDArray[np.float64], difference: float, blocks: Blocks) -> float:
+    if difference == 0 or blocks.effective < 2:
         return 1.0
     beyond = np.count_nonzero(samples <= 0 if difference > 0 else samples >= 0)
     quantile = (beyond + 1) / (len(samples) + 1)
-    return min(1.0, 2 * expanded_tail(quantile, blocks, inverse=True))
+    return min(1.0, 2 * expanded_tail(quantile, blocks.effective, inverse=True))
 
 
 def _errors_by_position(alignment: Alignment) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

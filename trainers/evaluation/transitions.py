@@ -82,7 +82,7 @@ def error_type_changes(
     columns_a = np.concatenate([words_a[:, 1:], words_a[:, 1:].sum(axis=1, keepdims=True)], axis=1)
     columns_b = np.concatenate([words_b[:, 1:], words_b[:, 1:].sum(axis=1, keepdims=True)], axis=1)
     spoken = words_a[:, :3].sum(axis=1, keepdims=True)
-    totals = resample_sums(block_sums(np.concatenate([columns_a, columns_b, spoken], axis=1), blocks), settings)
+    totals = resample_sums(block_sums(np.concatenate([columns_a, columns_b, spoken], axis=1), blocks), blocks, settings)
     totals = totals[totals[:, -1] > 0]
     words = int(spoken.sum())
     result: dict[str, ErrorTypeChange] = {}
@@ -95,9 +95,9 @@ def error_type_changes(
             "a": before,
             "b": after,
             "change": (after - before) / words if words else None,
-            "change_ci": interval(change, blocks.count, settings),
+            "change_ci": interval(change, blocks, settings),
             "relative_change": after / before - 1 if before else None,
-            "relative_change_ci": interval(relative, blocks.count, settings) if before else None,
+            "relative_change_ci": interval(relative, blocks, settings) if before else None,
             "utterances": utterance_transitions(columns_a[:, i], columns_b[:, i]),
         }
     return result

@@ -2,8 +2,8 @@
 
 A verdict rests on an interval of the relative change in word errors between matched runs: the same base models, language and
 seed. The interval comes from a paired comparison of transcripts where one is handed in, else from the two runs' own WER
-intervals (wider: it ignores that both transcribed the same utterances). Seeds of a language are averaged; their spread is
-added to the interval.
+intervals (wider: it ignores that both transcribed the same utterances). Seeds of a language and depth are averaged; their
+spread is added to the interval. Depths are a choice and no sample: a claim on all of them is judged at each.
 
 - `agree`: the interval excludes no change, and the estimate lies where the claim says.
 - `disagree`: the interval lies wholly outside of what the claim says.
@@ -14,7 +14,7 @@ added to the interval.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainers.results import ERROR_TYPES, errors_of, language_name, mean
 
@@ -42,6 +42,14 @@ class Effect:
         """`+3.1 % (95 % interval +1.0 to +5.2 %, 2 pairs of runs)`."""
         runs = "1 pair" if self.pairs == 1 else f"{self.pairs} pairs"
         return f"{_percent(self.change)} (95 % interval {_percent(self.low)} to {_percent(self.high)}; {runs} of runs)"
+
+
+class _Ratio(NamedTuple):
+    """The logarithm of a ratio of error rates, and how far its 95 % interval goes below and above it."""
+
+    log: float
+    below: float
+    above: float
 
 
 @dataclass(frozen=True)
@@ -83,23 +91,30 @@ def effect_of(pairs: Sequence[tuple[Row, Row]], paired: PairedInterval | None = 
     Seeds and depths of one language share their test utterances, so their sampling errors are not averaged away; those of
     different languages are independent.
     """
-    by_language: dict[str, list[tuple[float, float]]] = {}
+    groups: dict[str, dict[tuple[int, int], list[_Ratio]]] = {}
     for baseline, other in pairs:
         if errors_of(baseline) and errors_of(other):
-            by_language.setdefault(baseline["language"], []).append(_log_ratio(baseline, other, paired))
-    if not by_language:
+            depths = int(baseline["prune_encoder_layers"]), int(other["prune_encoder_layers"])
+            ratio = _log_ratio(baseline, other, paired)
+            groups.setdefault(baseline["language"], {}).setdefault(depths, []).append(ratio)
+    if not groups:
         return None
-    means, variances = [], []
-    for ratios in by_language.values():
-        middle = mean(ratio for ratio, _ in ratios)
-        sampling = mean(error for _, error in ratios)
-        spread = sum((ratio - middle) ** 2 for ratio, _ in ratios) / max(len(ratios) - 1, 1) / len(ratios)
-        means.append(middle)
-        variances.append(sampling**2 + spread)
-    centre = mean(means)
-    error = math.sqrt(sum(variances)) / len(variances)
-    low, high = math.expm1(centre - _Z * error), math.expm1(centre + _Z * error)
-    return Effect(math.expm1(centre), low, high, sum(map(len, by_language.values())))
+    languages = []
+    for by_depth in groups.values():
+        found = [_of_seeds(ratios) for ratios in by_depth.values()]
+        languages.append(_Ratio(*(mean(values) for values in zip(*found, strict=True))))
+    centre = mean(each.log for each in languages)
+    below, above = (math.hypot(*errors) / len(languages) for errors in list(zip(*languages, strict=True))[1:])
+    count = sum(len(ratios) for by_depth in groups.values() for ratios in by_depth.values())
+    return Effect(math.expm1(centre), math.expm1(centre - below), math.expm1(centre + above), count)
+
+
+def _of_seeds(ratios: Sequence[_Ratio]) -> _Ratio:
+    """The mean of several seeds at one depth; their spread is added to what sampling leaves open."""
+    middle = mean(each.log for each in ratios)
+    spread = sum((each.log - middle) ** 2 for each in ratios) / max(len(ratios) - 1, 1) / len(ratios)
+    sides = (mean(each.below for each in ratios), mean(each.above for each in ratios))
+    return _Ratio(middle, *(math.hypot(side, _Z * math.sqrt(spread)) for side in sides))
 
 
 def verdict_in_range(effect: Effect | None, low: float, high: float) -> str:
@@ -115,8 +130,11 @@ def verdict_in_range(effect: Effect | None, low: float, high: float) -> str:
 
 def _unless_too_wrong(verdict: str, pairs: Sequence[tuple[Row, Row]]) -> str:
     """The verdict, or that it is withheld because no system of any pair recognises speech well enough."""
-    hopeless = bool(pairs) and all(row["wer"] > TOO_WRONG for pair in pairs for row in pair)
-    return WITHHELD if hopeless else verdict
+    return WITHHELD if _hopeless(pairs) else verdict
+
+
+def _hopeless(pairs: Sequence[tuple[Row, Row]]) -> bool:
+    return bool(pairs) and all(row["wer"] > TOO_WRONG for pair in pairs for row in pair)
 
 
 def _depth(rows: Sequence[Row], pruned: int, paired: PairedInterval | None) -> Claim:
@@ -154,7 +172,8 @@ def _pruned_lora(rows: Sequence[Row], pruned: int, paired: PairedInterval | None
 def _lora(rows: Sequence[Row], language: str, paired: PairedInterval | None) -> Claim:
     counts = sorted({row["prune_encoder_layers"] for row in rows})
     here = [row for row in rows if row["language"] == language]
-    pairs = [pair for count in counts for pair in match(here, (count, False), (count, True))]
+    by_depth = {count: match(here, (count, False), (count, True)) for count in counts}
+    pairs = [pair for each in by_depth.values() for pair in each]
     effect = effect_of(pairs, paired)
     danish = language == "da"
     low, high = (-0.07, -0.04) if danish else (-0.21, -0.11)
@@ -162,8 +181,18 @@ def _lora(rows: Sequence[Row], language: str, paired: PairedInterval | None) -> 
     statement = f"LoRA cuts the word errors of {language_name(language)} by {-high:.0%} to {-low:.0%}, {what}.".replace(
         "%", " %"
     )
-    verdict = verdict_in_range(effect, low, high)
+    judged = {count: each for count, each in by_depth.items() if each and not _hopeless(each)}
+    depths = {count: effect_of(each, paired) for count, each in judged.items()}
     found = _found(effect, {}, f"no pair of {language_name(language)} runs of equal depth with and without LoRA")
+    if effect is not None and len(pairs) > 1 and judged:
+        shown = [
+            f"{pairs_of[0][0]['encoder_layers']} layers {_with_interval(depths[count])}"
+            for count, pairs_of in judged.items()
+        ]
+        found += (
+            f" Judged by depth, where one of a pair has a WER of {100 * TOO_WRONG:.0f} % or less: {', '.join(shown)}."
+        )
+    verdict = _all_of([verdict_in_range(each, low, high) for each in depths.values()])
     if effect is not None:
         before = {kind: sum(base[kind] for base, _ in pairs) for kind in ERROR_TYPES}
         after = {kind: sum(other[kind] for _, other in pairs) for kind in ERROR_TYPES}
@@ -171,6 +200,13 @@ def _lora(rows: Sequence[Row], language: str, paired: PairedInterval | None) -> 
         verdict = _with_error_types(verdict, before, after, danish, effect.high < 0)
     verdict = _unless_too_wrong(verdict, pairs)
     return Claim(f"LoRA, {language_name(language)}", statement, found, verdict, {language: effect} if effect else {})
+
+
+def _all_of(verdicts: Sequence[str]) -> str:
+    """The verdict on a claim that has to hold in several cases."""
+    if DISAGREE in verdicts:
+        return DISAGREE
+    return AGREE if verdicts and set(verdicts) == {AGREE} else UNCLEAR
 
 
 def _with_error_types(
@@ -185,9 +221,7 @@ def _with_error_types(
         cut = sum(before.values()) - sum(after.values())
         saved = cut - (before["insertions"] - after["insertions"])
         kinds = UNCLEAR if not fewer else AGREE if saved > cut / 2 else DISAGREE
-    if DISAGREE in (verdict, kinds):
-        return DISAGREE
-    return AGREE if verdict == kinds == AGREE else UNCLEAR
+    return _all_of([verdict, kinds])
 
 
 def match(rows: Sequence[Row], first: tuple[int, bool], second: tuple[int, bool]) -> list[tuple[Row, Row]]:
@@ -201,14 +235,14 @@ def match(rows: Sequence[Row], first: tuple[int, bool], second: tuple[int, bool]
     return [(kinds[0][key], kinds[1][key]) for key in kinds[0] if key in kinds[1]]
 
 
-def _log_ratio(baseline: Row, other: Row, paired: PairedInterval | None) -> tuple[float, float]:
-    """The logarithm of the ratio of error rates, and its standard error."""
+def _log_ratio(baseline: Row, other: Row, paired: PairedInterval | None) -> _Ratio:
     ratio = math.log(other["wer"] / baseline["wer"])
     interval = paired(baseline, other) if paired is not None else None
     if interval is not None and min(interval) > -1:
-        return ratio, (math.log1p(interval[1]) - math.log1p(interval[0])) / (2 * _Z)
-    own = [(row["wer_ci"][1] - row["wer_ci"][0]) / (2 * _Z * row["wer"]) for row in (baseline, other)]
-    return ratio, math.hypot(*own)
+        low, high = map(math.log1p, interval)
+        return _Ratio(ratio, max(ratio - low, 0.0), max(high - ratio, 0.0))
+    own = math.hypot(*((row["wer_ci"][1] - row["wer_ci"][0]) / (2 * row["wer"]) for row in (baseline, other)))
+    return _Ratio(ratio, own, own)
 
 
 def _by_language(pairs: Sequence[tuple[Row, Row]], paired: PairedInterval | None) -> dict[str, Effect]:
@@ -236,6 +270,14 @@ def _paper_parameters(row: Row) -> int:
 
 def _percent(value: float) -> str:
     return f"{100 * value:+.1f} %"
+
+
+def _with_interval(effect: Effect | None) -> str:
+    return (
+        "no errors"
+        if effect is None
+        else f"{_percent(effect.change)} ({_percent(effect.low)} to {_percent(effect.high)})"
+    )
 
 
 def _amount(saving: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from trainers.evaluation import read_predictions
 from trainers.evaluation.bootstrap import BootstrapSettings, make_blocks
-from trainers.evaluation.predictions import column, texts
+from trainers.evaluation.predictions import row_origins, texts
 from trainers.evaluation.scoring import normalize_and_align, row_languages
 from trainers.evaluation.significance import paired_bootstrap
 from trainers.study.claims import PairedInterval
@@ -29,17 +29,17 @@ def paired_intervals(folder: Path, normalizer: str | None = None) -> PairedInter
             rows = [row for row in rows if row.get("language") == language]
         named = None if language == "all" else language
         found = normalize_and_align(*texts(rows), normalizer=normalizer, languages=row_languages(rows, named))
-        return [str(row["id"]) for row in rows], found, column(rows, "speaker_id")
+        return [str(row["id"]) for row in rows], found, row_origins(rows)
 
     def interval(baseline: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[float, float] | None:
         runs = [row.get("run") for row in (baseline, other)]
         if any(run is None or not (folder / str(run) / "predictions.jsonl").is_file() for run in runs):
             return None
-        first_ids, first, speakers = scored(str(runs[0]), baseline["language"])
+        first_ids, first, origins = scored(str(runs[0]), baseline["language"])
         second_ids, second, _ = scored(str(runs[1]), baseline["language"])
         if first_ids != second_ids:
             return None
-        blocks = make_blocks(len(first_ids), speakers)
+        blocks = make_blocks(len(first_ids), origins)
         result = paired_bootstrap(
             first.errors, second.errors, first.reference_words, blocks, BootstrapSettings(RESAMPLES, 0.95, 42)
         )

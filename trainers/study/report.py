@@ -40,14 +40,17 @@ def draw(rows: Sequence[Row], folder: Path) -> list[tuple[str, str]]:
     pictures = [
         (
             "wer_by_depth.svg",
-            "Word error rate by number of encoder layers; bars are 95 % intervals over test utterances",
+            "Word error rate by number of encoder layers; bars are 95 % intervals over test speakers or utterances",
         ),
         ("error_types.svg", "Kinds of word errors, per reference word, seeds together"),
     ]
     idle = all(_measured_idle(folder, row) for row in shown)
     for cost, (label, _) in COSTS.items():
         picture = folder / f"wer_by_{cost}.svg"
-        if not any(cost_of(row, cost) is not None for row in shown) or (cost == "eval_rtf" and not idle):
+        comparable = (
+            idle if cost == "eval_rtf" else len({row.get("memory_kind") for row in shown}) == 1 or cost != "memory_gib"
+        )
+        if not comparable or not any(cost_of(row, cost) is not None for row in shown):
             picture.unlink(missing_ok=True)  # of an earlier report, of other rows
             continue
         plot_pareto(shown, cost, picture)
@@ -110,13 +113,14 @@ def claims_table(claims: Sequence[Claim]) -> str:
         "*Agree*: the 95 % interval of the relative change excludes 0 and its estimate lies where the claim says. *Disagree*: "
         "the interval lies outside of that. Anything else is not enough evidence. *Withheld*: all systems of the pairs have "
         f"a WER above {100 * TOO_WRONG:.0f} %. Intervals are paired: both systems "
-        "transcribed the same utterances, which are resampled together. The spread over seeds is added.",
+        "transcribed the same utterances, which are resampled together, within each test set by speaker where it has several, so they "
+        "speak for these sets and not for others. The spread over seeds is added.",
     ]
     return "\n".join(lines)
 
 
 def results_table(rows: Sequence[Row]) -> str:
-    """One line a system and depth, the mean over seeds; the interval is that of the utterances, averaged over seeds."""
+    """One line a system and depth, the mean over seeds; the interval is that of the test sets' speakers or utterances, averaged over seeds."""
     header = [
         "system", "layers", "seeds", "WER", "95 % interval", *RATE_NAMES[1:], "sub", "del", "ins", "parameters", "fewer",
         "x real time", "trained in",

@@ -69,7 +69,9 @@ def test_no_effect_is_not_invented() -> None:
 def test_limit_speakers_examples_and_empty_groups() -> None:
     first, second = systems(prior_driven=True)
     speakers = [f"s{i % 15}" for i in range(len(first))]
-    result = language_prior(first, second, scorer, speakers=speakers, settings=SETTINGS, limit=40)
+    result = language_prior(
+        first, second, scorer, origins=[(None, speaker) for speaker in speakers], settings=SETTINGS, limit=40
+    )
     assert result["scored"] == 40 and sum(result["errors"].values()) > 40
     assert result["bootstrap"]["unit"] == "speaker"
     pulls = [e["log_p_reference"] - e["log_p_with_error"] for e in result["examples"]["fixed"]]

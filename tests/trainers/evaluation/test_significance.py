@@ -20,8 +20,13 @@ from trainers.evaluation.bootstrap import (
     resample_sums,
 )
 from trainers.evaluation.significance import holm, matched_pairs, mcnemar, paired_bootstrap, segment_errors
+from trainers.results import Origin
 
 SETTINGS = BootstrapSettings(resamples=4000, seed=3)
+
+
+def of_one_set(*speakers: str | None) -> list[Origin]:
+    return [("set", speaker) for speaker in speakers]
 
 
 def test_interval_is_the_normal_one_for_many_utterances() -> None:
@@ -37,14 +42,53 @@ def test_interval_is_the_normal_one_for_many_utterances() -> None:
 
 
 def test_speakers_are_resampled_whole() -> None:
-    speakers = ["a", "a", "b", None, "b", None]
-    blocks = make_blocks(6, speakers)
-    assert (blocks.unit, blocks.count) == ("speaker", 4)
+    blocks = make_blocks(6, of_one_set("a", "a", "b", None, "b", None))
+    assert (blocks.unit, blocks.count, blocks.strata) == ("speaker", 4, 1)
     sums = block_sums(np.arange(6)[:, None], blocks)
     assert sums[:, 0].tolist() == [1, 6, 3, 5]
-    totals = set(resample_sums(sums, BootstrapSettings(300))[:, 0])
+    totals = set(resample_sums(sums, blocks, BootstrapSettings(300))[:, 0])
     assert totals <= {a + b + c + d for a in sums[:, 0] for b in sums[:, 0] for c in sums[:, 0] for d in sums[:, 0]}
-    assert make_blocks(6, ["a"] * 6).unit == "utterance"
+    assert make_blocks(6, of_one_set(*["a"] * 6)).unit == "utterance"
+
+
+def test_each_test_set_keeps_its_share_and_its_kind_of_block() -> None:
+    """A set of one voice is resampled by utterances, one of many voices by speakers; both keep their number of blocks."""
+    origins: list[Origin] = [("one voice", "a")] * 12 + [("many", f"b{i % 15}") for i in range(30)] + [("few", "a")] * 3
+    blocks = make_blocks(len(origins), origins)
+    assert (blocks.unit, blocks.count, blocks.strata, blocks.effective) == ("speaker or utterance", 12 + 15 + 3, 3, 28)
+    assert len(set(blocks.index[:12])) == 12 and len(set(blocks.index[12:42])) == 15
+    of_set = np.stack([blocks.stratum == number for number in range(3)], axis=1).astype(float)
+    totals = resample_sums(of_set, blocks, BootstrapSettings(50))
+    assert (totals == [12, 15, 3]).all()
+    shares = resample_sums(block_sums(np.arange(45)[:, None], blocks), blocks, BootstrapSettings(50))
+    assert len(set(shares[:, 0])) > 20
+
+
+def test_sets_too_small_to_resample_alone_count_as_one() -> None:
+    origins: list[Origin] = [(f"set {i // 2}", f"speaker {i // 2}") for i in range(40)]
+    blocks = make_blocks(40, origins)
+    assert (blocks.unit, blocks.count, blocks.strata) == ("speaker", 20, 1)
+    same_name: list[Origin] = [(f"set {i % 3}", "1") for i in range(9)]
+    assert make_blocks(9, same_name).count == 3  # one name in three sets: three voices
+
+
+def test_intervals_of_several_sets_are_those_of_a_stratified_mean() -> None:
+    """Against the textbook's standard error; pooled, the sets' different rates and sizes would widen it sevenfold."""
+    rng = np.random.default_rng(3)
+    rates, sizes, length = (0.05, 0.8), (400, 100), (40, 10)
+    words = np.repeat(length, sizes)
+    errors = rng.binomial(words, np.repeat(rates, sizes))
+    origins: list[Origin] = [("read", None)] * sizes[0] + [("shouted", None)] * sizes[1]
+    blocks = make_blocks(500, origins)
+    (bounds,) = ratio_intervals(errors[:, None], words[:, None], blocks, SETTINGS)
+    assert bounds is not None
+    parts = [errors[:400], errors[400:]]
+    error = np.sqrt(sum(len(part) * part.var(ddof=1) for part in parts)) / words.sum()
+    rate = errors.sum() / words.sum()
+    assert bounds == pytest.approx([rate - 1.96 * error, rate + 1.96 * error], rel=0.02)
+    assert ratio_standard_error(errors, words, blocks) == pytest.approx(error)
+    pooled = ratio_standard_error(errors, words, make_blocks(500))
+    assert pooled is not None and pooled > 2 * error
 
 
 def test_speaker_blocks_widen_the_interval_when_speakers_differ() -> None:
@@ -54,7 +98,7 @@ def test_speaker_blocks_widen_the_interval_when_speakers_differ() -> None:
     errors = rng.binomial(words, 0.05 + 0.3 * rng.random(20)[speaker])
     (plain,) = ratio_intervals(errors[:, None], words[:, None], make_blocks(600), SETTINGS)
     (by_speaker,) = ratio_intervals(
-        errors[:, None], words[:, None], make_blocks(600, list(speaker.astype(str))), SETTINGS
+        errors[:, None], words[:, None], make_blocks(600, of_one_set(*speaker.astype(str))), SETTINGS
     )
     assert plain is not None and by_speaker is not None
     assert by_speaker[1] - by_speaker[0] > 2 * (plain[1] - plain[0])

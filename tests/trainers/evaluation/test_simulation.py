@@ -67,7 +67,7 @@ def draw_test_set(rng: np.random.Generator, by_speaker: bool) -> tuple[NDArray[n
     if by_speaker:
         speakers = rng.integers(0, SPEAKERS, 25)
         rows = (speakers[:, None] * UTTERANCES_EACH + np.arange(UTTERANCES_EACH)).ravel()
-        return rows, make_blocks(len(rows), [str(i) for i in np.repeat(np.arange(25), UTTERANCES_EACH)])
+        return rows, make_blocks(len(rows), [(None, str(i)) for i in np.repeat(np.arange(25), UTTERANCES_EACH)])
     return rng.integers(0, SPEAKERS * UTTERANCES_EACH, 200), make_blocks(200)
 
 

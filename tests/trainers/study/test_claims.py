@@ -1,5 +1,6 @@
 """Verdicts on the paper's claims follow from the rows alone."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,31 @@ def test_seeds_that_differ_widen_the_interval() -> None:
     assert steady is not None and shaky is not None
     assert steady.pairs == shaky.pairs == 3
     assert shaky.high - shaky.low > 2 * (steady.high - steady.low)
+
+
+def test_one_pair_has_the_interval_of_its_own_comparison() -> None:
+    pairs = match([row((500, 300, 200)), row((400, 300, 200), prune=2)], (0, False), (2, False))
+    effect = effect_of(pairs, lambda first, second: (-0.22, -0.03))
+    assert effect is not None
+    assert (effect.change, effect.low, effect.high) == pytest.approx((-0.1, -0.22, -0.03))
+
+
+def test_lora_is_judged_at_each_depth() -> None:
+    """Depths are no sample: what they differ by makes nothing uncertain, and one that is outside for certain disagrees."""
+    rows = [row((500, 300, 200), prune=prune) for prune in (0, 2)]
+    cuts = {0: (300, 200, 100), 2: (420, 260, 170)}
+    rows += [row(errors, prune=prune, lora=True) for prune, errors in cuts.items()]
+    hopeless = [row((6000, 2000, 500), prune=4), row((6000, 1500, 300), prune=4, lora=True)]
+    (found,) = (claim for claim in read_claims(rows + hopeless) if claim.name == "LoRA, Dutch")
+    assert found.verdict == DISAGREE
+    assert (
+        "12 layers -40.0 % (" in found.found and "10 layers -15.0 % (" in found.found and "8 layers" not in found.found
+    )
+    assert verdicts([row for row in rows if row["prune_encoder_layers"] == 2])["LoRA, Dutch"] == AGREE
+    effect = found.effects["nl"]
+    alone = effect_of(match(rows, (2, False), (2, True)))
+    assert alone is not None and effect.pairs == 3
+    assert math.log1p(effect.high) - math.log1p(effect.low) < 1.1 * (math.log1p(alone.high) - math.log1p(alone.low))
 
 
 def test_verdicts_on_systems_that_hardly_recognise_anything_are_withheld() -> None:
