@@ -102,7 +102,7 @@ def choose_blocks(method: str, count: int, blocks: int, profile: DepthProfile | 
     """Which `count` of `blocks` blocks to prune (positions, in order); `last` and `evenly_spaced` need no profile.
 
     Raises:
-        UserError: the method is unknown or was not measured, or `count` blocks cannot go.
+        UserError: the method is unknown or was not measured, chose another number of blocks, or `count` blocks cannot go.
     """
     if method not in METHODS:
         raise UserError(f"The selection method {method!r} is unknown. Choose one of {', '.join(METHODS)}.")
@@ -111,7 +111,13 @@ def choose_blocks(method: str, count: int, blocks: int, profile: DepthProfile | 
     needs = METHODS[method].needs
     if needs is not None and (profile is None or method not in profile.methods):
         raise UserError(f"The selection method {method!r} needs {needs}.")
-    return METHODS[method].choose(count, blocks, profile)
+    chosen = METHODS[method].choose(count, blocks, profile)
+    if len(chosen) != count or len(set(chosen).intersection(range(blocks))) != count:
+        raise UserError(
+            f"The selection method {method!r} was to choose {count} of {blocks} blocks and chose {chosen}. Where it reads a measure, "
+            "the profile may lack it."
+        )
+    return chosen
 
 
 def _last(count: int, blocks: int, profile: object) -> list[int]:

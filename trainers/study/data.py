@@ -93,7 +93,8 @@ class StudyData:
     def profile(self, recipe: Recipe) -> DepthProfile:
         """The similarity profile of a recipe's encoder on a sample of its training data."""
         specs = [dataclasses.replace(spec, max_samples=None) for spec in recipe.train]
-        mark = _mark(["profile", self.encoder_mark(recipe), *map(content, specs), self.study.profile_samples])
+        measures = [field.name for field in dataclasses.fields(DepthProfile)]
+        mark = _mark(["profile", measures, self.encoder_mark(recipe), *map(content, specs), self.study.profile_samples])
         if mark not in self._profiles:
             path = self.study.folder / "profiles" / f"{mark[:16]}.json"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from trainers.data.rows import read_audio
 from trainers.errors import UserError
+from trainers.evaluation.normalizers import get_normalizer, normalizer_for_language
 
 _SHOWN = 10
 _NAMED = 5
@@ -27,6 +28,7 @@ class DataChecks:
         outlier_count: how many there are in all.
         shared_recordings: for two roles, the ids in the second of recordings that the first has too.
         shared_speakers: for two roles, the speakers that both have.
+        shared_texts: by role that is scored, its normalised transcripts that the training data have too, spoken by anybody.
         without_language: by role that is scored, how many utterances do not say their language.
     """
 
@@ -35,6 +37,7 @@ class DataChecks:
     outlier_count: int = 0
     shared_recordings: dict[str, list[str]] = field(default_factory=dict)
     shared_speakers: dict[str, list[str]] = field(default_factory=dict)
+    shared_texts: dict[str, list[str]] = field(default_factory=dict)
     without_language: dict[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
@@ -52,6 +55,11 @@ class DataChecks:
         lines += [f"overlap      {line}" for line in overlap_lines(self.shared_recordings)]
         for pair, speakers in self.shared_speakers.items():
             lines.append(f"speakers     {len(speakers)} are in {pair}: {_some(speakers)}")
+        for role, texts in self.shared_texts.items():
+            quoted = _some([repr(text) for text in texts])
+            lines.append(
+                f"texts        {len(texts)} transcripts of {role} are in train too, whoever speaks them: {quoted}"
+            )
         lines += [f"language     {line}" for line in language_lines(self.without_language)]
         return lines
 
@@ -72,6 +80,7 @@ def check_data(datasets: Mapping[str, Any], normalizer: str | None = None) -> Da
     odd.sort(reverse=True)
     checks.outliers, checks.outlier_count = [entry[1:] for entry in odd[:_NAMED]], len(odd)
     checks.shared_recordings = shared_recordings(datasets)
+    checks.shared_texts = _shared_texts(datasets, normalizer)
     checks.without_language = without_language(datasets, normalizer)
     for one, other in combinations(datasets, 2):
         speakers = {name for name in datasets[one]["speaker_id"] if name} & set(datasets[other]["speaker_id"])
@@ -139,6 +148,25 @@ def _shared_recordings(one: Any, other: Any) -> list[str]:
             if mark is not None and any(_mark(one[place]) == mark for place in places[key]):
                 found.append(str(other[index]["id"]))
     return found
+
+
+def _shared_texts(datasets: Mapping[str, Any], normalizer: str | None) -> dict[str, list[str]]:
+    """By role that is scored, its transcripts, as they are scored, that `train` has too."""
+    if "train" not in datasets or len(datasets) == 1:
+        return {}
+    texts = {role: _scored_texts(rows, normalizer) for role, rows in datasets.items()}
+    trained = texts.pop("train")
+    return {role: sorted(own & trained) for role, own in texts.items() if own & trained}
+
+
+def _scored_texts(rows: Any, normalizer: str | None) -> set[str]:
+    """The distinct transcripts of `rows`, normalised as for scoring, without empty ones."""
+    pairs = set(zip(rows["text"], rows["language"], strict=True))
+    functions = {
+        language: get_normalizer(normalizer or normalizer_for_language(language))
+        for language in {row[1] for row in pairs}
+    }
+    return {functions[language](text) for text, language in pairs if text} - {""}
 
 
 def _keys(rows: Any) -> list[tuple[float, str]]:

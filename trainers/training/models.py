@@ -1,20 +1,30 @@
 """The model and processor that a recipe describes."""
 
 import inspect
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from transformers import set_seed
 
-from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.checkpoint_slam_asr import checkpoint_files, load_strictly, open_tensors, repository_file
 from modeling_slam_asr.lora_slam_asr import ADAPTER_FILE, LORA_FOLDERS, has_lora, is_adapter_tensor, read_lora, set_lora
 from trainers.embedded.base_models import base_model
 from trainers.errors import UserError
 from trainers.passthrough import config_keys
 from trainers.recipe import DecodingSpec, Recipe
+from trainers.safe_yaml import load_yaml
+
+# Settings of LoRA without which the same weights are another model.
+_LORA_SETTINGS = (
+    "r", "lora_alpha", "use_rslora", "use_dora", "target_modules", "layers_to_transform", "rank_pattern", "alpha_pattern"
+)  # fmt: skip
+logger = logging.getLogger(__name__)
 
 
 def build_model(recipe: Recipe) -> SlamAsrForConditionalGeneration:
@@ -49,7 +59,7 @@ def start_from(model: SlamAsrForConditionalGeneration, checkpoint: str) -> None:
     Args:
         checkpoint: a folder or Hub name, of either form. Its encoder and LLM are not read: `model` keeps its own.
     Raises:
-        UserError: it is no such checkpoint, or its projector or LoRA does not fit.
+        UserError: it is no such checkpoint, its projector or LoRA does not fit, or its LoRA has other settings.
     """
     lora_folder = LORA_FOLDERS["language_model"]
     try:
@@ -65,13 +75,44 @@ def start_from(model: SlamAsrForConditionalGeneration, checkpoint: str) -> None:
         if repository_file(checkpoint, ADAPTER_FILE, subfolder=lora_folder) is not None:
             lora = {name: tensor.float() for name, tensor in read_lora(checkpoint, lora_folder, {}).items()}
         load_strictly(model.projector, projector, checkpoint, prefix="projector.")
+        if not lora and _lora_is_merged(checkpoint):
+            logger.warning(
+                "The LoRA of %s is merged into its LLM, which is not read: training starts from its projector alone.", checkpoint
+            )  # fmt: skip
         if lora and has_lora(model.language_model):
+            _refuse_other_lora(SlamAsrConfig.from_pretrained(checkpoint).lora or {}, model.config.lora or {})
             set_lora(model.language_model, lora, f"{checkpoint} (LoRA)")
     except (OSError, ValueError) as error:
         raise UserError(
             f"init_from={checkpoint!r} cannot be started from: {' '.join(str(error).split())} It must be a SLAM-ASR checkpoint "
             "whose projector and LoRA have the recipe's settings."
         ) from error
+
+
+def _refuse_other_lora(theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    """A ValueError where the settings of a checkpoint's LoRA and of the run's make other models of the same weights."""
+    for name in _LORA_SETTINGS:
+        their, our = (_plain_setting(settings.get(name)) for settings in (theirs, ours))
+        if their != our:
+            raise ValueError(f"Its LoRA has {name}={their!r}, the recipe's has {name}={our!r}.")
+
+
+def _plain_setting(value: Any) -> Any:
+    """A setting of LoRA with one form for all that is not set, and for names in any order."""
+    return (sorted(value, key=str) if isinstance(value, list | tuple | set) else value) or None
+
+
+def _lora_is_merged(checkpoint: str) -> bool:
+    """Whether a checkpoint without LoRA of its own was trained with it, by what is kept beside its weights."""
+    for name in ("publication.json", "recipe.yaml"):
+        path = repository_file(checkpoint, name)
+        try:
+            kept = load_yaml(Path(path).read_text(encoding="utf-8")) if path is not None else None
+        except (yaml.YAMLError, UnicodeError):
+            continue  # it tells nothing
+        if isinstance(kept, dict) and kept.get("lora"):
+            return True
+    return False
 
 
 def build_processor(recipe: Recipe) -> SlamAsrProcessor:

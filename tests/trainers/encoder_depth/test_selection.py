@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trainers.commands import depth
-from trainers.encoder_depth.selection import METHODS, DepthProfile, choose_blocks, needs_of
+from trainers.encoder_depth.selection import METHODS, PROFILE, DepthProfile, Method, choose_blocks, needs_of
 from trainers.errors import UserError
 from trainers.study.recipe import Selection
 
@@ -43,6 +43,16 @@ def test_choices_that_cannot_be() -> None:
         choose_blocks("leave_one_out", 1, 4, _profile())
     with pytest.raises(UserError, match="needs a profile"):
         choose_blocks("cka", 1, 4)
+
+
+@pytest.mark.parametrize("chosen", [[], [1], [1, 1], [1, 4], [0, 1, 2]])
+def test_a_method_that_chooses_another_number_of_blocks_is_refused(
+    chosen: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose measure an older profile does not have: the encoder would stay as it is."""
+    monkeypatch.setitem(METHODS, "mine", Method(lambda *_: chosen, "those of mine", PROFILE))
+    with pytest.raises(UserError, match="'mine' was to choose 2 of 4 blocks"):
+        choose_blocks("mine", 2, 4, _profile())
 
 
 def test_all_who_offer_methods_offer_these() -> None:

@@ -95,6 +95,20 @@ def test_sounds_without_a_word_have_no_rate() -> None:
     assert [name for _, name, _ in checks.outliers] == ["long"]
 
 
+def test_transcripts_of_the_test_set_in_the_training_data_are_counted() -> None:
+    """As sentences of a text file that are spoken: no sound of theirs is in the test set."""
+    datasets = {}
+    for role, texts in (("train", ["Hun kom kl. 14.", "", "Det regner"]), ("test", ["Det regner!", "Noget andet", ""])):
+        columns = dict.fromkeys(("id", "text", "transcript"), texts)
+        seconds = [float(len(role))] * len(texts)
+        datasets[role] = Dataset.from_dict(
+            {**columns, "speaker_id": [None] * len(texts), "language": ["da"] * len(texts), "seconds": seconds}
+        )
+    checks = check_data(datasets)
+    assert checks.shared_texts == {"test": ["det regner"]} and not checks.shared_recordings
+    assert "1 transcripts of test are in train too, whoever speaks them: 'det regner'" in "\n".join(checks.lines())
+
+
 def test_the_plan_measures_the_time(tiny_recipe_values: dict[str, Any], tmp_path: Path) -> None:
     plan = plan_run(from_dict({**tiny_recipe_values, "output_dir": str(tmp_path / "run"), "max_steps": 300}))
     measured = plan["measured"]

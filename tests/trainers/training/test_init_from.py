@@ -63,11 +63,36 @@ def test_a_checkpoint_that_does_not_fit_is_explained(
     source.save_pretrained(tmp_path / "model", checkpoint_form="adapter")
     for changes, says in (
         ({"projector": {"hidden_size": 16}}, "projector.linear1.weight"),
-        ({"projector": {"hidden_size": 32}, "lora": {**LORA, "r": 4}}, "lora_A"),
+        ({"projector": {"hidden_size": 32}, "lora": {**LORA, "r": 4}}, "has r=2, the recipe's has r=4"),
+        (
+            {"projector": {"hidden_size": 32}, "lora": {**LORA, "alpha": 2}},
+            "has lora_alpha=4, the recipe's has lora_alpha=2",
+        ),
+        (
+            {"projector": {"hidden_size": 32}, "lora": {**LORA, "use_rslora": True}},
+            "use_rslora=None, .* use_rslora=True",
+        ),
+        (
+            {"projector": {"hidden_size": 32}, "lora": {**LORA, "target_modules": ["q_proj"]}},
+            "target_modules=.* target_modules=",
+        ),
         ({"init_from": str(tmp_path / "nowhere")}, "cannot be started from"),
     ):
         with pytest.raises(UserError, match=says):
             build_model(tiny_recipe(**{"init_from": str(tmp_path / "model"), **changes}))
+
+
+def test_a_merged_lora_is_left_and_that_is_said(
+    source: SlamAsrForConditionalGeneration, tiny_recipe: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source.save_pretrained(tmp_path, merge_lora=True)
+    recipe = tiny_recipe(lora=LORA, projector={"hidden_size": 32}, init_from=str(tmp_path))
+    build_model(recipe)
+    assert "merged" not in caplog.text, "nothing tells that it ever had LoRA"
+    (tmp_path / "recipe.yaml").write_text("lora: {r: 2}\n", encoding="utf-8")
+    model = build_model(recipe)
+    assert "is merged into its LLM" in caplog.text
+    assert torch.equal(model.projector.linear1.weight, source.projector.linear1.weight)
 
 
 def test_a_run_goes_on_where_the_checkpoint_ended(tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
