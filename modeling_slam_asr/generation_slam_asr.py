@@ -342,8 +342,8 @@ def pad_left(mask: torch.Tensor, *tensors: torch.Tensor) -> list[torch.Tensor]:
 
 
 NO_DRAFT = (
-    "ctc_draft=True needs a model with a CTC head, one utterance at a time, num_beams=1 and no sampling. Leave it "
-    "out: the transcript is the same without."
+    "ctc_draft=True needs a model with a CTC head, an LLM with a cache, one utterance at a time, num_beams=1 and no sampling. "
+    "Leave it out: the transcript is the same without."
 )
 _AHEAD = 8  # tokens of a draft that a pass reads: more take longer, and are wasted behind the first that the LLM writes otherwise
 
@@ -418,12 +418,12 @@ class CtcShare:
         return self.only or self.draft or self.weight > 0
 
 
-def ctc_share(config: GenerationConfig, options: dict[str, Any], head: bool, utterances: int) -> CtcShare:
+def ctc_share(config: GenerationConfig, options: dict[str, Any], head: bool, utterances: int, llm: type) -> CtcShare:
     """
     What is asked of the CTC head, by `options` (it is taken out of them) or else by `config`.
 
     Args:
-        head: whether the model has one.
+        head: whether the model has one. llm: its LLM's class, which a draft needs to keep a cache and to give several tokens' logits.
 
     Raises:
         ValueError: more is asked than this model or this call can do.
@@ -435,7 +435,7 @@ def ctc_share(config: GenerationConfig, options: dict[str, Any], head: bool, utt
         raise ValueError(
             f"ctc_weight={weight!r} must be from 0 to below 1, and above 0 only for a model with a CTC head."
         )
-    fits = head and utterances == 1 and can_draft(config, options)
+    fits = head and utterances == 1 and can_draft(config, options) and {CACHE, "logits_to_keep"} <= llm_arguments(llm)
     if asked and not fits:
         raise ValueError(NO_DRAFT)
     # A head that has a say is true, and then its transcript saves half of the LLM's passes or more.

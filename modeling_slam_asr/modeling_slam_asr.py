@@ -430,7 +430,7 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
                 input_ids, input_features_mask, encoder_attention_mask, generation_config, **kwargs
             )
         config, rest = request.config, dict(request.options)
-        ctc = ctc_share(config, rest, self.config.projector_ctc, len(input_ids))
+        ctc = ctc_share(config, rest, self.config.projector_ctc, len(input_ids), type(self.language_model))
         merged = self.merge_inputs(
             input_ids,
             attention_mask,
@@ -441,7 +441,7 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
             encoder_attention_mask=encoder_attention_mask,
         )
         if ctc.only and merged.ctc is not None:
-            return self.ctc_sequences(merged.ctc, min(request.end_tokens)).to(input_ids.device)
+            return self.ctc_sequences(merged.ctc, min(request.end_tokens, default=0)).to(input_ids.device)
         attention_mask, embeddings = pad_left(merged.attention_mask, merged.inputs_embeds)
         placeholders = input_ids == self.config.audio_token_id
         processors = LogitsProcessorList(rest.pop("logits_processor", None) or [])

@@ -140,6 +140,45 @@ def test_family(lora: Any, family: tuple[str, Path], tiny_whisper_encoder_dir: P
         assert tied == bool(loaded.config.text_config.tie_word_embeddings)
 
 
+@pytest.mark.parametrize("projector", ["concat_linear", "conv1d"])
+def test_ctc_head(projector: str, family: tuple[str, Path], tiny_whisper_encoder_dir: Path, tmp_path: Path) -> None:
+    """The head reads any LLM's embeddings where they are: tied or not, scaled or not, behind either kind of projector."""
+    _, llm = family
+    torch.manual_seed(13)
+    processor = SlamAsrProcessor.from_base_models(str(tiny_whisper_encoder_dir), str(llm), projector_type=projector)
+    waves, texts = [noise(0.9, 1), noise(0.4, 2)], ["en to", "tre"]
+    batch, tokens = (
+        processor(waves, text=texts),
+        sorted({t for text in texts for t in processor.transcript_ids(text)[:-1]}),
+    )
+    settings = {"projector_type": projector, "projector_hidden_size": 32, "projector_dropout": 0.0}
+    plain = Model.from_base_models(tiny_whisper_encoder_dir, llm, **settings)
+    model = Model.from_base_models(
+        tiny_whisper_encoder_dir, llm, projector_ctc=True, projector_ctc_tokens=tokens, **settings
+    )
+    sizes = [sum(p.numel() for p in each.projector.parameters()) for each in (model, plain)]
+    assert sizes[0] - sizes[1] == model.get_input_embeddings().weight.shape[1] + 2
+    losses = train(model, {**batch, "ctc_weight": 1.0}, steps=20)
+    assert losses[-1] < 0.7 * losses[0], losses
+    request = processor(waves)
+    greedy = model.generate(**request, ctc_only=True)
+    assert set(greedy.flatten().tolist()) <= {
+        *tokens,
+        *[t for t in [processor.tokenizer.eos_token_id] if t is not None],
+    }
+    for form in ("adapter", "standalone"):
+        model.save_pretrained(tmp_path / form, checkpoint_form=form)
+        loaded = Model.from_pretrained(tmp_path / form).eval()
+        with torch.no_grad():
+            assert loaded(**batch, ctc_weight=1.0).loss == pytest.approx(
+                model(**batch, ctc_weight=1.0).loss.item(), abs=1e-5
+            )
+        assert torch.equal(loaded.generate(**request, ctc_only=True), greedy)
+    one = processor(waves[:1])
+    drafted = model.generate(**one, ctc_draft=True, max_new_tokens=6)
+    assert torch.equal(drafted, model.generate(**one, ctc_draft=False, max_new_tokens=6))
+
+
 def test_order_of_the_sequence(family: tuple[str, Path], tiny_whisper_encoder_dir: Path) -> None:
     """BOS where the tokenizer writes one, audio, prompt, transcript, end token; the loss on the last two."""
     name, llm = family

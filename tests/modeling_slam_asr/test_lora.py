@@ -184,7 +184,7 @@ def quantization(kind: str) -> Any:
 
 @pytest.mark.parametrize("kind", ["bitsandbytes 4-bit", "bitsandbytes 8-bit", "torchao int8"])
 def test_quantized_llm(kind: str, tiny_whisper_encoder_dir: Path, batch: Any, tmp_path: Path) -> None:
-    """QLoRA: LoRA is trained on a quantized LLM; encoder, projector, LoRA and the logits' layer stay as they are."""
+    """QLoRA: LoRA and a CTC head are trained on a quantized LLM; encoder, projector, LoRA and the logits' layer stay as they are."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     quantization_config = quantization(kind)
@@ -195,11 +195,11 @@ def test_quantized_llm(kind: str, tiny_whisper_encoder_dir: Path, batch: Any, tm
     LlamaForCausalLM(llama).save_pretrained(tmp_path / "llm")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     options: dict[str, Any] = {"quantization_config": quantization_config, "device_map": device}
-    model = Model.from_base_models(tiny_whisper_encoder_dir, tmp_path / "llm", lora=LORA, **options)
+    model = Model.from_base_models(tiny_whisper_encoder_dir, tmp_path / "llm", lora=LORA, projector_ctc=True, **options)
     stir_lora(model)
     inputs = batch.to(device)
     model.train()
-    model(**inputs).loss.backward()
+    model(**inputs, ctc_weight=0.3).loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
     model.eval()
     expected = logits(model, inputs)

@@ -201,11 +201,17 @@ def _log_probabilities(model: Any, sequences: list[list[int]], skip: int) -> lis
     length = max(len(s) for s in sequences)
     ids = torch.tensor([s + [0] * (length - len(s)) for s in sequences], device=model.device)  # (B, T)
     mask = torch.tensor([[1] * len(s) + [0] * (length - len(s)) for s in sequences], device=model.device)
-    logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()  # (B, T - 1, V)
-    chosen = torch.log_softmax(logits, dim=-1).gather(-1, ids[:, 1:, None])[..., 0]
+    logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]  # (B, T - 1, V)
+    # One text after the other: a large vocabulary in float32 for all of them takes gigabytes.
+    chosen = torch.stack([_chosen(row, following) for row, following in zip(logits, ids[:, 1:], strict=True)])
     scored = mask[:, 1:].clone()
     scored[:, : skip - 1] = 0
     return [float(x) for x in (chosen * scored).sum(dim=1)]
+
+
+def _chosen(logits: Any, ids: Any) -> Any:
+    """The log-probability of each of `ids`, `(T,)`, under `logits`, `(T, V)`."""
+    return logits.float().log_softmax(dim=-1).gather(-1, ids[:, None])[:, 0]
 
 
 def _figures(
