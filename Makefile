@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 
 install: $(INSTALLED)
 
-# torch comes first and alone: its CPU build must be there before another package asks for any torch.
+# torch comes first and alone, in the build that pip's indexes give (CONTRIBUTING.md), before another package asks for any torch.
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "slam-asr needs Python 3.11 or newer: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     decoding = parser.add_argument_group("decoding")
     add_decoding_arguments(decoding)
     decoding.add_argument(
-        "--batch-size", type=int, default=8, help="recordings at a time; the result does not depend on it"
+        "--batch-size", type=int, default=8, help="recordings at a time; in float32 the result does not depend on it"
     )
     add_engine_arguments(decoding)
     scoring = parser.add_argument_group("scoring")

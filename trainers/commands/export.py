@@ -16,7 +16,8 @@ examples:
   slam-asr export my/model exported --int8 --gguf q8_0          # for CPUs: small files, quick decoding
   slam-asr export my/model exported --gguf q8_0 --no-llm-weights  # llama.cpp alone is to read the LLM
   slam-asr export my/model exported --gguf q4_k_m --sample talk.wav  # what is said there must stay the same
-  slam-asr export my/model exported --hf-only --dtype bfloat16  # for vLLM and the like; needs no extra
+  slam-asr export my/model exported --dtype bfloat16            # for --engine vllm
+  slam-asr export my/model exported --hf-only                   # the LLM alone, for other programs; needs no extra
 
 DIR then holds:
   llm/            the LLM: AutoModelForCausalLM and AutoTokenizer load it without remote code

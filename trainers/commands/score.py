@@ -23,7 +23,8 @@ examples:
   slam-asr score predictions.jsonl --language nl
   slam-asr score predictions.jsonl --normalizer paper --output-dir scores
   slam-asr score predictions.jsonl --language da --training-text train.txt --output-dir scores
-  slam-asr score predictions.jsonl --protocol open-asr-leaderboard --model-id me/model --dataset-id some/set/test.clean
+  slam-asr score predictions.jsonl --protocol open-asr-leaderboard --model-id me/model \\
+      --dataset-id some/set --split test.clean
 """
 
 

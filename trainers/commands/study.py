@@ -17,7 +17,7 @@ EPILOG = """\
 examples:
   slam-asr study miniature_study
   slam-asr study miniature_study --status                       while it runs
-  slam-asr study miniature_study run.max_steps=100 grid.seed=[1,2,3] output_dir=studies/short
+  slam-asr study miniature_study run.max_steps=100 "grid.seed=[1,2,3]" output_dir=studies/short
   slam-asr study paper_study --jobs 8                           a process a GPU
   slam-asr study paper_study --shard 2/5                        the second of five machines
   slam-asr study miniature_study --retry-failed
@@ -30,7 +30,7 @@ exit codes: 0 done, 1 a run failed, 2 a mistake in the recipe, 143 stopped by SI
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a study of the project")
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="replace a key, such as grid.seed=[1,2]")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help='replace a key, such as "grid.seed=[1,2]"')
     parser.add_argument("--output-dir", help="the same as output_dir=...")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes on this machine (default: 1)")
     parser.add_argument("--shard", metavar="I/N", help="only the I-th of N parts of the runs, for several machines")

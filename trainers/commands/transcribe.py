@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 HELP = f"""\
 Transcribe sound files of any length: {", ".join(suffix[1:] for suffix in SOUND_SUFFIXES)}, at any sampling rate, mono or stereo.
 
-Recordings beyond 30 s are cut at pauses and read block by block, so hours of audio need no more memory than minutes; their
-text appears as the windows finish.
+Recordings longer than those that the model was trained on are cut at pauses, and their text appears as the windows finish.
+Files are read block by block, so hours need no more memory than minutes; addresses and the standard input are held whole.
 A file that cannot be read does not end the run: it is named at the end, and the exit code is then 1."""
 
 EPILOG = """\
@@ -27,7 +27,7 @@ examples:
   slam-asr transcribe my/model lecture.mp3 --srt --vtt --output-dir subtitles
   slam-asr transcribe my/model interview.ogg --json --word-timestamps --confidence
   slam-asr transcribe my/model recordings/ --output-dir texts       # all sound files of a folder
-  ffmpeg -i film.mkv -f wav - | slam-asr transcribe my/model -      # the standard input
+  ffmpeg -i film.mkv -ac 1 -ar 16000 -f wav - | slam-asr transcribe my/model -      # the standard input
 
 Without --output-dir everything goes to the standard output: the text, with its file's name before it when there are several;
 with --json one object a line: file, text, chunks (text and timestamp) and, as asked for, confidence.
@@ -40,7 +40,7 @@ Doubtful transcripts (no speech, a loop, a low confidence) are named on the stan
 subtitles; --quiet leaves only errors there.
 
 Times of words are approximate. Without --word-timestamps subtitles place words by the sound's level; with it, by the
-language model's attention to the audio (one more pass of the model)."""
+model's CTC head, or without one by the language model's attention to the audio (one more pass of the model)."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,12 +56,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="sound files, folders of some, http(s) addresses, or - for the standard input",
     )
     parser.add_argument("--language", help="language spoken, such as nl, for models whose prompt names it")
-    parser.add_argument("--context", metavar="TEXT", help="names or terms to expect, for models trained with context")
+    parser.add_argument(
+        "--context", metavar="TEXT", help="names or terms to expect, for models trained with context, as no recipe does"
+    )
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="one JSON object a file, with the times of its windows")
     for name, form in subtitles.FORMATS.items():
         output.add_argument(f"--{name}", action="store_true", help=f"{form.title} subtitles")
-    output.add_argument("--word-timestamps", action="store_true", help="times of words from the model's attention")
+    output.add_argument("--word-timestamps", action="store_true", help="times of words from the model")
     output.add_argument(
         "--confidence", action="store_true", help="geometric mean of the tokens' probabilities; with --json"
     )

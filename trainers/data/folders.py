@@ -96,7 +96,8 @@ def _of_split(
         ]
     elif spec.split != "train":
         raise UserError(
-            f"{root} has neither a folder nor a `split` column for split {spec.split!r}: everything is 'train'."
+            f"{root} has neither a folder nor a `split` column for split {spec.split!r}: everything is 'train'. Ask for that split "
+            "(`--split train`, in a recipe `split: train`), or name the parts in a `split` column."
         )
     return Table(table.path, table.columns, rows)
 

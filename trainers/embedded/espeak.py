@@ -75,7 +75,7 @@ def espeak() -> tuple[ctypes.CDLL, int]:
         loader = importlib.import_module("espeakng_loader")
     except ImportError as error:
         raise UserError(
-            "The package espeakng-loader, which speaks the embedded default's sentences, is not installed. "
+            "The package espeakng-loader, which speaks the embedded sentences and text files, is not installed. "
             'Install it with: pip install "slam-asr[quickstart]"'
         ) from error
     library = ctypes.CDLL(loader.get_library_path())
