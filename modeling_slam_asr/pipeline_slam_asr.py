@@ -188,8 +188,8 @@ class SlamAsrPipeline(RecordingsMixin, AutomaticSpeechRecognitionPipeline):  # t
     Args (of the call or of the constructor):
         language, prompt, context: as in [`SlamAsrProcessor.apply_transcription_request`]. Without a `language` of the call, the
             recording's own counts, where its mapping has one (`{"array": ..., "sampling_rate": ..., "language": "da"}`).
-        return_timestamps: `True`: `chunks` with the times of each window; `"word"`: of each word, by the LLM's attention;
-            `"estimate"`: of each word, by the sound's level. Times of words are approximate.
+        return_timestamps: `True`: `chunks` with the times of each window; `"word"`: of each word, by the CTC head or
+            else by the LLM's attention; `"estimate"`: of each word, by the sound's level. Times of words are approximate.
         return_confidence: add `confidence`, the geometric mean of the tokens' probabilities; `"tokens"`: each token's
             log-probability too.
         window_seconds (or `chunk_length_s`): longest window. None: the length that the model was trained for

@@ -6,7 +6,7 @@
 Systems: `model` (the SLAM-ASR model, as it was trained to decode), `greedy` (the same without beams), `ctc` (its CTC head alone),
 `ctc-warm-start` (the same before the run, with the projector of `--warm-start`), `prior` (its LLM alone, without any sound: one
 text for all), `whisper` (Whisper's own decoder through transformers), `faster-whisper-int8` and `faster-whisper-float32` (the same weights through CTranslate2, utterance by utterance). All are greedy
-but `model`. Each runs in a process of its own, so that its peak of memory is its own; what stands in `--output-dir` is not run
+but `model`, and faster-whisper's where it falls back to sampling, as it does by default. Each runs in a process of its own, so that its peak of memory is its own; what stands in `--output-dir` is not run
 again. `systems.json` and `table.md` collect them.
 """
 
