@@ -24,11 +24,11 @@ from tqdm import tqdm
 
 from benchmarks.result import figures_parser, publish
 from modeling_slam_asr.transcripts_slam_asr import Chunk
-from trainers.embedded import espeak, speech
+from trainers.embedded import espeak
 from trainers.embedded.corpus import Utterance, plan_utterances
 from trainers.inference.torch_engine import load_pipeline
+from trainers.sound import RATE
 
-RATE = speech.SAMPLING_RATE
 WORD, END = 1, 5  # eSpeak's numbers of its events
 Times = tuple[float, float]  # begin and end in seconds
 

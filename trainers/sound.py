@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-RATE = 16_000
+RATE = 16_000  # Hz, of all sound in memory; `modeling_slam_asr`, which travels alone, has its own `SAMPLING_RATE`
 
 
 def voice_like(seconds: float, seed: int = 0) -> NDArray[np.float32]:

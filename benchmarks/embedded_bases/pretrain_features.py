@@ -11,8 +11,8 @@ from transformers import WhisperFeatureExtractor
 
 from trainers.embedded.corpus import Utterance, plan_utterances, process_count
 from trainers.embedded.sentences import LANGUAGES
-from trainers.embedded.speech import SAMPLING_RATE
 from trainers.files import replacing
+from trainers.sound import RATE
 
 SHARD_SIZE = 300
 NUM_MEL_BINS = 80
@@ -22,15 +22,13 @@ PAD_TO_SAMPLES = 1_600
 
 def feature_extractor() -> WhisperFeatureExtractor:
     """Whisper's features with 80 mel bins: the one the encoder is published with."""
-    return WhisperFeatureExtractor(feature_size=NUM_MEL_BINS, sampling_rate=SAMPLING_RATE)
+    return WhisperFeatureExtractor(feature_size=NUM_MEL_BINS, sampling_rate=RATE)
 
 
 def log_mel(extractor: WhisperFeatureExtractor, wave: NDArray[np.float32]) -> NDArray[np.float32]:
     """Features of one utterance, `(80, frames)`, 100 frames a second, the audio padded to a whole tenth of a second."""
     padded = np.pad(wave, (0, -len(wave) % PAD_TO_SAMPLES))
-    features = extractor(
-        padded, sampling_rate=SAMPLING_RATE, padding="do_not_pad", truncation=False, return_tensors="np"
-    )
+    features = extractor(padded, sampling_rate=RATE, padding="do_not_pad", truncation=False, return_tensors="np")
     return np.asarray(features["input_features"][0], dtype=np.float32)
 
 

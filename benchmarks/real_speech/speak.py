@@ -20,10 +20,10 @@ from tqdm import tqdm
 from trainers.data.spoken import LEAST, MOST
 from trainers.embedded.corpus import Utterance
 from trainers.embedded.sentences import LANGUAGES
-from trainers.embedded.speech import SAMPLING_RATE
 from trainers.errors import UserError
 from trainers.evaluation.normalizers import get_normalizer
 from trainers.files import write_text
+from trainers.sound import RATE
 
 COLUMNS = ("file_name", "transcription", "speaker_id", "split", "duration", "source", "licence")
 HELD_OUT = 200  # sentences of a language that only the test split may have
@@ -79,8 +79,8 @@ def main() -> None:
         wave, sound = item.speak()
         path = folder / "clips" / f"{item.id}.flac"  # no sub-folder named as a split, or it would be taken for one
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, wave, SAMPLING_RATE)
-        seconds = len(wave) / SAMPLING_RATE
+        soundfile.write(path, wave, RATE)
+        seconds = len(wave) / RATE
         minutes[item.split] += seconds / 60
         about = (f"clips/{path.name}", item.text, sound.voice, item.split, f"{seconds:.2f}")
         rows.append(dict(zip(COLUMNS, (*about, "eSpeak NG, synthetic", "CC0-1.0"), strict=True)))

@@ -14,13 +14,13 @@ from pathlib import Path
 import soundfile
 from tqdm import tqdm
 
-from modeling_slam_asr.audio_slam_asr import SAMPLING_RATE
 from modeling_slam_asr.projector_slam_asr import ENCODER_SECONDS
 from trainers.data.augment import change_speed
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.data.spec import DataSpec
 from trainers.files import write_text
+from trainers.sound import RATE
 
 COLUMNS = ("file_name", "transcription", "split", "duration")
 
@@ -42,10 +42,10 @@ def main() -> None:
         for number, row in enumerate(tqdm(rows, desc=folder.name, unit="utt")):
             for factor in arguments.factors:
                 wave = change_speed(read_audio(row), factor)
-                length = len(wave) / SAMPLING_RATE
+                length = len(wave) / RATE
                 if length <= ENCODER_SECONDS:
                     path = clips / f"{folder.name}-{number:05d}-{factor:g}.flac"
-                    soundfile.write(path, wave, SAMPLING_RATE)
+                    soundfile.write(path, wave, RATE)
                     writer.writerow((f"clips/{path.name}", row["transcript"], "train", f"{length:.2f}"))
                     seconds += length
     write_text(arguments.output_dir / "metadata.csv", table.getvalue())

@@ -19,6 +19,7 @@ from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.checkpoint_slam_asr import load_strictly
 from modeling_slam_asr.lora_slam_asr import PREFIX, ParameterReport, set_lora
 from trainers.errors import UserError
+from trainers.sound import RATE
 
 LORA_NAME = re.compile(r"^(.*)\.lora_(A|B)\.(?:[^.]+\.)?weight$")
 # Names before the tensors of the two parts, in the order in which they are tried.
@@ -189,7 +190,7 @@ def import_reference(
     model.save_pretrained(output_dir, checkpoint_form=checkpoint_form)
     processor.save_pretrained(output_dir)
 
-    inputs = processor(np.zeros(16_000, dtype=np.float32)).to(model.device)
+    inputs = processor(np.zeros(RATE, dtype=np.float32)).to(model.device)
     with torch.no_grad():
         expected = model(**inputs).logits
         report = model.parameter_report()

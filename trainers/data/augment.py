@@ -11,6 +11,7 @@ from modeling_slam_asr.projector_slam_asr import ENCODER_SECONDS
 from trainers.data.spec import AugmentationSpec, NoiseAugment, SpecAugment
 from trainers.data.suffixes import SOUND_SUFFIXES
 from trainers.errors import UserError
+from trainers.sound import RATE
 
 _SILENCE_LEVEL = 1e-4
 
@@ -18,7 +19,7 @@ _SILENCE_LEVEL = 1e-4
 class Augmenter:
     """Applies an `AugmentationSpec` to waves and spectrograms."""
 
-    def __init__(self, spec: AugmentationSpec, seed: int, sampling_rate: int = 16_000) -> None:
+    def __init__(self, spec: AugmentationSpec, seed: int, sampling_rate: int = RATE) -> None:
         self.spec, self.seed, self.sampling_rate = spec, seed, sampling_rate
         if spec.noise is not None and spec.noise.folder is not None:
             noise_files(spec.noise.folder)
@@ -50,7 +51,7 @@ class Augmenter:
         return features if self.spec.spec_augment is None else mask_spectrogram(features, self.spec.spec_augment, rng)
 
 
-def change_speed(samples: np.ndarray, factor: float, sampling_rate: int = 16_000) -> np.ndarray:
+def change_speed(samples: np.ndarray, factor: float, sampling_rate: int = RATE) -> np.ndarray:
     """Speech played `factor` times as fast, pitch included (Ko et al. 2015)."""
     if factor == 1:
         return samples

@@ -13,11 +13,11 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from modeling_slam_asr.audio_slam_asr import SAMPLING_RATE as RATE
 from trainers.data.rows import Utterance
 from trainers.data.sources import cache_folder
 from trainers.data.spec import NON_SPEECH, DataSpec
 from trainers.files import write_bytes
+from trainers.sound import RATE
 
 SECONDS = (1.0, 10.0)
 COUNT = 200

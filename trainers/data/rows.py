@@ -25,6 +25,7 @@ from modeling_slam_asr.audio_slam_asr import load_audio
 from trainers.checked_dataclasses import nearest
 from trainers.errors import UserError
 from trainers.results import METADATA_COLUMNS
+from trainers.sound import RATE
 
 METADATA_FEATURES = Features(
     {
@@ -144,7 +145,7 @@ def with_metadata(audio: Dataset, rows: Sequence[Utterance]) -> Dataset:
         raise UserError(f"{error.object!r} holds half a character (a lone surrogate). Mend or remove it.") from error
 
 
-def read_audio(row: Mapping[str, Any], sampling_rate: int = 16_000) -> np.ndarray:
+def read_audio(row: Mapping[str, Any], sampling_rate: int = RATE) -> np.ndarray:
     """The sound of a row, (samples,) float32 mono: its recording, or the part of it that the row names.
 
     Raises:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from modeling_slam_asr.audio_slam_asr import UNKNOWN_FRAMES
 from trainers.data.rows import SpeechRow, has_part, read_audio
+from trainers.sound import RATE
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _decode(row: SpeechRow, longest: float) -> Scanned:
         if said is not None and said > longest + 1:
             return Scanned(row["id"], said, verify="header")
     try:
-        return Scanned(row["id"], len(read_audio(row)) / 16_000)
+        return Scanned(row["id"], len(read_audio(row)) / RATE)
     except ValueError as error:
         return Scanned(row["id"], 0.0, str(error))
 

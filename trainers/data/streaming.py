@@ -14,6 +14,7 @@ from trainers.data.prepare import DataReport, rejection
 from trainers.data.rows import PreparedRow, SpeechRow, TrainingRow, read_audio
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
+from trainers.sound import RATE
 
 _LOOK_AT_LEAST = 200
 
@@ -71,7 +72,7 @@ class SpeechStream(torch.utils.data.IterableDataset[TrainingRow]):
         spec, report = self.spec, self.report
         report.rows += 1
         try:
-            seconds = len(read_audio(row)) / 16_000
+            seconds = len(read_audio(row)) / RATE
         except ValueError as error:
             report.dropped["damaged"] += 1
             report.bad_files.append({"role": "train", "id": row["id"], "error": str(error)})

@@ -16,6 +16,7 @@ from trainers.embedded import speech
 from trainers.embedded.sentences import LANGUAGES, SPLIT_SHARES, generate_sentences
 from trainers.errors import UserError
 from trainers.files import replacing, sweep, write_json, write_jsonl
+from trainers.sound import RATE
 
 FORMAT_VERSION = 1
 DEFAULT_SPLIT_SIZES = {"train": 5_001, "validation": 90, "test": 300}
@@ -176,5 +177,5 @@ def _write_utterance(job: tuple[Utterance, str]) -> tuple[str, float]:
         return item.sound.voice, round(soundfile.info(path).duration, 4)
     wave, settings = item.speak()
     with replacing(path, lasting=False) as temporary:
-        soundfile.write(temporary, wave, speech.SAMPLING_RATE, subtype="PCM_16", format="WAV")
-    return settings.voice, round(len(wave) / speech.SAMPLING_RATE, 4)
+        soundfile.write(temporary, wave, RATE, subtype="PCM_16", format="WAV")
+    return settings.voice, round(len(wave) / RATE, 4)

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.embedded.espeak import synthesize
-
-SAMPLING_RATE = 16_000
+from trainers.sound import RATE
 
 # eSpeak NG's own voices of a language; English has accents, of which pretraining hears one more.
 LANGUAGE_VOICES = {"da": ("da",), "nl": ("nl",), "en": ("en-us", "en-gb-x-rp")}
@@ -101,8 +100,8 @@ def render(text: str, settings: SpeechSettings, noise: np.random.Generator) -> N
     import soxr
 
     dry, rate = synthesize(text, settings.voice, settings.words_per_minute, settings.pitch, settings.pitch_range)
-    wave = np.asarray(soxr.resample(dry.astype(np.float32) / 32768.0, rate, SAMPLING_RATE), dtype=np.float64)
-    padding = [round(seconds * SAMPLING_RATE) for seconds in (settings.silence_before, settings.silence_after)]
+    wave = np.asarray(soxr.resample(dry.astype(np.float32) / 32768.0, rate, RATE), dtype=np.float64)
+    padding = [round(seconds * RATE) for seconds in (settings.silence_before, settings.silence_after)]
     wave = np.pad(wave, padding)
     if settings.reverberation > 0:
         wave = add_room(wave, settings.reverberation, noise)
@@ -112,9 +111,9 @@ def render(text: str, settings: SpeechSettings, noise: np.random.Generator) -> N
 
 def add_room(wave: NDArray[np.float64], seconds: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """Convolve with a direct path and exponentially decaying noise whose level falls by 60 dB in `seconds`."""
-    times = np.arange(round(seconds * SAMPLING_RATE)) / SAMPLING_RATE
+    times = np.arange(round(seconds * RATE)) / RATE
     echo = rng.standard_normal(len(times)) * 10 ** (-3 * times / seconds)
-    echo[: round(0.004 * SAMPLING_RATE)] = 0.0
+    echo[: round(0.004 * RATE)] = 0.0
     echo *= rng.uniform(0.3, 0.9) / np.sqrt(np.sum(echo**2))
     echo[0] = 1.0
     size = 1 << (len(wave) + len(echo) - 1).bit_length()
@@ -125,6 +124,6 @@ def add_noise(wave: NDArray[np.float64], snr_db: float, tilt: float, rng: np.ran
     """Add noise `snr_db` below the wave's own mean power; `tilt` weakens its high frequencies."""
     size = 1 << (len(wave) - 1).bit_length()
     spectrum = np.fft.rfft(rng.standard_normal(size))
-    frequencies = np.fft.rfftfreq(size, 1 / SAMPLING_RATE)
+    frequencies = np.fft.rfftfreq(size, 1 / RATE)
     noise = np.fft.irfft(spectrum * (1 + frequencies / 200.0) ** -tilt, size)[: len(wave)]
     return wave + noise * np.sqrt(np.mean(wave**2) / np.mean(noise**2)) * 10 ** (-snr_db / 20)

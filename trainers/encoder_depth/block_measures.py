@@ -13,6 +13,7 @@ from trainers.data.collator import SpeechCollator
 from trainers.data.rows import TrainingRow, read_audio
 from trainers.encoder_depth.selection import DepthProfile
 from trainers.feature_cache import states_at
+from trainers.sound import RATE
 
 
 @torch.no_grad()
@@ -42,7 +43,7 @@ def profile_encoder(
         for start in range(0, len(rows), batch_size):
             part = [rows[index] for index in range(start, min(start + batch_size, len(rows)))]
             samples = [read_audio(row) for row in part]
-            seconds += sum(map(len, samples)) / 16_000
+            seconds += sum(map(len, samples)) / RATE
             features, mask = pad_features([spectrogram(each) for each in samples])
             device = encoder.conv1.weight.device
             features, mask = features.to(device), mask.to(device)

@@ -22,6 +22,7 @@ from trainers.feature_cache.depths import Depth, check_depths, states_at
 from trainers.feature_cache.keys import FORMAT, audio_fingerprints, cache_key, encoder_fingerprint, mel_settings
 from trainers.feature_cache.store import META, CacheDescription, FeatureCache, Shard, shards_of
 from trainers.files import lock_file, read_object, write_json
+from trainers.sound import RATE
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ def durations(rows: Sequence[Mapping[str, Any]]) -> list[float]:
             values = [row.get(name) for row in rows]
         if values and all(value is not None and math.isfinite(value) and value > 0 for value in values):
             return [float(value) for value in values]
-    return [len(read_audio(row)) / 16_000 for row in rows]
+    return [len(read_audio(row)) / RATE for row in rows]
 
 
 @dataclass

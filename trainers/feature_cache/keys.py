@@ -14,6 +14,7 @@ from torch import nn
 
 from modeling_slam_asr.processing_slam_asr import SlamAsrProcessor
 from trainers.data.rows import read_audio
+from trainers.sound import RATE
 
 FORMAT = 1
 
@@ -65,7 +66,7 @@ def audio_fingerprint(row: Mapping[str, Any]) -> str:
         audio = given[0] if given else None
     part = [value for value in (row.get("start"), row.get("end")) if value is not None and not math.isnan(value)]
     if part or row.get("channel", -1) >= 0:  # a few seconds of what may be hours, whose sum tells nothing of them
-        audio, rate = read_audio(dict(row)), 16_000
+        audio, rate = read_audio(dict(row)), RATE
     elif isinstance(audio, str | Path):
         audio = _read(Path(audio), row.get("audio_offset", -1), row.get("audio_size", -1))
     elif isinstance(audio, list | tuple):

@@ -15,6 +15,7 @@ from trainers.engines import AsrPipeline
 from trainers.errors import UserError
 from trainers.evaluation import SpeedMeter, SpeedReport
 from trainers.results import PredictionRow, prediction_row
+from trainers.sound import RATE
 
 logger = logging.getLogger(__name__)
 
@@ -70,14 +71,14 @@ def transcribe_dataset(
     def recording(index: int) -> dict[str, Any] | None:
         samples = read(index)
         told = {"language": languages[index]} if tell_language else {}
-        return None if samples is None else {"array": samples, "sampling_rate": 16_000, **told}
+        return None if samples is None else {"array": samples, "sampling_rate": RATE, **told}
 
     def recordings() -> Iterator[dict[str, Any]]:
         for index in order:
             one = recording(index)
             if one is not None:
                 sent.append(index)
-                seconds[index] = len(one["array"]) / 16_000
+                seconds[index] = len(one["array"]) / RATE
                 yield one
 
     middle = len(order) // 2

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from transformers import Qwen2Config, WhisperConfig
 
+from modeling_slam_asr.projector_slam_asr import ENCODER_FRAMES_PER_SECOND
 from trainers.checked_dataclasses import plain
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
@@ -17,7 +18,6 @@ from trainers.training.dry_run import SECONDS_A_CLIP, describe, estimate_memory,
 
 # Generating a token reads all weights for few products: it reaches about this share of the speed of training.
 _DECODING_SPEED = 0.1
-_FRAMES_A_SECOND = 50
 # Sizes of the paper's base models, so that its grid is planned without a network.
 _KNOWN = {
     **{
@@ -91,7 +91,7 @@ class CostModel:
         each = positions_a_second(recipe)
         work = trained * each * (4 * llm + 6 * sizes.trainable)
         if not cached:
-            work += trained * _FRAMES_A_SECOND * 2 * (sizes.encoder - removed)
+            work += trained * ENCODER_FRAMES_PER_SECOND * 2 * (sizes.encoder - removed)
         validations = max(1.0, epochs)
         each_set = [hours(specs) for specs in (recipe.validation, recipe.test)]
         guess = _SHARE_OF_TRAINING * trained / 3600 / validations

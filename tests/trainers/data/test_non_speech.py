@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_slam_asr.audio_slam_asr import SAMPLING_RATE as RATE
 from trainers.data.non_speech import SECONDS, make_sound
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.data.spec import DataSpec
+from trainers.sound import RATE
 from trainers.train import run_training
 
 
