@@ -75,6 +75,15 @@ def test_base_models_are_named_with_their_relation(model_folder: Path) -> None:
     assert card.data.base_model == ["openai/whisper-tiny", "HuggingFaceTB/SmolLM2-135M"]
     assert card.data.to_dict()["base_model_relation"] == "finetune"
     assert f"at `{'a' * 10}`" in card.text
+    for audio, sentence in (
+        ("openai/whisper-tiny", "at the commits in `config.json`"),
+        ("weights/of/whisper", "set `audio_model_id` and"),
+    ):
+        path.write_text(json.dumps({**config, "checkpoint_form": "adapter", "audio_model_id": audio}))
+        assert (
+            sentence
+            in ModelCard.load(write_card(model_folder, BuildOptions(measure=False), CardOptions("acme/tiny"))).text
+        )
 
 
 def test_every_result_is_that_of_the_file(card: ModelCard, model_folder: Path) -> None:
