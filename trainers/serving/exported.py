@@ -105,7 +105,7 @@ def cut_loop(tokens: Sequence[int]) -> int:
 
 def open_export(folder: Path, engine: str, options: str) -> dict[str, Part]:
     """
-    The parts of an export, whose files are not checked yet.
+    The parts of an export, of which the ONNX part's files are checked.
 
     Args:
         engine, options: what asks, and the options of `slam-asr export` that it needs.

@@ -9,6 +9,7 @@ from trainers.errors import UserError
 from trainers.provenance import EXPORT_MANIFEST, file_sha256
 
 FORMAT = 1
+_WEIGHTS = (".onnx", ".onnx.data", ".gguf", ".safetensors")
 
 
 class FileRecord(TypedDict):
@@ -105,7 +106,7 @@ def read_manifest(folder: str | os.PathLike[str], part: str | None = None) -> Ma
     The manifest of an exported folder, its files checked.
 
     Args:
-        part: check this part's files only, and that the export has it; None: all files.
+        part: check that the export has this part, and all files but the weights of other parts; None: all files.
     Raises:
         UserError: when there is none, it is of another format, or a file is missing or not the one that was written.
     """
@@ -125,9 +126,9 @@ def read_manifest(folder: str | os.PathLike[str], part: str | None = None) -> Ma
         raise UserError(
             f"{folder / EXPORT_MANIFEST} lists no files or parts. Export the model again with `slam-asr export`."
         )
-    prefix = "" if part is None else require_part(manifest, folder, part)["path"]
+    own = None if part is None else require_part(manifest, folder, part)["path"]
     for name, record in manifest["files"].items():
-        if not name.startswith(prefix):
+        if own is not None and name.endswith(_WEIGHTS) and not _belongs(name, own):
             continue
         path = folder / name
         if not path.is_file():
@@ -135,6 +136,11 @@ def read_manifest(folder: str | os.PathLike[str], part: str | None = None) -> Ma
         if path.stat().st_size != record["bytes"] or file_sha256(path) != record["sha256"]:
             raise UserError(f"{path} is not the file that was exported (its SHA-256 differs). Export the model again.")
     return manifest
+
+
+def _belongs(name: str, path: str) -> bool:
+    """Whether a file is the part at `path`, within it, or the data that ONNX keeps beside it."""
+    return name in (path, f"{path}.data") or name.startswith(f"{path}/")
 
 
 def require_part(manifest: Manifest, folder: Path, part: str) -> Part:
@@ -147,7 +153,7 @@ def require_part(manifest: Manifest, folder: Path, part: str) -> Part:
     if part not in manifest["parts"]:
         raise UserError(f"{folder} was exported without {part!r}; it has {', '.join(manifest['parts'])}. Export again.")
     path = manifest["parts"][part]["path"]
-    listed = any(name == path or name.startswith(f"{path}/") for name in manifest["files"] if isinstance(path, str))
+    listed = isinstance(path, str) and any(_belongs(name, path) for name in manifest["files"])
     if not listed or not (folder / path).resolve().is_relative_to(folder.resolve()):
         raise UserError(
             f"{folder / EXPORT_MANIFEST}: the part {part!r} lies at {path!r}, which is none of its files. Export again."
