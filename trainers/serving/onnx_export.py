@@ -156,7 +156,8 @@ def audio_figures(
         scores, found = (
             np.concatenate(rows) for rows in ([item[1] for item in expected], [item[1][0] for item in alone])
         )
-        figures["ctc_kl"] = float((np.exp(scores) * (scores - found)).sum(-1).mean())
+        # Never below 0 but where `found` are no log-probabilities.
+        figures["ctc_kl"] = float(np.abs((np.exp(scores) * (scores - found)).sum(-1)).mean())
     return figures
 
 

@@ -15,8 +15,10 @@ from modeling_slam_asr import SlamAsrForConditionalGeneration
 from tests.conftest import speak
 from trainers.cli import main
 from trainers.errors import UserError
+from trainers.serving import export
 from trainers.serving.export import Wanted, _check_samples, check_wanted, export_model
 from trainers.serving.manifest import read_manifest
+from trainers.serving.sample_transcripts import errors_a_word
 
 HF_ONLY = Wanted(onnx=False)
 
@@ -80,6 +82,8 @@ def test_the_manifest_tells_what_an_engine_needs(exported: Path, torch_model: An
         assert (exported / part["path"]).exists()
         assert part["check"] and set(part["bounds"]) <= set(part["check"])
     assert manifest["parts"]["llm"]["check"]["sample_wer"] == 0
+    assert manifest["parts"]["onnx-int8"]["check"]["samples"] == 2
+    assert manifest["parts"]["onnx"]["bounds"]["ctc_kl"] == 1e-3
     row = tiny_processor.prompt_ids(200)
     before, after = manifest["prompt"]["before"], manifest["prompt"]["after"]
     assert before + [tiny_processor.audio_token_id] * 20 + after == row
@@ -110,6 +114,64 @@ def test_transcripts_of_sample_recordings_must_agree(exported: Path) -> None:
         _check_samples(exported, content, [sound], ["words that nobody said"], True, print)
     _check_samples(exported, content, [sound], ["words that nobody said"], False, print)
     assert content["parts"]["llm"]["check"]["sample_wer"] > 0.5
+
+
+@pytest.mark.parametrize(("wer", "refused"), [(0.4, False), (0.6, True)])
+def test_sample_transcripts_are_written_with_the_int8_audio_part_too(
+    wer: float, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs where it is there, with the first LLM part that can run here."""
+    asked: list[tuple[str, bool]] = []
+
+    def figures(folder: Path, llm: str, sounds: Any, texts: Any, int8: bool = False) -> dict[str, float]:
+        asked.append((llm, int8))
+        return {"sample_wer": wer if int8 else 0.0, "samples": 1.0}
+
+    monkeypatch.setattr(export, "sample_figures", figures)
+    runnable = ["llm", "gguf-f16"]
+    monkeypatch.setattr(export, "_llm_to_run", lambda path, part, precision: part if part in runnable else None)
+    kinds = {"onnx": "float32", "onnx-int8": "int8", "llm": "float32", "gguf-f16": "f16"}
+    parts: Any = {name: {"path": name, "precision": kind, "check": {}, "bounds": {}} for name, kind in kinds.items()}
+    content: Any = {"parts": parts}
+    if refused:
+        with pytest.raises(UserError, match=r"The part onnx-int8 .* sample_wer is 0\.6, the bound is 0\.5"):
+            _check_samples(tmp_path, content, [], [], True, print)
+    said: list[str] = []
+    _check_samples(tmp_path, content, [], [], not refused, said.append)
+    assert asked[-3:] == [("llm", False), ("llm", True), ("gguf-f16", False)]
+    assert parts["onnx-int8"]["check"]["sample_wer"] == wer
+    assert parts["onnx-int8"]["bounds"] == ({} if refused else {"sample_wer": 0.5})
+    assert f"onnx-int8: word error rate against the model's own transcripts {wer} on 0 recordings" in said
+    runnable.clear()
+    _check_samples(tmp_path, content, [], [], True, said.append)
+    assert "no transcripts were compared" in said[-1]
+
+
+def test_words_for_an_empty_transcript_are_errors() -> None:
+    assert errors_a_word(["", "en to"], ["", "en to"]) == 0
+    assert errors_a_word(["", "en to"], ["tre", "en fire fem"]) == 1.5
+    assert errors_a_word([""], ["en to tre"]) == 3
+    assert errors_a_word(["en to", ""], ["", ""]) == 1
+
+
+def test_a_ctc_head_that_says_something_else_is_refused(
+    make_tiny_model: Callable[..., Any], tiny_processor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its scores decide words in joint decoding, and the embeddings do not show them."""
+    pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+    from trainers.serving import onnx_export
+
+    class Stirred(onnx_export.AudioPart):
+        def __init__(self, model: Any) -> None:
+            super().__init__(model)
+            self.classes = self.classes.roll(1, 0)
+
+    monkeypatch.setattr(onnx_export, "AudioPart", Stirred)
+    model = make_tiny_model(projector_ctc=True, projector_ctc_tokens=[5, 9, 40, 41, 99])
+    with pytest.raises(UserError, match=r"The float32 ONNX file .* the torch model does: ctc_kl is [^;]*\. Nothing"):
+        export_model(model, tiny_processor, tmp_path / "out", Wanted())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_file_is_named(exported: Path, tmp_path: Path) -> None:
@@ -185,8 +247,6 @@ def test_a_folder_with_content_is_left_alone(lora_model_dir: Path, capsys: pytes
 def test_an_artefact_that_differs_leaves_nothing_behind(
     make_tiny_model: Callable[..., Any], tiny_processor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainers.serving import export
-
     def write_stirred(model: Any, folder: Path, dtype: torch.dtype) -> None:
         with torch.no_grad():
             model.language_model.model.layers[1].mlp.down_proj.weight.mul_(1.5)
