@@ -67,7 +67,8 @@ def running(pipe: Any, **settings: Any) -> Iterator[str]:
     from trainers.serving.server.settings import ServerSettings
 
     listening = bound("127.0.0.1", 0)
-    server = uvicorn_server(create_app(pipe, ServerSettings(**{"model_names": ("tiny",), **settings})))
+    chosen = ServerSettings(**{"model_names": ("tiny",), **settings})
+    server = uvicorn_server(create_app(pipe, chosen), chosen)
     listening.listen(server.config.backlog)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

@@ -299,6 +299,25 @@ def test_a_stream_that_is_left_ends_the_work(held: tuple[str, HeldModel]) -> Non
     assert post(address, talk(["to"])).status_code == 200
 
 
+def test_a_client_that_takes_no_answer_holds_no_place_and_no_server(make_server_pipe: Any) -> None:
+    """It asks for a stream, and reads nothing of an answer that no buffer holds."""
+    pipe = make_server_pipe()
+    model, written = HeldModel(pipe), pipe.postprocess
+    texts = iter(["word " * 3_000_000])
+    pipe.postprocess = lambda *windows, **options: {**written(*windows, **options), "text": next(texts, "short")}
+    body = form(talk(["en"]), stream="true")
+    with socket.socket() as deaf:
+        with running(pipe, max_requests=1, unread_seconds=1.0, closing_seconds=1) as address:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect((urlsplit(address).hostname, urlsplit(address).port))
+            deaf.sendall(head(len(body)) + body)
+            assert model.begun.acquire(timeout=30)
+            assert post(address, talk(["en"])).status_code == 429
+            wait_until(lambda: post(address, talk(["en"])).status_code == 200)
+            assert 'slam_asr_requests_total{status="499"} 1.0' in httpx.get(f"{address}/metrics").text
+        assert deaf.recv(1000).startswith(b"HTTP/1.1 200"), "it was there all the while"
+
+
 def test_requests_are_limited_before_their_bodies_are_read(make_server_pipe: Any) -> None:
     with running(make_server_pipe(), max_requests=1, silent_seconds=20.0) as address:
         body = form(talk(["en"]))

@@ -4,14 +4,14 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from types import TracebackType
 from typing import Any, TypeVar
 
 import anyio
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from modeling_slam_asr.recordings_slam_asr import SettledText, WindowItem
 from trainers.serving.server.answers import Answers
@@ -73,7 +73,7 @@ class TranscriptionEndpoint:
                 return await self._transcriber.in_thread(self._answers.write, done, form)
             # The first window tells whether the recording can be read at all: then there is a status to say so.
             first = await while_connected(request.receive, anext(windows))
-            return _EventStream(self._events(first, windows, form), held.pop_all())
+            return _EventStream(self._events(first, windows, form), held.pop_all(), self._settings.unread_seconds)
         raise AssertionError("the stack swallows no exception")
 
     def _counted(self) -> Callable[..., None]:
@@ -126,15 +126,27 @@ class TranscriptionEndpoint:
 
 
 class _EventStream(StreamingResponse):
-    """Server-sent events, and what they hold until the last is sent or the client is gone."""
+    """Server-sent events, and what they hold until the last is sent or the client is gone.
 
-    def __init__(self, events: AsyncGenerator[bytes, None], held: AsyncExitStack) -> None:
+    Args:
+        unread_seconds: a client that takes nothing for so long is taken for gone.
+    """
+
+    def __init__(self, events: AsyncGenerator[bytes, None], held: AsyncExitStack, unread_seconds: float) -> None:
         super().__init__(events, media_type="text/event-stream", headers=_STREAM_HEADERS)
-        self._events, self._held = events, held
+        self._events, self._held, self._unread_seconds = events, held, unread_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._held, aclosing(self._events):
-            await super().__call__(scope, receive, send)
+        async def limited(message: Message) -> None:
+            async with asyncio.timeout(self._unread_seconds):
+                await send(message)
+
+        with suppress(ClientDisconnect):  # it is counted by what is held, and nobody is there to be told
+            async with self._held, aclosing(self._events):
+                try:
+                    await super().__call__(scope, receive, limited)
+                except TimeoutError as error:
+                    raise ClientDisconnect from error
 
 
 def has_times_of_words(pipe: StepPipeline) -> bool:

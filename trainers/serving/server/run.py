@@ -37,20 +37,20 @@ def bound(host: str, port: int) -> socket.socket:
     return made
 
 
-def uvicorn_server(app: FastAPI) -> uvicorn.Server:
+def uvicorn_server(app: FastAPI, settings: ServerSettings) -> uvicorn.Server:
     """uvicorn around an application, without a log of requests: figures are in /metrics."""
     # h11 and asyncio whatever else is installed: one behaviour everywhere.
     return uvicorn.Server(
         uvicorn.Config(
             app, http="h11", loop="asyncio", ws="none", access_log=False, server_header=False, log_level="warning",
-            log_config=None,
+            log_config=None, timeout_graceful_shutdown=settings.closing_seconds,
         )
     )  # fmt: skip
 
 
 def serve(pipe: StepPipeline, settings: ServerSettings, listening: socket.socket, say: Callable[[str], None]) -> None:
     """
-    Answer requests until SIGTERM or Ctrl-C, and finish those at work then.
+    Answer requests until SIGTERM or Ctrl-C, and finish those at work then, for `closing_seconds` at most.
 
     Args:
         say: told when requests can come.
@@ -61,7 +61,7 @@ def serve(pipe: StepPipeline, settings: ServerSettings, listening: socket.socket
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    server = uvicorn_server(create_app(pipe, settings))
+    server = uvicorn_server(create_app(pipe, settings), settings)
     listening.listen(server.config.backlog)
     say(f"serving {settings.name} at http://{shown}:{port} (Ctrl-C ends it)")
     server.run(sockets=[listening])

@@ -25,6 +25,8 @@ class ServerSettings:
 
     model_names: what a request may call the model; the first is the one that answers bear.
     silent_seconds: an upload that brings nothing for so long is given up.
+    unread_seconds: a stream of which the client takes nothing for so long is given up: it holds a place of `max_requests`.
+    closing_seconds: after so long the server ends, whatever is still at work or not taken.
     api_key: what clients must send; None: nothing. It is not in the object's text.
     window_seconds, vad, drop_no_speech: as in [`SlamAsrPipeline`], for all requests.
     generate: for the model's `generate`, for all requests.
@@ -36,6 +38,8 @@ class ServerSettings:
     max_requests: int = 64
     max_upload_mb: float = 100.0
     silent_seconds: float = 30.0
+    unread_seconds: float = 60.0
+    closing_seconds: int = 600  # 3,600 s of audio at six times real time
     api_key: str | None = field(default=None, repr=False)
     window_seconds: float | None = None
     vad: str | None = None
