@@ -14,7 +14,6 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from modeling_slam_asr import SlamAsrConfig, SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.lora_slam_asr import ParameterReport, refuse_unfit_targets
-from modeling_slam_asr.projector_slam_asr import ENCODER_FRAMES_PER_SECOND
 from trainers.data.common_voice import transcripts_only
 from trainers.data.kinds import DATA_KINDS
 from trainers.data.prepare import prepare
@@ -176,12 +175,11 @@ def estimate_memory(
 
 def _positions(recipe: Recipe, longest: float) -> float:
     """LLM positions of the largest batch."""
-    a_second = positions_a_second(recipe)
     if recipe.batch_tokens is not None:
         return float(recipe.batch_tokens)
     if recipe.batch_seconds is not None:
-        return recipe.batch_seconds * a_second
-    return recipe.batch_size * longest * a_second
+        return recipe.batch_seconds * positions_a_second(recipe)
+    return recipe.batch_size * longest * positions_a_second(recipe, longest)
 
 
 def _plan_role(recipe: Recipe, specs: list[DataSpec], role: str) -> tuple[RolePlan, Any]:
@@ -248,6 +246,7 @@ def skeleton(recipe: Recipe, known: Mapping[str, PreTrainedConfig] | None = None
     return model
 
 
-def positions_a_second(recipe: Recipe) -> float:
-    """LLM positions of a second of speech: audio tokens, and about 6 of prompt and transcript."""
-    return ENCODER_FRAMES_PER_SECOND / recipe.projector.downsample_rate + 6
+def positions_a_second(recipe: Recipe, seconds: float = SECONDS_A_CLIP) -> float:
+    """LLM positions of a second of speech, in utterances of `seconds`: audio tokens, and about 6 of prompt and transcript."""
+    geometry = SlamAsrConfig(**recipe.projector.to_config()).audio_geometry
+    return float(1 / geometry.seconds_per_token(seconds)) + 6

@@ -13,7 +13,7 @@ from trainers.data.spec import DataSpec
 from trainers.errors import UserError
 from trainers.recipe import from_dict
 from trainers.training.data_checks import check_data
-from trainers.training.dry_run import describe, plan_run
+from trainers.training.dry_run import describe, plan_run, positions_a_second
 from trainers.training.run import TrainingRun
 
 
@@ -139,6 +139,14 @@ def test_data_that_are_still_on_the_hub(
     audio.cast_column("audio", Audio(decode=False)).save_to_disk(tmp_path / "speech")
     plan = plan_run(from_dict({**values, "train": {"dataset": str(tmp_path / "speech"), "min_duration": 0.1}}))
     assert plan["data"]["train"]["utterances"] == 6 and plan["data"]["train"]["known"]
+
+
+def test_positions_are_counted_as_the_projector_makes_them(tiny_recipe: Any) -> None:
+    """A Q-Former gives as many for a short utterance as for a long one."""
+    assert positions_a_second(tiny_recipe()) == pytest.approx(10 + 6)
+    queries = tiny_recipe(projector={"type": "qformer", "num_queries": 90})
+    assert positions_a_second(queries, 4.5) == pytest.approx(20 + 6)
+    assert positions_a_second(queries, 9.0) == pytest.approx(10 + 6)
 
 
 def test_a_studys_plan_gives_hours_memory_and_cost(
