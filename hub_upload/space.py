@@ -161,7 +161,14 @@ def run_local(
     Args:
         model: repository or folder.
         engine: what computes; others than torch read a folder made by `slam-asr export`.
+    Raises:
+        UserError: Gradio is not installed, there is no such model, or the app cannot run with the engine.
     """
+    if engine == "vllm":
+        raise UserError(
+            "--engine vllm: vLLM starts processes that import the app once more, and the app loads its model when it is imported. "
+            f"Use `slam-asr serve {model} --engine vllm`, which has a page too, or --engine llama_cpp."
+        )
     if importlib.util.find_spec("gradio") is None:
         raise UserError(
             "The app needs Gradio, which is not installed: `pip install 'slam-asr[space]'` or `pip install gradio`."

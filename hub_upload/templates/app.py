@@ -35,6 +35,7 @@ NOTES = {
 
 where = {"revision": SETTINGS["revision"]} if SETTINGS["revision"] else {}
 BY_TORCH = SETTINGS["engine"] == "torch"
+DECODING: dict[str, Any] = {} if BY_TORCH else {"num_beams": 1}  # no other engine has beams
 if not SETTINGS["installed"]:
     transcribe: Any = pipeline(
         "automatic-speech-recognition",
@@ -44,9 +45,15 @@ if not SETTINGS["installed"]:
         **where,
     )
 else:  # a page of one's own machine: the model's own code does not run
-    from trainers.engines import load_pipeline
+    from trainers.engines import check_decoding, load_pipeline
+    from trainers.errors import UserError
 
-    transcribe = load_pipeline(SETTINGS["model"], engine=SETTINGS["engine"], **where)
+    try:
+        transcribe = load_pipeline(SETTINGS["model"], engine=SETTINGS["engine"], **where)
+        check_decoding(transcribe, DECODING)
+    except UserError as error:  # now, and not to each visitor that a recording "could not be transcribed"
+        print(f"slam-asr space: error: {error}", file=sys.stderr)
+        sys.exit(2)
     if not BY_TORCH and not transcribe.model.config.projector_ctc:
         del TIMES[WORDS]
 one_at_a_time = threading.Lock()
@@ -125,8 +132,8 @@ def work(recording: str, request: dict[str, Any], pieces: "queue.Queue[Any]", as
             stop = StopWhenAsked(asked)
             if BY_TORCH:
                 request = {**request, "generate_kwargs": {"stopping_criteria": [stop]}}
-            else:  # its engine is asked between two windows, and has no beams
-                request = {**request, "num_beams": 1, "on_window": on_window}
+            else:  # its engine is asked between two windows
+                request = {**request, **DECODING, "on_window": on_window}
             pieces.put(transcribe(recording, **request))
     except Stopped:
         pieces.put(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from hub_upload import space
 from hub_upload.published import read_json
 from trainers.cli import main
+from trainers.errors import UserError
 from trainers.files import write_json
 from trainers.sound import silence, voice_like, write_wav
 
@@ -156,8 +158,28 @@ def test_another_engine_computes_where_the_package_is_installed(
     assert "Make one with `slam-asr export MODEL DIR`" in " ".join(capsys.readouterr().err.split())
 
 
+def test_what_the_engine_cannot_do_is_told_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And not to each visitor, as a recording that could not be transcribed."""
+
+    def refuse(options: dict[str, Any]) -> None:
+        assert options == {"num_beams": 1}, "as the app decodes"
+        raise UserError("repetition_penalty=1.1 is not possible: the engine llama_cpp decodes greedily.")
+
+    model = SimpleNamespace(config=SimpleNamespace(projector_ctc=False))
+    monkeypatch.setattr(
+        "trainers.engines.load_pipeline", lambda *_, **__: SimpleNamespace(model=model, check_decoding=refuse)
+    )
+    space.write_space(tmp_path, "exported", None, {}, [], "llama_cpp")
+    with pytest.raises(SystemExit) as ended, app_in(tmp_path):
+        pass
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("slam-asr space: error: repetition_penalty=1.1 is not possible")
+
+
 @pytest.mark.parametrize(
-    ("options", "installed"), [({}, False), ({"installed": True}, True), ({"engine": "vllm"}, True)]
+    ("options", "installed"), [({}, False), ({"installed": True}, True), ({"engine": "llama_cpp"}, True)]
 )
 def test_only_a_published_page_runs_its_models_code(tmp_path: Path, options: dict[str, Any], installed: bool) -> None:
     space.write_space(tmp_path, "user/model", None, {}, [], **options)

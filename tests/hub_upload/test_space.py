@@ -19,6 +19,8 @@ import pytest
 from huggingface_hub import SpaceCard
 from packaging.requirements import Requirement
 
+from trainers.cli import main
+
 from ..browser import CHROMIUM, needs
 from .conftest import REPOSITORY, Run
 from .lookalike import Server
@@ -149,6 +151,12 @@ def test_the_page_transcribes_a_file_and_the_microphone(page_address: str, model
         expect(text).not_to_have_value("", timeout=120_000)
         browser.close()
     assert not problems, problems
+
+
+def test_an_engine_that_cannot_run_the_app_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["space", "exported", "--local", "--engine", "vllm"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "processes that import the app once more" in said and "`slam-asr serve exported --engine vllm`" in said
 
 
 def test_without_gradio_the_local_app_says_what_to_install(run_python: Run, model_folder: Path) -> None:
