@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ from trainers import cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
     *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "benchmarks").glob("**/README.md")),
+    *sorted(page for room in ("benchmarks", "trainers") for page in (ROOT / room).glob("**/README.md")),
 ]
 BASES = ROOT / "trainers" / "embedded" / "bases"
 FENCE = re.compile(
     r"(?:<!-- not executed: (?P<reason>[^\n]*?) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL
 )
+
+
+ASSIGNMENT = re.compile(r"\w+=")
 
 
 def name_of(page: Path) -> str:
@@ -39,9 +43,10 @@ def blocks(page: Path, language: str) -> list[tuple[str, str | None]]:
 
 
 def command_lines(page: Path) -> list[list[str]]:
-    """The words of each line of the page's shell blocks."""
-    text = "".join(code for code, _ in blocks(page, "sh")).replace("\\\n", " ")
-    return [words for line in text.splitlines() if (words := shlex.split(line, comments=True))]
+    """The words of each command of the page's shell blocks, without the variables that are set before it."""
+    text = "".join(code for code, _ in blocks(page, "sh")).replace("\\\n", " ").replace(" | ", "\n")
+    found = (shlex.split(line, comments=True) for line in text.splitlines())
+    return [words for line in found if (words := list(dropwhile(ASSIGNMENT.match, line)))]
 
 
 @pytest.fixture
@@ -161,6 +166,15 @@ def test_commands_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_stand_where_they_are_checked(page: Path) -> None:
+    """A fence of another label would hide them."""
+    for label, code in re.findall(
+        r"^ *```(\w*)\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    ):
+        assert label == "sh" or not re.search(r"^(slam-asr|make|python -m) ", code, re.MULTILINE), code
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_make_targets_exist(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
     for words in command_lines(page):
@@ -170,5 +184,11 @@ def test_make_targets_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+    """To a file that is there, and to a heading in it, by GitHub's names for them."""
+    for target, heading in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", page.read_text(encoding="utf-8")):
+        linked = page.parent / target if target else page
+        assert linked.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            names = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+            assert heading in names, f"{target}#{heading}"
