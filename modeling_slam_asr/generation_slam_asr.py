@@ -392,15 +392,16 @@ class DraftTextStreamer(TextIteratorStreamer):
             self.text_queue.put(self.stop_signal, timeout=self.timeout)
 
 
-def can_draft(config: GenerationConfig, options: Mapping[str, Any]) -> bool:
+def can_draft(config: GenerationConfig, options: Mapping[str, Any], llm: type) -> bool:
     """Whether a call with this configuration and these other `options` wants greedy tokens alone, which a draft can serve."""
     return (
-        (config.num_beams or 1) == 1
+        (config.num_beams or 1) == (config.num_return_sequences or 1) == 1
         and not config.do_sample
-        and (config.num_return_sequences or 1) == 1
         and not config.return_dict_in_generate
         and config.prompt_lookup_num_tokens is None
         and options.get("custom_generate") is None
+        and {CACHE, "logits_to_keep"} <= llm_arguments(llm)
+        and not getattr(llm, "_is_stateful", False)
     )
 
 
@@ -423,7 +424,7 @@ def ctc_share(config: GenerationConfig, options: dict[str, Any], head: bool, utt
     What is asked of the CTC head, by `options` (it is taken out of them) or else by `config`.
 
     Args:
-        head: whether the model has one. llm: its LLM's class, which a draft needs to keep a cache and to give several tokens' logits.
+        head: whether the model has one. llm: its LLM's class, which a draft needs to keep a cache that can be taken back, and to give several tokens' logits.
 
     Raises:
         ValueError: more is asked than this model or this call can do.
@@ -431,11 +432,11 @@ def ctc_share(config: GenerationConfig, options: dict[str, Any], head: bool, utt
     only = options.pop("ctc_only", getattr(config, "ctc_only", False))
     asked = options.pop("ctc_draft", None)
     weight = options.pop("ctc_weight", getattr(config, "ctc_weight", None)) or 0.0
-    if not 0 <= weight < 1 or (weight and not head):
+    if not 0 <= weight < 1 or (weight and (not head or config.prompt_lookup_num_tokens is not None)):
         raise ValueError(
-            f"ctc_weight={weight!r} must be from 0 to below 1, and above 0 only for a model with a CTC head."
+            f"ctc_weight={weight!r} must be from 0 to below 1, and 0 for a model without a CTC head and with prompt_lookup_num_tokens."
         )
-    fits = head and utterances == 1 and can_draft(config, options) and {CACHE, "logits_to_keep"} <= llm_arguments(llm)
+    fits = head and utterances == 1 and can_draft(config, options, llm)
     if asked and not fits:
         raise ValueError(NO_DRAFT)
     # A head that has a say is true, and then its transcript saves half of the LLM's passes or more.

@@ -441,7 +441,9 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
             encoder_attention_mask=encoder_attention_mask,
         )
         if ctc.only and merged.ctc is not None:
-            return self.ctc_sequences(merged.ctc, min(request.end_tokens, default=0)).to(input_ids.device)
+            heard = self.ctc_sequences(merged.ctc, min(request.end_tokens, default=0)).to(input_ids.device)
+            columns = torch.full_like(input_ids, self.config.audio_token_id)
+            return torch.cat([columns, heard], dim=1) if request.prompt_columns else heard
         attention_mask, embeddings = pad_left(merged.attention_mask, merged.inputs_embeds)
         placeholders = input_ids == self.config.audio_token_id
         processors = LogitsProcessorList(rest.pop("logits_processor", None) or [])

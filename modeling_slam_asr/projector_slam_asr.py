@@ -434,7 +434,9 @@ class CtcMixin:
             found = torch.searchsorted(classes, tokens).clamp(max=len(classes) - 1)
             targets.append(found[classes[found] == tokens] + 1)
         count = num_items_in_batch if num_items_in_batch is not None else (labels != -100).sum().clamp(min=1)
-        return ctc_loss(scores.log_probs, scores.mask, targets, count)
+        # A row without any label is a filler that several processes share out: it must teach nothing, not even silence.
+        counted = (labels != -100).any(-1).to(scores.log_probs)[:, None, None]
+        return ctc_loss(scores.log_probs * counted, scores.mask, targets, count)
 
 
 PROJECTORS: dict[str, Any] = {

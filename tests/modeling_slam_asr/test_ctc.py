@@ -11,10 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import GenerationConfig, LlamaForCausalLM, MambaForCausalLM, Qwen3NextForCausalLM
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration
 from modeling_slam_asr.configuration_slam_asr import COMPRESSIONS
-from modeling_slam_asr.generation_slam_asr import DraftTextStreamer, draft_decoding, pad_left
+from modeling_slam_asr.generation_slam_asr import DraftTextStreamer, can_draft, draft_decoding, pad_left
 from modeling_slam_asr.projector_slam_asr import CtcPrefixScores, CtcScores, expected_embeddings
 from modeling_slam_asr.transcripts_slam_asr import align_tokens, ctc_words
 
@@ -39,6 +40,32 @@ def test_saved_and_loaded(
     assert loaded.config.projector_ctc_tokens == model.config.projector_ctc_tokens
     for weight in (0.0, 1.0):
         assert torch.equal(loaded(**batch, ctc_weight=weight).loss, model(**batch, ctc_weight=weight).loss)
+
+
+def test_drafts_are_for_llms_whose_cache_can_be_taken_back() -> None:
+    config = GenerationConfig()
+    assert can_draft(config, {}, LlamaForCausalLM)
+    assert not can_draft(config, {}, Qwen3NextForCausalLM)  # a recurrent state keeps what was guessed
+    assert not can_draft(config, {}, MambaForCausalLM)
+
+
+def test_rows_without_labels_teach_nothing(make_ctc_model: Callable[..., Any], batch: Any) -> None:
+    model = make_ctc_model().train()
+    model(**{**batch, "labels": torch.full_like(batch["labels"], -100)}, ctc_weight=1.0).loss.backward()
+    assert all(p.grad is None or not p.grad.any() for p in model.projector.parameters())
+    model(**batch, ctc_weight=1.0).loss.backward()
+    assert model.projector.ctc.bias.grad.any()
+
+
+def test_the_heads_own_transcript_keeps_the_prompt_s_columns(
+    make_ctc_model: Callable[..., Any], tiny_processor: Any
+) -> None:
+    model, request = blank_bias(make_ctc_model(), -5.0), tiny_processor(noise(1.0, 3))
+    plain = model.generate(**request, ctc_only=True)
+    tokens = model.generate(**request, ctc_only=True, prompt_columns=True)
+    assert torch.equal(tokens[:, request["input_ids"].shape[1] :], plain) and plain.shape[1] > 1
+    with pytest.raises(ValueError, match="prompt_lookup_num_tokens"):
+        model.generate(**request, ctc_weight=0.3, prompt_lookup_num_tokens=2)
 
 
 # ------------------------------------------------------------------ compression
