@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -128,13 +129,10 @@ class FeatureCache:
             for frames in self.lengths[shard.start : shard.end]:
                 self._places.append((shard.number, position))
                 position += frames
-        self._open: dict[int, MappedRows] = {}
+        self._opened = object()  # pieces that another build has written since are other files
 
     def __len__(self) -> int:
         return len(self.lengths)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}
 
     def key_of(self, depths: Iterable[Depth]) -> str:
         """What [`cache_key`] gives for these depths alone: the same, whatever else the cache holds."""
@@ -153,9 +151,8 @@ class FeatureCache:
                 f"The feature cache {str(self.folder)!r} holds the depths {', '.join(self.depths)}, not {name}."
             )
         number, position = self._places[index]
-        if number not in self._open:
-            self._open[number] = MappedRows(self.shards[number].data)
-        return self._open[number].rows(name, position, position + self.lengths[index])
+        rows = _mapped(self.shards[number].data, self._opened)
+        return rows.rows(name, position, position + self.lengths[index])
 
     def dataset(self, depth: Depth) -> "FeatureRows":
         """The data set's rows with `encoder_hidden_states` in place of `audio`, for training at one depth."""
@@ -197,6 +194,12 @@ def shards_of(folder: Path, meta: CacheDescription) -> list[Shard]:
     return [
         Shard(folder, number, start, end) for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False))
     ]
+
+
+@lru_cache(maxsize=64)  # in the process: each holds a file descriptor, and many systems allow 1,024
+def _mapped(path: Path, opened: object) -> MappedRows:
+    """A piece of the cache that was opened as `opened`, of which the least recently used one is closed for a new one."""
+    return MappedRows(path)
 
 
 def _sum(frames: Sequence[int]) -> int:

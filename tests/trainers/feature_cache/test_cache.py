@@ -5,10 +5,12 @@ import multiprocessing
 import resource
 import signal
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from datasets import Dataset
@@ -16,7 +18,7 @@ from datasets import Dataset
 from modeling_slam_asr import SlamAsrForConditionalGeneration
 from trainers.data.rows import read_audio
 from trainers.errors import UserError
-from trainers.feature_cache import FeatureCache, build_cache, depth_name, estimate_cache, states_at
+from trainers.feature_cache import FeatureCache, build_cache, depth_name, estimate_cache, states_at, store
 
 
 def _alone(model: Any, processor: Any, row: Any, depth: int) -> torch.Tensor:
@@ -141,6 +143,31 @@ def test_damage_is_found_and_mended(
         assert torch.equal(mended.states(index, 2), states)
     if damage not in ("ends", "foreign", "meta"):
         assert cache.shards[2].data.stat().st_mtime_ns == untouched
+
+
+def test_few_pieces_are_open_at_once(
+    tmp_path: Path,
+    tiny_model: Any,
+    tiny_processor: Any,
+    tiny_rows: Dataset,
+    cache_options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each holds a file descriptor; a cache of a large data set has thousands of pieces."""
+    mapped = lru_cache(maxsize=2)(store._mapped.__wrapped__)
+    monkeypatch.setattr(store, "_mapped", mapped)
+    options = {**cache_options, "shard_bytes": 20_000}
+    caches = [
+        build_cache(tmp_path, rows, tiny_model.audio_encoder, tiny_processor, [1, 2], **options)
+        for rows in (tiny_rows, tiny_rows.select(range(12)))
+    ]
+    assert all(len(cache.shards) > 3 for cache in caches)
+    whole = [cache.states(index, 2) for cache in caches for index in range(len(cache))]
+    before = psutil.Process().num_fds()
+    again = [cache.states(index, 2) for cache in caches for index in range(len(cache))]
+    assert all(torch.equal(one, other) for one, other in zip(whole, again, strict=True))
+    assert psutil.Process().num_fds() <= before
+    assert mapped.cache_info().currsize == 2
 
 
 def test_limits_and_mistakes(
