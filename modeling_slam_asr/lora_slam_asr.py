@@ -36,8 +36,8 @@ PREFIX = "base_model.model."
 ADAPTER_FILE = "adapter_model.safetensors"
 # Attention's projections, by the names of most LLMs, of Whisper's encoder, and of Phi-3 and Phi-4.
 DEFAULT_TARGETS = (["q_proj", "k_proj", "v_proj", "o_proj"], ["q_proj", "k_proj", "v_proj", "out_proj"], ["qkv_proj", "o_proj"])  # fmt: skip
-# These train weights that are not LoRA's own, which neither checkpoint form would keep apart from the base model.
-UNSUPPORTED = ("modules_to_save", "trainable_token_indices", "layer_replication", "megatron_config")
+# These need weights beside LoRA's matrices, which a checkpoint would not keep apart from the base model, or a merge would lose.
+UNSUPPORTED = ("modules_to_save", "trainable_token_indices", "layer_replication", "megatron_config", "lora_bias")
 # Settings that PEFT takes as regular expressions, or whose keys it takes so. Of a stranger's checkpoint one could run for ever.
 _PATTERNS = ("target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern")
 _LONGEST_PATTERN, _MOST_REPETITIONS = 1_000, 3
@@ -87,7 +87,7 @@ def lora_config(settings: Any) -> Any:
         settings = peft.LoraConfig(**values)
     for name in UNSUPPORTED:
         if getattr(settings, name, None):
-            raise ValueError(f"The LoRA setting {name} is not supported: it trains weights outside LoRA. Leave it out.")
+            raise ValueError(f"The LoRA setting {name} is not supported: it needs weights beside LoRA's. Leave it out.")
     for name in _PATTERNS:
         value = getattr(settings, name, None) or ()
         slow = [
