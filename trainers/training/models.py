@@ -71,6 +71,7 @@ def start_from(model: SlamAsrForConditionalGeneration, checkpoint: str) -> None:
                         projector[name] = file.get_tensor(name).float()
                     elif name.startswith("language_model.") and is_adapter_tensor(name):
                         own = name.removeprefix("language_model.").replace(".default.", ".")
+                        own = own.replace("magnitude_vector.weight", "magnitude_vector")  # PEFT's name in DoRA
                         lora[own] = file.get_tensor(name).float()
         if repository_file(checkpoint, ADAPTER_FILE, subfolder=lora_folder) is not None:
             lora = {name: tensor.float() for name, tensor in read_lora(checkpoint, lora_folder, {}).items()}

@@ -57,6 +57,21 @@ def test_projector_and_lora_are_taken_and_the_bases_stay(
     assert torch.equal(build_model(recipe).projector.linear1.weight, source.projector.linear1.weight)
 
 
+@pytest.mark.parametrize("form", ["adapter", "standalone"])
+def test_dora_is_taken(form: Any, make_tiny_model: Any, tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
+    source = make_tiny_model(lora={"r": 2, "lora_alpha": 4, "use_dora": True}, projector_hidden_size=32)
+    with torch.no_grad():
+        for value in trained(source).values():
+            value.add_(torch.rand_like(value))
+    source.save_pretrained(tmp_path, checkpoint_form=form)
+    model = build_model(
+        tiny_recipe(lora={**LORA, "use_dora": True}, projector={"hidden_size": 32}, init_from=str(tmp_path))
+    )
+    wanted, found = trained(source), trained(model)
+    assert found.keys() == wanted.keys() and any("magnitude" in name for name in wanted)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
 def test_a_checkpoint_that_does_not_fit_is_explained(
     source: SlamAsrForConditionalGeneration, tiny_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
