@@ -334,7 +334,8 @@ class TrainingRun:
         cached = all(rows is None or is_cached(rows) for rows in self.datasets.values())
         if sharded or trained or not cached:
             return nullcontext()
-        return parked_blocks(self.model, self.output_dir / f"encoder-blocks-{PartialState().process_index}.safetensors")
+        # Not named as weights: a killed run leaves it, and what is named so in a model's folder counts as the model's.
+        return parked_blocks(self.model, self.output_dir / f"encoder-blocks-{PartialState().process_index}.parked")
 
     def make_trainer(self) -> SlamAsrTrainer:
         """The trainer with model, data, batches and callbacks."""

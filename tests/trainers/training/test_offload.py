@@ -8,6 +8,7 @@ from torch import nn
 
 from tests.trainers.training.cached import CachedRows, MakeRecipe, build
 from trainers.data.prepare import prepare
+from trainers.provenance import weight_files
 from trainers.train import TrainingRun, run_training
 from trainers.training.offload import parked_blocks
 
@@ -35,6 +36,9 @@ def test_a_run_parks_blocks_only_where_all_its_data_are_cached(tiny_recipe: Make
 
     def blocks_within(datasets: dict[str, object]) -> int:
         with TrainingRun(recipe, datasets, model, processor).without_idle_blocks():
+            assert not weight_files(Path(recipe.output_dir)), (
+                "a killed run leaves the file, which is none of the model's"
+            )
             return len(model.audio_encoder.layers)
 
     assert blocks_within(cached) == 0
