@@ -220,6 +220,19 @@ class SlamAsrConfig(PreTrainedConfig):
         """Indices of the base encoder's blocks that this model has, in order."""
         return kept_layers(self.prune_encoder_layers, self.audio_config.encoder_layers)
 
+    def refuse_renumbering(self, present: list[int], kept: list[int]) -> None:
+        """A ValueError where only `kept` stay of the encoder's blocks `present`, and its LoRA counts those in its settings."""
+        lora = self.encoder_lora or {}
+        names = ("target_modules", "exclude_modules", "rank_pattern", "alpha_pattern", "target_parameters")
+        values = ((name, [lora[name]] if isinstance(lora.get(name), str) else lora.get(name) or ()) for name in names)
+        counting = [name for name, items in values if any(re.search(r"(^|\W)\d", str(item)) for item in items)]
+        counting += ["layers_to_transform"] if lora.get("layers_to_transform") is not None else []
+        if counting and kept != present:
+            raise ValueError(
+                f"The encoder's LoRA names blocks by number ({', '.join(counting)}), and pruning gives these other numbers. "
+                "Merge its LoRA first (`merge_lora`), or prune before LoRA is added."
+            )
+
     @property
     def audio_geometry(self) -> AudioGeometry:
         """How many audio tokens a recording has and how long each is; the projector's class tells."""

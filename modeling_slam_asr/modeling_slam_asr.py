@@ -166,9 +166,9 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         kept = kept_layers(prune, self.config.audio_config.encoder_layers)
         if not set(kept) <= set(present):
             raise ValueError(
-                f"prune_encoder_layers({prune}) would need the blocks {sorted(set(kept) - set(present))}, which are gone already. "
-                f"The model holds {present}."
+                f"prune_encoder_layers({prune}) needs the blocks {sorted(set(kept) - set(present))}, which are gone already: {present} are left."
             )
+        self.config.refuse_renumbering(present, kept)
         self.audio_encoder.layers = nn.ModuleList([self.audio_encoder.layers[present.index(index)] for index in kept])
         self.audio_encoder.kept_layers = kept
         self.config.prune_encoder_layers = prune

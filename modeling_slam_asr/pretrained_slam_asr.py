@@ -87,7 +87,7 @@ class SavingMixin(LoraMixin):
         Raises:
             ValueError: for a form that this model cannot be saved in.
         """
-        self._check_saving(checkpoint_form, merge_lora, push_to_hub)
+        self._check_saving(checkpoint_form, merge_lora, push_to_hub, kwargs.get("variant"))
         folder = Path(save_directory)
         if folder.is_file():
             raise ValueError(f"{folder} is a file; a checkpoint is a folder. Name another place.")
@@ -111,13 +111,15 @@ class SavingMixin(LoraMixin):
                 if source.resolve() != (folder / source.name).resolve():
                     shutil.copyfile(source, folder / source.name)
 
-    def _check_saving(self, checkpoint_form: str, merge_lora: bool, push_to_hub: bool) -> None:
+    def _check_saving(self, checkpoint_form: str, merge_lora: bool, push_to_hub: bool, variant: Any) -> None:
         if checkpoint_form not in CHECKPOINT_FORMS:
             raise ValueError(f"checkpoint_form={checkpoint_form!r} is unknown. Choose 'standalone' or 'adapter'.")
         if push_to_hub:
             raise ValueError(
                 "save_pretrained does not upload. Call `push_to_hub(repo_id)` or `slam-asr push DIR REPO_ID`."
             )
+        if variant is not None:
+            raise ValueError(f"variant={variant!r} cannot be loaded again. Leave it out, or name another folder.")
         if checkpoint_form == "adapter" and merge_lora:
             raise ValueError(
                 "The adapter form keeps LoRA apart. merge_lora=True goes with checkpoint_form='standalone'."
@@ -128,8 +130,7 @@ class SavingMixin(LoraMixin):
             )
         if checkpoint_form == "adapter" and self.resized_vocabulary:
             raise ValueError(
-                "The adapter form holds no embeddings, and resize_token_embeddings changed those of the LLM. Save the "
-                "standalone form."
+                "The adapter form holds no embeddings, and resize_token_embeddings changed the LLM's. Save the standalone form."
             )
         if checkpoint_form == "standalone" and self.has_quantized_llm():
             raise ValueError(
@@ -140,8 +141,7 @@ class SavingMixin(LoraMixin):
             known = self._adapters().keys() - ({"default"} if getattr(self.config, field) is None else set())
             if unknown := getattr(getattr(self, part), "peft_config", {}).keys() - known:
                 raise ValueError(
-                    f"The {part} has LoRA {sorted(unknown)} that neither `add_lora` nor `load_adapter` of this model has put there: "
-                    "it would be lost. Use these."
+                    f"The {part} has LoRA {sorted(unknown)} that neither `add_lora` nor `load_adapter` has put there. Use these."
                 )
         if self.active_adapter != "default":
             raise ValueError(
@@ -371,9 +371,9 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
         if lost:
             raise ValueError(
                 f"prune_encoder_layers={config.prune_encoder_layers} asks for the encoder blocks {sorted(lost)}, which were pruned "
-                f"from {os.fspath(path)!r}: it holds {stored.kept_encoder_layers} of "
-                f"{stored.audio_config.encoder_layers}. A checkpoint can be pruned further, not less."
+                f"from {os.fspath(path)!r}: it holds {stored.kept_encoder_layers}. A checkpoint can be pruned further, not less."
             )
+        config.refuse_renumbering(stored.kept_encoder_layers, config.kept_encoder_layers)
         config.checkpoint_form = stored.checkpoint_form
         generation = stored_generation_config(path, hub)
         if stored.checkpoint_form == "adapter":

@@ -139,6 +139,8 @@ def test_what_cannot_be_saved(make_tiny_model: Callable[..., Any], tmp_path: Pat
         model.save_pretrained(tmp_path, checkpoint_form="adapter", merge_lora=True)
     with pytest.raises(ValueError, match="slam-asr push"):
         model.save_pretrained(tmp_path, push_to_hub=True)
+    with pytest.raises(ValueError, match="variant='fp16' cannot be loaded again"):
+        model.save_pretrained(tmp_path, variant="fp16")
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="is a file"):
         model.save_pretrained(tmp_path / "file")

@@ -92,6 +92,34 @@ def test_deeper_but_never_shallower(deep: tuple[Path, Path], batch: Any, tmp_pat
         model.prune_encoder_layers([9])
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"layers_to_transform": [1], "layers_pattern": "layers"},
+        {"rank_pattern": {"layers.1.self_attn.q_proj": 2}},
+        {"target_modules": ["layers.1.self_attn.q_proj"]},
+    ],
+)
+def test_lora_that_counts_blocks_is_not_renumbered(
+    settings: dict[str, Any], deep: tuple[Path, Path], batch: Any, tmp_path: Path
+) -> None:
+    """Its settings count the blocks that were there: pruning would leave a checkpoint that cannot be loaded."""
+    model = build(deep, prune_encoder_layers=[5], encoder_lora={**LORA, **settings})
+    stir_lora(model)
+    expected = loss(model, batch)
+    for form in ("adapter", "standalone"):
+        model.save_pretrained(tmp_path / form, checkpoint_form=form)
+        assert loss(Model.from_pretrained(tmp_path / form), batch) == pytest.approx(expected, abs=1e-6)
+        with pytest.raises(ValueError, match=rf"by number \({next(iter(settings))}\)"):
+            Model.from_pretrained(tmp_path / form, prune_encoder_layers=[0, 5])
+    with pytest.raises(ValueError, match="prune before LoRA is added"):
+        model.prune_encoder_layers([0, 5])
+    model.prune_encoder_layers(1)  # what is pruned already
+    model.merge_lora()
+    model.prune_encoder_layers([0, 5])
+    assert model.config.kept_encoder_layers == [1, 2, 3, 4]
+
+
 def test_pruning_in_place_keeps_the_mode_and_the_training(deep: tuple[Path, Path], batch: Any) -> None:
     model = build(deep).train()
     model.prune_encoder_layers(3)
