@@ -132,15 +132,23 @@ def _dataset_title(evaluation: Evaluation) -> str:
 
 
 def _baseline_of(facts: ModelFacts, language: str, figures: Mapping[str, Any]) -> ResultRow | None:
-    """The unpruned, projector-only row on the same test words; None when this is it, or there is none."""
+    """
+    The unpruned, projector-only row of the same base models on the same test words, of the same seed where there is one; None when
+    this is it, or there is none.
+    """
     if not facts.config.get("prune_encoder_layers") and not facts.config.get("lora"):
         return None
-    same = (
+    recipe, config = facts.recipe, facts.config
+    bases = [recipe.get(name) or config.get(f"{name}_id") for name in ("audio_model", "text_model")]
+    same = [
         row
         for row in baseline_rows(facts.depth_rows)
-        if row.get("language") == language and row["reference_words"] == figures["reference_words"]
-    )
-    return next(same, None)
+        if row.get("language") == language
+        and row["reference_words"] == figures["reference_words"]
+        and [row.get("audio_model"), row.get("text_model")] == bases
+        and None not in bases
+    ]
+    return min(same, key=lambda row: row.get("seed") != recipe.get("seed"), default=None)
 
 
 def study_rows(rows: list[ResultRow], links: dict[str, str]) -> list[dict[str, object]]:

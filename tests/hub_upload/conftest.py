@@ -124,7 +124,10 @@ def study_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     names = ("wer", "wer_ci", "cer", "substitutions", "deletions", "insertions", "hits", "reference_words")
     rows = []
     for name, pruned, lora, table in (("full depth", 0, False, baseline), ("1 pruned + LoRA", 1, True, metrics)):
-        common = {"name": name, "prune_encoder_layers": pruned, "encoder_layers": 2 - pruned, "lora": lora, "seed": 42}
+        common = {
+            "name": name, "prune_encoder_layers": pruned, "encoder_layers": 2 - pruned, "lora": lora, "seed": 42,
+            "audio_model": "openai/whisper-tiny", "text_model": "HuggingFaceTB/SmolLM2-135M",
+        }  # fmt: skip
         for language, figures in {"all": table, **table["by_language"]}.items():
             rows.append({**common, "language": language, **{key: figures[key] for key in names}})
     return rows

@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from hub_upload import example, user_text
 from hub_upload.build import BuildOptions, CardOptions, write_card
+from hub_upload.card import result_rows
 from hub_upload.card_lines import TEXTS, spans
 from hub_upload.client import ConflictError
 from hub_upload.example import CARD, examples, read_example, render_example
@@ -110,6 +111,29 @@ def test_every_result_is_that_of_the_file(card: ModelCard, model_folder: Path) -
     baseline = next(row for row in study if row["language"] == "all" and not row["lora"])
     change = f"{100 * (metrics['wer'] / baseline['wer'] - 1):+.1f} %"
     assert change in card.text
+
+
+def test_the_baseline_is_of_the_same_base_models_and_seed(model_folder: Path) -> None:
+    path, recipe = model_folder / "results.json", model_folder / "recipe.yaml"
+    recipe.write_text(f"{recipe.read_text()}seed: 7\n")
+    study = json.loads(path.read_text())
+    own = [row for row in study if not row["lora"]]
+
+    def shown(rows: list[dict[str, object]]) -> list[str]:
+        path.write_text(json.dumps(rows))
+        return [str(row["baseline"]) for row in result_rows(read_facts(model_folder))]
+
+    def like(**changes: object) -> list[dict[str, object]]:
+        """The unpruned rows, without an error, with these changes."""
+        counts = {"wer": 0.0, "wer_ci": None, "substitutions": 0, "deletions": 0, "insertions": 0}
+        return [{**row, **counts, "hits": row["reference_words"], **changes} for row in own]
+
+    usual, perfect = shown(study), ["0.0 %"] * 3
+    assert "" not in usual and usual != perfect
+    assert shown([*like(audio_model="openai/whisper-large-v2"), *like(text_model="other/lm"), *study]) == usual
+    assert shown([*study, *like(seed=7)]) == perfect, "of two seeds the model's own"
+    assert shown([*like(seed=8), *like(audio_model="openai/whisper-large-v2", seed=7)]) == perfect
+    assert shown(like(audio_model="openai/whisper-large-v2")) == ["", "", ""]
 
 
 def test_every_number_of_the_tables_is_in_a_file(card: ModelCard, model_folder: Path) -> None:
