@@ -136,12 +136,26 @@ def draw_depths(axis: Axes, rows: Sequence[Row], system: str, place: int, system
         draw_rates(axis, [row["encoder_layers"] + shift], [rate_of(row)], place, None if number else system)
 
 
+def model_names(row: Row, rows: Sequence[Row], always: Sequence[str] = ()) -> list[str]:
+    """
+    The base models of a row in which `rows` differ, audio model first: `["whisper-small", "SmolLM2-135M"]`. Short names, or whole
+    ones where two have the same short name.
+
+    Args:
+        always: `audio_model` or `text_model`, to be named also where there is one alone.
+    """
+    names = []
+    for part in ("audio_model", "text_model"):
+        short = {str(one.get(part)): str(one.get(part)).rstrip("/").split("/")[-1] for one in rows}
+        if part in always or len(short) > 1:
+            whole = str(row.get(part))
+            names.append(short[whole] if len(set(short.values())) == len(short) else whole)
+    return names
+
+
 def _panels(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by what a panel is of: the language, and the audio model if there are several."""
-    several = len({row.get("audio_model") for row in rows}) > 1
+    """Rows by what a panel is of: the language, and the audio model and the LLM where there are several."""
     panels: dict[str, list[Row]] = {}
     for row in rows:
-        language = language_name(row["language"])
-        title = f"{str(row['audio_model']).split('/')[-1]}, {language}" if several else language
-        panels.setdefault(title, []).append(row)
+        panels.setdefault(", ".join([*model_names(row, rows), language_name(row["language"])]), []).append(row)
     return panels or {"no results": []}

@@ -13,7 +13,15 @@ from trainers.study.against_plain import against_plain
 from trainers.study.claims import TOO_WRONG, Claim, read_claims
 from trainers.study.pairs import paired_intervals
 from trainers.study.plan import PlannedRun
-from trainers.study.plots import COSTS, cost_of, plot_error_types, plot_pareto, plot_wer_by_depth, system_name
+from trainers.study.plots import (
+    COSTS,
+    cost_of,
+    model_names,
+    plot_error_types,
+    plot_pareto,
+    plot_wer_by_depth,
+    system_name,
+)
 from trainers.study.recipe import StudyRecipe
 from trainers.study.state import collect, read_failure, read_result
 
@@ -91,9 +99,9 @@ def render(
         ]
     for name, caption in pictures:
         parts += ["", f"![{caption}]({name})", "", f"*{caption}.*"]
-    for (audio_model, language), own in _groups(rows).items():
-        title = language_name(language)
-        parts += ["", f"## {title}, {str(audio_model).rstrip('/').split('/')[-1]}", "", results_table(own)]
+    for own in _groups(rows):
+        title = ", ".join([language_name(own[0]["language"]), *model_names(own[0], rows, always=("audio_model",))])
+        parts += ["", f"## {title}", "", results_table(own)]
         if any(row.get("by_source") for row in own):
             parts += ["", "Word error rate by test set, with its 95 % interval:", "", sources_table(own)]
     if failures:
@@ -187,11 +195,12 @@ def facts(study: StudyRecipe, rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _groups(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
-    groups: dict[tuple[str, str], list[Row]] = {}
+def _groups(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows by what a table is of: the base models and the language."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row["audio_model"], row["language"]), []).append(row)
-    return groups
+        groups.setdefault((row["audio_model"], row["text_model"], row["language"]), []).append(row)
+    return list(groups.values())
 
 
 def _systems(rows: Sequence[Row]) -> list[tuple[tuple[str, int, str], list[Row]]]:

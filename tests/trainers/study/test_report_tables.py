@@ -1,9 +1,14 @@
 """The report's tables on healing and on test sets follow from the rows alone."""
 
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from trainers.study import plots
 from trainers.study.against_plain import against_plain
-from trainers.study.report import results_table, sources_table
+from trainers.study.recipe import load_study
+from trainers.study.report import render, results_table, sources_table
 
 from .test_claims import row
 
@@ -57,3 +62,23 @@ def test_a_test_set_without_words_has_no_rate() -> None:
     shown = [line.split("|")[4].strip() for line in results_table(rows).splitlines()[2:4]]
     assert shown == ["**10.0 %**", "–"]
     assert against_plain([rows[1], {**rows[1], "healing": "encoder"}]) is None
+
+
+def test_several_language_models_are_no_seeds_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = {"saving": 0.1, "eval_rtfx": 9.0, "train_seconds": 60.0, "key": "k"}
+    rows = [kept(2, errors, text_model=model, **more) for model, errors in (("org/lm-a", 1000), ("org/lm-b", 5000))]
+    report = render(load_study("paper_study"), [], rows, [], [])
+    for name, rate in (("lm-a", "10.0 %"), ("lm-b", "50.0 %")):
+        table = report.split(f"## Dutch, a, {name}\n", 1)[1].split("\n## ", 1)[0]
+        assert f"| LoRA | 10 | 1 | **{rate}** |" in table
+    panels: list[list[str]] = []
+    written = plots.write_figure
+
+    def look(figure: Any, path: Any) -> Path:
+        panels.append([axis.get_title() for axis in figure.axes])
+        return written(figure, path)
+
+    monkeypatch.setattr(plots, "write_figure", look)
+    plots.plot_wer_by_depth(rows, tmp_path / "depth.svg")
+    plots.plot_error_types([{**one, "text_model": f"{i}/lm"} for i, one in enumerate(rows)], tmp_path / "types.svg")
+    assert panels == [["lm-a, Dutch", "lm-b, Dutch"], ["0/lm, Dutch", "1/lm, Dutch"]]
