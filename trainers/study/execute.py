@@ -32,6 +32,10 @@ from trainers.training.warm_start import shared_key
 logger = logging.getLogger(__name__)
 
 
+class NotYetError(UserError):
+    """A run waits for another one, which is not finished: it has not failed, and is done when the study is started again."""
+
+
 def work(
     study: StudyRecipe,
     runs: Sequence[PlannedRun],
@@ -73,6 +77,8 @@ def work(
                     finish(study, run, data)
             except DiskFullError:  # no fault of the run: it and all others wait for room
                 raise
+            except NotYetError as error:
+                logger.warning(f"{run.name} waits: {error}")
             except Exception as error:  # whatever it is, it is recorded and must not take the other runs with it
                 write_failure(run, error)
                 failed += 1
@@ -199,7 +205,8 @@ def profile_with_losses(run: PlannedRun, data: StudyData) -> Any:
     """The profile with losses, by the model of the unpruned projector-only run with the same data and seed.
 
     Raises:
-        UserError: the study has no such run, or it is not finished.
+        UserError: the study has no such run.
+        NotYetError: it is not finished.
     """
     wanted = {**run.point, "prune_encoder_layers": 0, "selection": "last", "healing": "none", "lora": False}
     baseline = next((other for other in data.runs if other.point == wanted), None)
@@ -209,7 +216,7 @@ def profile_with_losses(run: PlannedRun, data: StudyData) -> Any:
             "grid.prune_encoder_layers and false to grid.lora."
         )
     if read_result(baseline) is None:
-        raise UserError(
+        raise NotYetError(
             f"selection {run.point['selection']} needs {baseline.name}, which is not finished. Start the study again later."
         )
     folder = baseline.model_folder

@@ -368,6 +368,17 @@ def test_ways_to_choose_blocks(make_study: Any) -> None:
     assert (study.folder / rows[0]["run"] / "predictions.jsonl").is_file()
 
 
+def test_a_run_that_waits_for_another_has_not_failed(make_study: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """`leave_one_out` needs the unpruned run, which another process may still be training."""
+    grid = {"selection": ["leave_one_out"], "lora": [False]}
+    study = load_study(make_study(grid=grid, run={"max_steps": 2, "eval_steps": 2}))
+    runs = plan_runs(study)
+    unpruned, waiting = sorted(runs, key=lambda run: run.point["selection"] == "leave_one_out")
+    assert work(study, [waiting], runs, quiet=True) == 0
+    assert status_of(waiting) == "waiting" and f"needs {unpruned.name}, which is not finished" in caplog.text
+    assert work(study, runs, runs, quiet=True) == 0 and status_of(waiting) == "finished"
+
+
 def test_without_a_cache_it_is_the_same(make_study: Any, tmp_path: Path) -> None:
     grid = {"prune_encoder_layers": [1], "lora": [True]}
     cached = collect(*do(make_study(grid=grid))[:2])
