@@ -213,6 +213,11 @@ class Recipe:
             raise UserError(
                 "warm_start, ctc_weight and decoding.ctc_weight need the projector's CTC head: set projector.ctc to true, or leave them out."
             )
+        if self.ctc_weight == 1 and self.lora is not None:
+            raise UserError(
+                "ctc_weight=1 trains by the CTC head alone, so the LLM is not run and its LoRA learns nothing: lower ctc_weight, "
+                "or set lora to false."
+            )
         if self.model or self.projector.more:
             check_model(self.model, self.projector.to_config())
         check_trainer(self.trainer)

@@ -120,6 +120,13 @@ def test_a_wrong_override_is_explained(tmp_path: Path, override: str, says: str)
     assert says in str(caught.value)
 
 
+def test_a_run_by_the_ctc_head_alone_has_no_lora() -> None:
+    alone = {**MINIMAL, "projector": {"ctc": True}, "ctc_weight": 1}
+    assert from_dict(alone).ctc_weight == 1 and from_dict({**alone, "lora": True, "ctc_weight": 0.9}).lora is not None
+    with pytest.raises(UserError, match="its LoRA learns nothing: lower ctc_weight"):
+        from_dict({**alone, "lora": True})
+
+
 def test_data_to_train_on_is_no_data_to_validate_on(tmp_path: Path) -> None:
     """The split of every role is `train` where none is given."""
 
