@@ -108,8 +108,10 @@ def test_interrupted_and_resumed_is_uninterrupted(warm_recipe: Callable[..., Any
         start(tmp_path / "parts", 7).load()
     assert left.value.code == 143
     assert not (tmp_path / "parts/warm_start.json").exists()
+    marker = next((tmp_path / "parts").glob("checkpoint-*/complete.json"))
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "train_seconds": 5000.0}))
     again = start(tmp_path / "parts", None)
-    again.load()
+    assert again.load()["seconds"] > 5000, "those of its first part too"
     for name, tensor in whole.model.projector.state_dict().items():
         assert torch.equal(tensor, again.model.projector.state_dict()[name]), name
     # What was copied without its weights is trained again.
