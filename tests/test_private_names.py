@@ -35,6 +35,7 @@ ALLOWED = {
     # No public way exists.
     "_gradient_checkpointing_func": "a frozen block's repeated pass has to run without dropout; asked of the block alone",
     "_attn_implementation": "which attention an LLM runs on: it can be set publicly, but not read",
+    "_is_stateful": "whether an LLM's cache has a recurrent state, which cannot be taken back: transformers' own drafts ask it too",
     # Python's own.
     "_exit": "os._exit ends a forked child, or an app whose parent is gone, without the parent's exit handlers",
 }
