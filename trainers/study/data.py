@@ -15,6 +15,7 @@ from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from trainers.checked_dataclasses import content
 from trainers.data.prepare import MAX_BAD_FRACTION, DataReport, prepare
 from trainers.data.spec import DataSpec
+from trainers.embedded.base_models import base_model
 from trainers.encoder_depth.block_measures import profile_encoder
 from trainers.encoder_depth.healing import trained_blocks
 from trainers.encoder_depth.loading import LoadedEncoder, load_encoder
@@ -23,7 +24,7 @@ from trainers.feature_cache import FeatureCache, build_cache, estimate_cache
 from trainers.files import lock_file, write_json
 from trainers.provenance import DataCounts
 from trainers.recipe import DATA_ROLES, Recipe
-from trainers.study.plan import PlannedRun
+from trainers.study.plan import PlannedRun, folder_mark
 from trainers.study.recipe import StudyRecipe
 from trainers.training.models import build_processor
 
@@ -94,7 +95,9 @@ class StudyData:
         """The similarity profile of a recipe's encoder on a sample of its training data."""
         specs = [dataclasses.replace(spec, max_samples=None) for spec in recipe.train]
         measures = [field.name for field in dataclasses.fields(DepthProfile)]
-        mark = _mark(["profile", measures, self.encoder_mark(recipe), *map(content, specs), self.study.profile_samples])
+        names = [base_model(recipe.audio_model), *(spec.dataset for spec in recipe.train)]
+        read = [self.encoder_mark(recipe), *map(content, specs), *map(folder_mark, names)]
+        mark = _mark(["profile", measures, read, self.study.profile_samples])
         if mark not in self._profiles:
             path = self.study.folder / "profiles" / f"{mark[:16]}.json"
             path.parent.mkdir(parents=True, exist_ok=True)

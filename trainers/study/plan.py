@@ -176,6 +176,15 @@ def run_key(study: StudyRecipe, point: GridPoint, recipe: Recipe, depths: tuple[
     return hashlib.sha256(json.dumps(marked, sort_keys=True, default=vars).encode()).hexdigest()
 
 
+def contents(recipe: Recipe) -> list[str]:
+    """The marks of a recipe's base models and of what is trained and validated on, as `folder_mark` gives them."""
+    texts = recipe.warm_start.texts if recipe.warm_start is not None else []
+    data = [spec.dataset for role in ("train", "validation") for spec in getattr(recipe, role)]
+    return [
+        folder_mark(name) for name in (base_model(recipe.audio_model), base_model(recipe.text_model), *data, *texts)
+    ]
+
+
 @lru_cache(maxsize=256)
 def folder_mark(name: str) -> str:
     """What a path holds: a file's SHA-256; a folder's weights, configurations and tables, and its other files' sizes.

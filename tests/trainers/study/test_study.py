@@ -21,9 +21,9 @@ from trainers.cli import run_command
 from trainers.errors import DiskFullError, UserError
 from trainers.evaluation.speed import BUSY
 from trainers.files import lock_file
-from trainers.study.execute import work
+from trainers.study.execute import warm_start_folder, work
 from trainers.study.jobs import run_jobs
-from trainers.study.plan import in_shard, parse_shard, plan_runs
+from trainers.study.plan import folder_mark, in_shard, parse_shard, plan_runs
 from trainers.study.recipe import StudyRecipe, load_study
 from trainers.study.report import write_report
 from trainers.study.state import (
@@ -113,6 +113,27 @@ def test_key_is_of_the_content(make_study: Any, tmp_path: Path, tiny_whisper_enc
     ruled = keys(rules=rules)
     assert [new == old for new, old in zip(ruled, plain, strict=True)] == [True, False, True, False]
     assert len(keys(skip=[{"lora": True, "prune_encoder_layers": [0, 1]}])) == 2
+
+
+def test_a_warm_start_is_of_the_contents(make_study: Any, tmp_path: Path) -> None:
+    """Of the data's files and the base models' weights, as a run's key is: a manifest that grows has another one."""
+    manifest = tmp_path / "own.jsonl"
+
+    def folder(line: str) -> Path | None:
+        manifest.write_text(line, encoding="utf-8")
+        folder_mark.cache_clear()  # of a process's own: another start of the study looks anew
+        run = {
+            "projector": {"ctc": True, "hidden_size": 32},
+            "warm_start": {"epochs": 1},
+            "train": {"dataset": str(manifest)},
+        }
+        study = load_study(make_study(run=run))
+        first = plan_runs(study)[0]
+        return warm_start_folder(study, first, first.recipe)
+
+    one, other = folder('{"audio": "a.wav", "text": "en"}\n'), folder('{"audio": "a.wav", "text": "to"}\n')
+    assert one is not None and other is not None and one != other
+    assert folder('{"audio": "a.wav", "text": "en"}\n') == one
 
 
 def test_mistakes_in_a_study(make_study: Any) -> None:
