@@ -284,4 +284,4 @@ def licence_parts(config: dict[str, Any], recipe: dict[str, Any], licences: dict
 
 def baseline_rows(rows: Sequence[ResultRow]) -> list[ResultRow]:
     """The rows of unpruned systems without LoRA, which pruned ones are compared with."""
-    return [row for row in rows if not row.get("prune_encoder_layers") and not row.get("lora")]
+    return [row for row in rows if not (row.get("prune_encoder_layers") or row.get("lora") or row.get("healing"))]

@@ -64,7 +64,8 @@ METRICS = (
     "model_fingerprint", "predictions_sha256",
 )  # fmt: skip
 ROW = (
-    *FIGURES, "name", "audio_model", "text_model", "prune_encoder_layers", "encoder_layers", "lora", "seed", "same_as",
+    *FIGURES, "name", "audio_model", "text_model", "prune_encoder_layers", "encoder_layers", "selection", "healing", "lora", "seed",
+    "same_as",
 )  # fmt: skip
 BATCH = ("recordings", "same_transcripts", "largest_logit_difference")
 PUBLICATION = tuple(Publication.__annotations__)

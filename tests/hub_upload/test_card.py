@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -21,6 +22,7 @@ from hub_upload.facts import read_facts
 from hub_upload.foreign import foreign_metadata
 from hub_upload.licences import KNOWN, NOTICES, Part, derive_licence, known_licence, notices, readable_identifier
 from hub_upload.markdown import fences
+from hub_upload.plots import plot_depth
 from hub_upload.snippets import snippets
 from hub_upload.user_text import UserText, digest, extract, merge, wrap
 from trainers.credentials import find_paths
@@ -180,6 +182,19 @@ def test_lora_is_told_with_its_settings_and_counted_as_trained_when_it_is_merged
     (model_folder / "metrics.json").write_text(json.dumps({**record, "trainable_params": 4321}))
     text = write_card(model_folder, *options).read_text()
     assert "| trained | 4,321 |" in text and "rank 4, alpha 8, dropout 0.1" in text
+
+
+def test_the_plot_of_depth_tells_healed_systems_and_other_llms_apart(tmp_path: Path) -> None:
+    def row(depth: int, wer: float, **more: Any) -> Any:
+        return {"language": "en", "audio_model": "a", "text_model": "t", "encoder_layers": depth, "lora": True,
+                "wer": wer, "wer_ci": [wer - 0.01, wer + 0.01], **more}  # fmt: skip
+
+    plain = [row(4, 0.5), row(6, 0.3)]
+    alone = plot_depth(plain, tmp_path / "plain.svg")
+    both = plot_depth([*plain, row(4, 0.4, healing="encoder")], tmp_path / "healed.svg")
+    llms = plot_depth([*plain, row(4, 0.4, text_model="other")], tmp_path / "llms.svg")
+    pictures = [path.read_text(encoding="utf-8") for path in (alone, both, llms) if path is not None]
+    assert "encoder healed" not in pictures[0] and "encoder healed" in pictures[1] and "other" in pictures[2]
 
 
 def test_the_same_folder_gives_the_same_card(model_folder: Path) -> None:

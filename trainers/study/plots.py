@@ -28,6 +28,8 @@ COSTS = {
 }
 RATE = "word error rate (%)"
 _HEALED = {True: "healed", "encoder": "encoder healed", "lora": "encoder healed by LoRA"}
+PLAIN = "projector"
+"""the name of a system whose projector alone is trained"""
 
 
 def plot_wer_by_depth(rows: Iterable[Row], path: str | Path) -> Path:
@@ -113,7 +115,7 @@ def system_name(row: Row) -> str:
     parts = [] if row.get("selection", "last") == "last" else [str(row["selection"]).replace("_", " ")]
     if row.get("healing"):
         parts.append(_HEALED.get(row["healing"], str(row["healing"])))
-    return ", ".join([*parts, "LoRA" if row.get("lora") else "projector"])
+    return ", ".join([*parts, "LoRA" if row.get("lora") else PLAIN])
 
 
 def cost_of(row: Row, cost: str) -> float | None:
