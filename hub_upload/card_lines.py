@@ -43,16 +43,14 @@ def requirements(facts: ModelFacts) -> str:
     """What must be installed."""
     needs_peft = facts.config.get("lora") or facts.config.get("encoder_lora")
     peft = ", `peft`" if needs_peft else ""
-    base = ""
-    if facts.config.get("checkpoint_form") == "adapter":
-        on_hub = len(facts.base_models) == 2
+    if facts.config.get("checkpoint_form") != "adapter":
+        base = ""
+    elif len(facts.base_models) == 2:
+        base = " The frozen parts are fetched from their own repositories, at the commits in `config.json`."
+    else:
         base = (
-            " The frozen parts are fetched from their own repositories, at the commits in `config.json`."
-            if on_hub
-            else (
-                " The frozen parts are neither here nor, under the names in `config.json`, on the Hub: set `audio_model_id` and "
-                "`text_model_id` there to where they are."
-            )
+            " The frozen parts are neither here nor, under the names in `config.json`, on the Hub: set `audio_model_id` and "
+            "`text_model_id` there to where they are."
         )
     return (
         f"Needs `torch` and `transformers`{peft}; `soundfile` for other files than 16-bit wav, `soxr` for other rates than "

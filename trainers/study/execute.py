@@ -21,7 +21,7 @@ from trainers.results import ResultRow
 from trainers.study.data import StudyData, sample_rows
 from trainers.study.elastic import ElasticRows
 from trainers.study.healed import healed_features, healed_model
-from trainers.study.plan import PlannedRun, contents
+from trainers.study.plan import PlannedRun, contents, heal_content
 from trainers.study.recipe import StudyRecipe
 from trainers.study.rows import score_run
 from trainers.study.state import claim, collect, read_failure, read_result, write_failure, write_result
@@ -188,7 +188,7 @@ def warm_start_folder(study: StudyRecipe, run: PlannedRun, recipe: Recipe) -> Pa
     """Where a run's CTC warm start is: one folder for all runs whose encoder, LLM and data are the same; None without one."""
     if recipe.warm_start is None:
         return None
-    heal = dataclasses.asdict(study.heal) if study.heal is not None and run.point["healing"] != "none" else None
+    heal = heal_content(study) if study.heal is not None and run.point["healing"] != "none" else None
     depths = [list(depth) if isinstance(depth, tuple) else depth for depth in run.depths]
     key = shared_key(recipe, run.point["healing"], depths, heal, contents(run.recipe))
     return study.folder / "warm_starts" / key[:16]

@@ -170,7 +170,7 @@ def run_key(study: StudyRecipe, point: GridPoint, recipe: Recipe, depths: tuple[
     marked: dict[str, Any] = {
         "recipe": values,
         "selection": [point["selection"], study.profile_samples if profiled else None],
-        "healing": [point["healing"], depths, _heal_content(study) if healed else None],
+        "healing": [point["healing"], depths, heal_content(study) if healed else None],
         "features": study.cache.dtype if study.cache.enabled else None,
     }
     return hashlib.sha256(json.dumps(marked, sort_keys=True, default=vars).encode()).hexdigest()
@@ -239,7 +239,8 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _heal_content(study: StudyRecipe) -> list[Any]:
+def heal_content(study: StudyRecipe) -> list[Any]:
+    """The settings of healing that change its outcome, and the marks of its speech."""
     assert study.heal is not None
     settings = content(study.heal, leave=("speech", "save_steps"))
     return [settings, [folder_mark(name) or name for name in study.heal.speech]]

@@ -52,13 +52,13 @@ def draw(rows: Sequence[Row], folder: Path) -> list[tuple[str, str]]:
         ),
         ("error_types.svg", "Kinds of word errors, per reference word, seeds together"),
     ]
-    idle = all(_measured_idle(folder, row) for row in shown)
+    comparable = {
+        "eval_rtf": all(_measured_idle(folder, row) for row in shown),
+        "memory_gib": len({row.get("memory_kind") for row in shown}) == 1,
+    }
     for cost, (label, _) in COSTS.items():
         picture = folder / f"wer_by_{cost}.svg"
-        comparable = (
-            idle if cost == "eval_rtf" else len({row.get("memory_kind") for row in shown}) == 1 or cost != "memory_gib"
-        )
-        if not comparable or not any(cost_of(row, cost) is not None for row in shown):
+        if not comparable.get(cost, True) or not any(cost_of(row, cost) is not None for row in shown):
             picture.unlink(missing_ok=True)  # of an earlier report, of other rows
             continue
         plot_pareto(shown, cost, picture)
