@@ -210,8 +210,8 @@ def multiply_once(language_model: Any) -> None:
     """
     Let an LLM's output layer read contiguous memory, whatever the LLM gives it.
 
-    In the prefill LLMs slice the last position of each row. On a CPU torch's linear layer multiplies such a view with one copy
-    of its matrix a row: with a vocabulary of 262,144 that is most of the time and several GiB.
+    In the prefill LLMs slice the last position of each row. On a CPU torch's linear layer multiplies such a view with a copy of its
+    matrix a row, several GiB in all. It goes by the strides: those of one row, too, which `contiguous` leaves as they are.
     """
     head = language_model.get_output_embeddings()
     if head is not None:
@@ -219,7 +219,7 @@ def multiply_once(language_model: Any) -> None:
 
 
 def _contiguous(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(value.contiguous() if isinstance(value, torch.Tensor) else value for value in inputs)
+    return tuple(value.flatten().view(value.shape) if isinstance(value, torch.Tensor) else value for value in inputs)
 
 
 # What a stored generation configuration may hold: numbers above zero, other numbers, token ids, and a few short texts.

@@ -287,20 +287,26 @@ def test_prompt_columns(
     assert all(texts)
 
 
+@pytest.mark.parametrize("utterances", [1, 3])
 @pytest.mark.parametrize("mode", MODES)
 def test_the_output_layer_reads_contiguous_memory(
-    make_tiny_model: Callable[..., Any], request_of: Callable[..., Any], mode: str
+    make_tiny_model: Callable[..., Any], request_of: Callable[..., Any], mode: str, utterances: int
 ) -> None:
-    """On a CPU a sliced view would be multiplied with one copy of the output matrix for each row."""
+    """
+    On a CPU a sliced view would be multiplied with one copy of the output matrix for each row. Of one row it calls itself contiguous.
+    """
     model = make_tiny_model()
     model.resize_token_embeddings(320)
     read: list[tuple[tuple[int, ...], bool]] = []
+
+    def look(module: Any, inputs: tuple[torch.Tensor]) -> None:
+        read.append((tuple(inputs[0].shape), inputs[0].stride() == torch.empty(inputs[0].shape).stride()))
+
     # The arguments that the layer itself reads: hooks before this one have changed them already.
-    model.get_output_embeddings().register_forward_pre_hook(
-        lambda module, inputs: read.append((tuple(inputs[0].shape), inputs[0].is_contiguous()))
-    )
-    model.generate(**request_of([talk(1.0), talk(0.5), talk(0.8)]), max_new_tokens=3, **MODES[mode])
-    rows = 3 * MODES[mode].get("num_beams", 1)
+    model.get_output_embeddings().register_forward_pre_hook(look)
+    sounds = [talk(1.0), talk(0.5), talk(0.8)][:utterances]
+    model.generate(**request_of(sounds), max_new_tokens=3, **MODES[mode])
+    rows = utterances * MODES[mode].get("num_beams", 1)
     assert [shape[:2] for shape, _ in read] == [(rows, 1)] * len(read), "the prefill's other positions are multiplied"
     assert len(read) >= 2 and all(contiguous for _, contiguous in read)
 
