@@ -116,13 +116,13 @@ def _evaluated(path: Path) -> dict[str, Path]:
     if not path.is_dir():
         return {path.name: path}
     below = {(path / one.path).parent.name: (path / one.path).parent for one in read_evaluations(path)}
-    folders = below or {path.name: path, "evaluation": path / EVALUATIONS}
+    folders = below or {path.name: path if (path / PREDICTIONS).is_file() else path / EVALUATIONS}
     found = {name: folder / PREDICTIONS for name, folder in folders.items() if (folder / PREDICTIONS).is_file()}
     if not found:
         raise UserError(
             f"{path} holds no {PREDICTIONS}, nor does an evaluation in it. `slam-asr evaluate {path} --dataset ...` makes one."
         )
-    return found if below else dict([next(iter(found.items()))])
+    return found
 
 
 def _alike(parts: Sequence[tuple[str, ...]]) -> int:

@@ -126,6 +126,14 @@ def test_compare_takes_folders_and_names_them_by_what_differs(
         find_predictions([tmp_path, Path(runs[1])])
 
 
+def test_compare_takes_the_evaluations_of_a_study_s_runs(tmp_path: Path) -> None:
+    """They lie in folders of that very name, and are named as such or by their run."""
+    runs = [tmp_path / "runs" / run for run in ("base", "lora")]
+    files = [write(run / "evaluation" / "predictions.jsonl", "a b c d") for run in runs]
+    assert find_predictions([run / "evaluation" for run in runs]) == [file.parent / file.name for file in files]
+    assert find_predictions(runs) == files
+
+
 def test_results_of_several_data_sets_accumulate(tmp_path: Path) -> None:
     assert data_name({"name": "org/set", "config": "da", "split": "validation"}) == "org_set-da-validation"
     assert data_name({"name": "test.jsonl", "split": "test"}) == "test"
