@@ -121,10 +121,12 @@ def training_lines(facts: ModelFacts) -> list[str]:
         machine = run.get("hardware")
         lines.append(f"Hardware: {describe_hardware(machine)}{source}.")
         steps = f", {run['steps']:,} steps" if run.get("steps") else ""
-        warm = run.get("warm_start")
-        before = f", after a CTC warm start of {duration(warm['seconds'])}, {warm['steps']:,} steps" if warm else ""
+        stages = [("healing the encoder for", run.get("healing")), ("a CTC warm start of", run.get("warm_start"))]
+        earlier = [(name, stage) for name, stage in stages if stage]
+        told = [f"{name} {duration(stage['seconds'])}, {stage['steps']:,} steps" for name, stage in earlier]
+        before = f", after {join(told)}" if told else ""
         lines.append(f"Time: {duration(float(seconds))}{steps}{before}{source}.")
-        lines.append(energy_line(float(seconds) + (warm["seconds"] if warm else 0.0), machine))
+        lines.append(energy_line(float(seconds) + sum(stage["seconds"] for _, stage in earlier), machine))
     else:
         lines.append("Hardware, time and energy: not recorded.")
     return lines

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any, TypedDict, cast, get_type_hints
 
 from trainers.errors import UserError
-from trainers.results import COUNTS, Hardware, Metrics, ScoreTable, errors_of
+from trainers.results import COUNTS, Hardware, Metrics, ResultRow, errors_of
 
 PRODUCED_BY = "slam-asr evaluate"
 EXPORT_MANIFEST = "manifest.json"
 """Of a folder made by `slam-asr export`: what its parts are, and the SHA-256 of every file."""
 RATE_TOLERANCE = 1e-9
-_WHOLE = (*COUNTS, "reference_words", "utterances", "total_params", "trainable_params", "encoder_params")
-_RATES = tuple(name for name, kind in get_type_hints(ScoreTable).items() if kind == float | None)
-_NUMBERS = (*_WHOLE, *_RATES, "train_seconds", "eval_rtfx")
+_KINDS = {**get_type_hints(Metrics), **get_type_hints(ResultRow)}
+_WHOLE = tuple(name for name, kind in _KINDS.items() if kind is int)
+_NUMBERS = (*_WHOLE, *(name for name, kind in _KINDS.items() if kind in (float, float | None)))
 REMEDY = "Run `slam-asr evaluate MODEL --dataset ... --output-dir ...` again on the model that is published."
 
 
@@ -48,6 +48,13 @@ class WarmStartRecord(TypedDict):
     ctc_wer: float | None
 
 
+class HealingRecord(TypedDict):
+    """What the distillation of a pruned encoder took, before the run."""
+
+    steps: int
+    seconds: float
+
+
 class TrainingRecord(TypedDict, total=False):
     """What a published model tells of its training run. The run's own error rates are not among it: `evaluate` gives those."""
 
@@ -62,6 +69,7 @@ class TrainingRecord(TypedDict, total=False):
     format_version: int
     slam_asr_version: str
     warm_start: WarmStartRecord
+    healing: HealingRecord
 
 
 TRAINING_RECORD = tuple(TrainingRecord.__annotations__)

@@ -60,12 +60,21 @@ def test_languages_are_codes_and_data_on_this_machine_are_no_repositories(
     assert card.data.to_dict()["datasets"] == ["fsicoli/common_voice_22_0", "google/fleurs"]
 
 
-def test_the_time_of_a_warm_start_is_told(model_folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("stages", "told"),
+    [
+        ({"warm_start": {"seconds": 36_000.0, "steps": 50}}, "a CTC warm start of 10.0 h, 50 steps"),
+        (
+            {"warm_start": {"seconds": 18_000.0, "steps": 50}, "healing": {"seconds": 18_000.0, "steps": 250}},
+            "healing the encoder for 5.0 h, 250 steps and a CTC warm start of 5.0 h, 50 steps",
+        ),
+    ],
+)
+def test_what_came_before_the_run_is_told(model_folder: Path, stages: dict[str, Any], told: str) -> None:
     path = model_folder / "metrics.json"
-    warm = {"seconds": 36_000.0, "steps": 50}
-    path.write_text(json.dumps({**json.loads(path.read_text()), "warm_start": warm}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **stages}))
     text = ModelCard.load(write_card(model_folder, BuildOptions(measure=False), CardOptions("acme/tiny"))).text
-    assert "6.0 min, 700 steps, after a CTC warm start of 10.0 h, 50 steps" in text and "about 0.202 kWh" in text
+    assert f"6.0 min, 700 steps, after {told}" in text and "about 0.202 kWh" in text
 
 
 def test_base_models_are_named_with_their_relation(model_folder: Path) -> None:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 import torch
 from datasets import Dataset
@@ -133,6 +133,8 @@ class Healed(TypedDict):
 
     method: Literal["encoder", "lora"]
     steps: int
+    seconds: NotRequired[float]
+    """that the steps took; older versions did not write it"""
     loss_before: float
     loss_after: float
     settings: dict[str, Any]
@@ -179,7 +181,7 @@ def heal(
         for name, parameter in layer.named_parameters():
             parameter.requires_grad_(method == "encoder" or is_adapter_tensor(name))
     rate = spec.lora_learning_rate if method == "lora" else spec.learning_rate
-    _train(student, inputs, targets, spec, rate, count, folder, quiet)
+    seconds = _train(student, inputs, targets, spec, rate, count, folder, quiet)
     if method == "lora":
         encoder.load_state_dict(merged_state(student, student.state_dict(), ""))
     encoder.requires_grad_(False)
@@ -189,6 +191,7 @@ def heal(
     result: Healed = {
         "method": method,
         "steps": spec.steps,
+        "seconds": round(seconds, 3),
         "loss_before": before,
         "loss_after": _mean_loss(encoder, inputs, targets, count, spec.bf16),
         "settings": asdict(spec),
@@ -207,7 +210,8 @@ def _train(
     count: int,
     folder: Path,
     quiet: bool,
-) -> None:
+) -> float:
+    """Take the steps, and return how many seconds they took."""
     trained = {name: parameter for name, parameter in encoder.named_parameters() if parameter.requires_grad}
     sampler = EpochBatchSampler(len(inputs), seed=spec.seed, costs=list(inputs["seconds"]), budget=spec.batch_seconds)
     plan_of = functools.lru_cache(maxsize=1)(sampler.plan)
@@ -216,7 +220,7 @@ def _train(
         epoch, place = divmod(step, len(sampler))
         return _loss(encoder, inputs, targets, plan_of(epoch)[place], count, spec.bf16)
 
-    TrainingLoop(
+    loop = TrainingLoop(
         trained,
         [torch.optim.AdamW(trained.values(), lr=rate, weight_decay=spec.weight_decay)],
         steps=spec.steps,
@@ -225,7 +229,9 @@ def _train(
         description="healing",
         save_steps=spec.save_steps,
         quiet=quiet,
-    ).run(loss_of_step)
+    )
+    loop.run(loss_of_step)
+    return loop.seconds
 
 
 def _loss(

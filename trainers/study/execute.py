@@ -16,6 +16,7 @@ from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from trainers.encoder_depth.block_measures import profile_encoder
 from trainers.encoder_depth.selection import TRAINED, needs_of
 from trainers.errors import DiskFullError, UserError
+from trainers.provenance import HealingRecord
 from trainers.recipe import Recipe
 from trainers.results import ResultRow
 from trainers.study.data import StudyData, sample_rows
@@ -118,8 +119,9 @@ def perform(study: StudyRecipe, run: PlannedRun, data: StudyData) -> list[Result
     if (same := same_system(run, kept, data.runs)) is not None:
         return same
     model: SlamAsrForConditionalGeneration | None = None
+    healing: HealingRecord | None = None
     if run.point["healing"] in ("encoder", "lora"):
-        model = healed_model(study, run, recipe, kept, data)
+        model, healing = healed_model(study, run, recipe, kept, data)
         datasets = healed_features(study, run.recipe, model, data)
     else:
         datasets = datasets_for(study, run.recipe, kept, data)
@@ -131,6 +133,7 @@ def perform(study: StudyRecipe, run: PlannedRun, data: StudyData) -> list[Result
         data_counts=data.describe(run.recipe),
         model=model,
         warm_start_folder=start,
+        healing=healing,
     )
     del model
     return score_run(run, recipe, training, data, run.folder)

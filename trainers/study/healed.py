@@ -9,6 +9,7 @@ from typing import Any, Literal
 from modeling_slam_asr import SlamAsrForConditionalGeneration
 from trainers.encoder_depth.healing import heal, untranscribed
 from trainers.files import lock_file
+from trainers.provenance import HealingRecord
 from trainers.recipe import Recipe
 from trainers.study.data import StudyData
 from trainers.study.plan import PlannedRun
@@ -18,8 +19,12 @@ from trainers.training.models import build_model
 
 def healed_model(
     study: StudyRecipe, run: PlannedRun, recipe: Recipe, kept: tuple[int, ...], data: StudyData
-) -> SlamAsrForConditionalGeneration:
-    """The recipe's model with its pruned encoder healed; the first run that needs that encoder trains it."""
+) -> tuple[SlamAsrForConditionalGeneration, HealingRecord | None]:
+    """
+    The recipe's model with its pruned encoder healed, and what that took; the first run that needs that encoder trains it.
+
+    There is no record of an encoder that an older version healed.
+    """
     assert study.heal is not None
     spec = study.heal
     method: Literal["encoder", "lora"] = "lora" if run.point["healing"] == "lora" else "encoder"
@@ -41,9 +46,11 @@ def healed_model(
     with lock_file(folder / "healing.lock", wait=True):
         # Healing works on a float32 copy: small steps vanish in bfloat16 weights.
         encoder = copy.deepcopy(model.audio_encoder).float()
-        heal(encoder, cache.dataset(below), cache.dataset(whole), spec, folder, method=method, quiet=data.quiet)
+        healed = heal(
+            encoder, cache.dataset(below), cache.dataset(whole), spec, folder, method=method, quiet=data.quiet
+        )
     model.audio_encoder.load_state_dict(encoder.state_dict())
-    return model
+    return model, {"steps": healed["steps"], "seconds": healed["seconds"]} if "seconds" in healed else None
 
 
 def healed_features(

@@ -29,7 +29,7 @@ from trainers.data.streaming import SpeechStream
 from trainers.errors import UserError, is_disk_full
 from trainers.evaluation import score_rows, write_predictions
 from trainers.files import lock_file, write_json, write_jsonl
-from trainers.provenance import DataCounts, RunMetrics, WarmStartRecord, hardware
+from trainers.provenance import DataCounts, HealingRecord, RunMetrics, WarmStartRecord, hardware
 from trainers.recipe import DATA_ROLES, EFFECTS, Recipe, changed_keys
 from trainers.results import Metrics
 from trainers.training.arguments import check_environment, make_sampler, trained_window, training_arguments
@@ -68,6 +68,7 @@ def run_training(
     model: SlamAsrForConditionalGeneration | None = None,
     processor: SlamAsrProcessor | None = None,
     warm_start_folder: Path | None = None,
+    healing: HealingRecord | None = None,
 ) -> RunMetrics:
     """Train, keep the best model by validation WER, score it, and write everything to `recipe.output_dir`.
 
@@ -81,13 +82,14 @@ def run_training(
         data_counts: what became of the rows of each role when `datasets` were prepared, for `metrics.json` and the model's card.
         model, processor: in place of those the recipe describes.
         warm_start_folder: of a warm start that runs share; the run's own, below `output_dir`, when None.
+        healing: what the healing of the given model's encoder took, for the model's card.
     Returns:
         The content of `metrics.json`.
     Raises:
         UserError: the data, the recipe or the folder does not allow the run; or the loss is not finite.
         SystemExit: with code 143 after SIGTERM, 130 after Ctrl-C, when the checkpoint is saved.
     """
-    return TrainingRun(recipe, datasets, model, processor, warm_start_folder, data_counts).run(resume)
+    return TrainingRun(recipe, datasets, model, processor, warm_start_folder, data_counts, healing).run(resume)
 
 
 class TrainingRun:
@@ -101,6 +103,7 @@ class TrainingRun:
         processor: SlamAsrProcessor | None = None,
         warm_start_folder: Path | None = None,
         data_counts: Mapping[str, DataCounts] | None = None,
+        healing: HealingRecord | None = None,
     ) -> None:
         self.recipe = recipe
         self.output_dir = Path(recipe.output_dir)
@@ -110,6 +113,7 @@ class TrainingRun:
         self.termination = StopOnTermination()
         self.warm_start_folder = warm_start_folder
         self.warm_start_record: WarmStartRecord | None = None
+        self.healing = healing
 
     def run(self, resume: bool) -> RunMetrics:
         """All stages, in order."""
@@ -439,6 +443,8 @@ class TrainingRun:
         }
         if self.warm_start_record is not None:
             record["warm_start"] = self.warm_start_record
+        if self.healing is not None:
+            record["healing"] = self.healing
         metrics = cast(RunMetrics, {**(scores or {}), **record})
         trainer.save_final(self.output_dir, recipe.checkpoint_form, lambda: build_model(recipe))
         if trainer.is_world_process_zero():

@@ -126,6 +126,9 @@ def test_study_with_healing_and_elastic_depth(make_study: Any, tmp_path: Path) -
     assert healing["loss_after"] < healing["loss_before"]
     healed = next(run for run in runs if run.point["healing"] == "encoder")
     plain = next(run for run in runs if run.point["healing"] == "none" and run.point["prune_encoder_layers"] == 1)
+    record = {"steps": 4, "seconds": healing["seconds"]}
+    told = [json.loads((run.model_folder / "metrics.json").read_text()).get("healing") for run in (healed, plain)]
+    assert record["seconds"] > 0 and told == [record, None]
     name = "layers.0.fc1.weight"
     weights = [
         SlamAsrForConditionalGeneration.from_pretrained(run.folder / "model").audio_encoder.state_dict()[name]
