@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=tuple(ENGINES),
         default="torch",
-        help="with --local: what computes; llama_cpp needs an export, vllm cannot run the app",
+        help="with --local: what computes (docs/publishing.md)",
     )
     parser.add_argument("--port", type=int, help="with --local: port to listen on")
     parser.add_argument("--space-id", metavar="SPACE_ID", help="NAMESPACE/NAME of the Space (REPO_ID-demo)")
