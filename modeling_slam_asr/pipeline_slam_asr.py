@@ -190,12 +190,12 @@ class SlamAsrPipeline(RecordingsMixin, AutomaticSpeechRecognitionPipeline):  # t
             recording's own counts, where its mapping has one (`{"array": ..., "sampling_rate": ..., "language": "da"}`).
         return_timestamps: `True`: `chunks` with the times of each window; `"word"`: of each word, by the CTC head or
             else by the LLM's attention; `"estimate"`: of each word, by the sound's level. Times of words are approximate.
-        return_confidence: add `confidence`, the geometric mean of the tokens' probabilities; `"tokens"`: each token's
-            log-probability too.
+        return_confidence: add `confidence`, the geometric mean of the tokens' probabilities, of a word the least of its tokens';
+            `"tokens"`: each token's log-probability too.
         window_seconds (or `chunk_length_s`): longest window. None: the length that the model was trained for
             (`config.window_seconds`, else `WINDOW_SECONDS`); recordings up to a quarter longer, at most 30 s, are not cut then.
         overlap_seconds (or `stride_length_s`; of a pair the greater): what two windows share where there is no pause to cut at.
-        silence_db: windows that stay below it are not transcribed; -90 dB of full scale is digital silence.
+        silence_db: windows that stay below it, in dB of full scale, are not transcribed. The default is digital silence.
         drop_no_speech: leave windows of steady noise untranscribed too, in place of a `no_speech` mark.
         vad: `"silero"` or `"webrtc"`: transcribe only from the first to the last speech that it finds in a window.
         trim_loops: of a transcript that ran into a loop keep the first copy; it is marked `loop` in either case.
@@ -260,6 +260,7 @@ class SlamAsrPipeline(RecordingsMixin, AutomaticSpeechRecognitionPipeline):  # t
         if look:
             finished = [t.tokens + ([] if t.end is None else [t.end]) for t in transcripts]
             looks = list(look_again(self.model, finished, **request, attentions=words and not ctc, **audio))
+        joint = bool(plan.options.get("ctc_weight", getattr(plan.config, "ctc_weight", None)))
         aligned: list[np.ndarray | None] = [None] * len(windows)
         if ctc:
             aligned = align_transcripts(self.model, [transcript.tokens for transcript in transcripts], **audio)
@@ -269,6 +270,7 @@ class SlamAsrPipeline(RecordingsMixin, AutomaticSpeechRecognitionPipeline):  # t
                 None if seen is None else seen.log_probs.tolist(),
                 None if seen is None or seen.attentions is None else _listening(seen),
                 places,
+                joint,
             )
             for transcript, seen, places in zip(transcripts, looks, aligned, strict=True)
         ]

@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal, Required, TypedDict
 
@@ -25,6 +25,7 @@ from .transcripts_slam_asr import (
     join_words,
     merge_overlap,
     token_pieces,
+    word_confidences,
 )
 from .windows_slam_asr import (
     SILENCE_DB,
@@ -48,6 +49,7 @@ logger = logging.get_logger(__name__)
 
 TIMESTAMPS = (True, "word", "estimate")
 MARKS: tuple[Literal["no_speech", "truncated", "loop"], ...] = ("no_speech", "truncated", "loop")  # where they are true
+_AUDIO_KEYS = {"array", "raw", "sampling_rate", "path", "bytes", "audio"}
 
 
 @dataclass
@@ -60,7 +62,7 @@ class Piece:
     active: which of its 20 ms are not quiet.
     overlap: start and end in seconds of what the window before holds too, or None.
     words: with times, when they were asked for.
-    tokens: text and log-probability of each token, when asked for.
+    tokens, confidences: text and log-probability of each token, and of each word its confidence, when asked for.
     """
 
     start: float
@@ -72,12 +74,15 @@ class Piece:
     text: str = ""
     words: list[Word] | None = None
     tokens: list[tuple[str, float]] | None = None
+    confidences: Sequence[float | None] = ()
     truncated: bool = False
     loop: bool = False
 
     def timed_words(self) -> list[Word]:
         """The words with their times, or with estimates."""
-        return estimate_words(self.text, self.active, self.start, self.end) if self.words is None else self.words
+        words = self.words or estimate_words(self.text, self.active, self.start, self.end)
+        found = self.confidences if len(self.confidences) == len(words) else [None] * len(words)
+        return [replace(word, confidence=one) for word, one in zip(words, found, strict=True)]
 
     def sound_range(self) -> tuple[float, float]:
         """When its sound begins and ends."""
@@ -116,12 +121,14 @@ def assemble(pieces: Sequence[Piece], return_timestamps: bool | str | None, retu
     Returns:
         `text` and, as asked for, `chunks`, `confidence`, `tokens`; and `no_speech`, `truncated` and `loop` where true.
     """
-    segments = _merge(pieces, with_words=return_timestamps in ("word", "estimate"))
+    segments: list[_Segment] = []
+    for piece in pieces:
+        segments.append(_follow(segments[-1] if segments else None, piece, return_timestamps in ("word", "estimate")))
     answer: Answer = {"text": join_texts([segment.text for segment in segments])}
     if return_timestamps is True:
         answer["chunks"] = [_chunk(segment, return_confidence) for segment in segments if segment.text]
     elif return_timestamps:
-        answer["chunks"] = [_word(word, segment.piece.no_speech) for segment in segments for word in segment.words]
+        answer["chunks"] = [_word(word, one.piece, return_confidence) for one in segments for word in one.words]
         answer["approximate_timestamps"] = True
     tokens = [token for piece in pieces for token in piece.tokens or []]
     if return_confidence:
@@ -150,13 +157,6 @@ class SettledText:
         return self.text
 
 
-def _merge(pieces: Sequence[Piece], with_words: bool) -> list[_Segment]:
-    segments: list[_Segment] = []
-    for piece in pieces:
-        segments.append(_follow(segments[-1] if segments else None, piece, with_words))
-    return segments
-
-
 def _follow(before: _Segment | None, piece: Piece, with_words: bool) -> _Segment:
     """A piece's segment; what it and the one before both hold is taken out of either."""
     segment = _Segment(piece, piece.text, *piece.sound_range(), piece.timed_words() if with_words else [])
@@ -172,18 +172,19 @@ def _join(left: _Segment, right: _Segment, start: float, end: float) -> None:
     slack = 1.0 + (0.25 * (end - start) if left.piece.words is None else 0.0)
     left.words, right.words = merge_overlap(left.words, right.words, start, end, slack)
     left.text, right.text = join_words(left.words), join_words(right.words)
+    seam = (start + end) / 2
     if left.words and right.words:
         seam = min(max((left.words[-1].end + right.words[0].start) / 2, start), end)
-    else:
-        seam = (start + end) / 2
-    left.words = [Word(word.text, min(word.start, seam), min(word.end, seam)) for word in left.words]
-    right.words = [Word(word.text, max(word.start, seam), max(word.end, seam)) for word in right.words]
+    left.words = [replace(word, start=min(word.start, seam), end=min(word.end, seam)) for word in left.words]
+    right.words = [replace(word, start=max(word.start, seam), end=max(word.end, seam)) for word in right.words]
     left.end, right.start = min(left.end, seam), max(right.start, seam)
 
 
-def _word(word: Word, no_speech: bool) -> Chunk:
+def _word(word: Word, piece: Piece, return_confidence: bool | str) -> Chunk:
     chunk: Chunk = {"text": word.text.strip(), "timestamp": (round(word.start, 2), round(word.end, 2))}
-    return {**chunk, "no_speech": True} if no_speech else chunk
+    if return_confidence:
+        chunk["confidence"] = word.confidence
+    return {**chunk, "no_speech": True} if piece.no_speech else chunk
 
 
 def _chunk(segment: _Segment, return_confidence: bool | str) -> Chunk:
@@ -196,9 +197,6 @@ def _chunk(segment: _Segment, return_confidence: bool | str) -> Chunk:
     return chunk
 
 
-_AUDIO_KEYS = {"array", "raw", "sampling_rate", "path", "bytes", "audio"}
-
-
 @dataclass
 class WindowTranscript:
     """
@@ -207,12 +205,14 @@ class WindowTranscript:
     log_probs: natural logarithm of each token's probability, the end token's too where there is one; None if not asked for.
     attention: which audio each of these tokens listens to, `(tokens, audio_positions)`; None if not asked for.
     aligned: where the CTC head hears each token, see [`align_tokens`]; None if not asked for, or if they have no room there.
+    joint: whether the CTC head had a say (`ctc_weight`). Then it has one in the words' confidence too: it was trained to the end.
     """
 
     transcript: Transcript
     log_probs: Sequence[float] | None = None
     attention: np.ndarray | None = None
     aligned: np.ndarray | None = None
+    joint: bool = False
 
 
 class RecordingsMixin:
@@ -279,8 +279,7 @@ class RecordingsMixin:
         options = {**(generate_kwargs or {}), **other}
         if "language" in options:
             first.setdefault("language", options.pop("language"))
-        task = options.pop("task", None)
-        if task not in (None, "transcribe"):
+        if (task := options.pop("task", None)) not in (None, "transcribe"):
             raise ValueError(f"task={task!r} is not possible: the model writes down what was said. Leave it out.")
         if return_language:
             raise ValueError("return_language=True is not possible: the model does not tell which language it heard.")
@@ -403,20 +402,21 @@ class RecordingsMixin:
         return {"windows": done}
 
     def _fill(self, piece: Piece, answer: WindowTranscript) -> None:
-        transcript, config = answer.transcript, self.model.config
+        transcript, length = answer.transcript, self.model.config.audio_geometry.seconds_per_token
         piece.text = self.processor.decode(transcript.tokens, skip_special_tokens=True)
         piece.truncated, piece.loop = transcript.end is None and not transcript.stopped, transcript.loop
         # The LLM of a compressing model is shown speech only: where there was none, it writes nothing.
-        piece.no_speech |= config.projector_compress is not None and not transcript.tokens
+        piece.no_speech |= self.model.config.projector_compress is not None and not transcript.tokens
         ended = transcript.tokens + ([] if transcript.end is None else [transcript.end])
         if answer.log_probs is not None:
             piece.tokens = list(zip(token_pieces(self.tokenizer, ended), answer.log_probs, strict=True))
+            heard = answer.aligned if answer.joint else None
+            piece.confidences = word_confidences([text for text, _ in piece.tokens], answer.log_probs, heard)
         if answer.aligned is not None:
             spoken = token_pieces(self.tokenizer, transcript.tokens)
-            length = config.audio_geometry.seconds_per_token()
-            piece.words = ctc_words(spoken, answer.aligned, length, piece.active, piece.start, piece.end)
+            piece.words = ctc_words(spoken, answer.aligned, length(), piece.active, piece.start, piece.end)
         elif answer.attention is not None:
-            listened = answer.attention, config.audio_geometry.seconds_per_token(), piece.start, piece.sound_range()
+            listened = answer.attention, length(), piece.start, piece.sound_range()
             piece.words = attention_words(token_pieces(self.tokenizer, ended), *listened) if transcript.tokens else []
 
     def postprocess(

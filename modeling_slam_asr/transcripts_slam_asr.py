@@ -13,35 +13,11 @@ import numpy as np
 from .windows_slam_asr import FRAME_SECONDS, next_pause, sound_range
 
 __all__ = [
-    "AUDIO_MARK",
-    "CHECK_EVERY",
-    "CONTEXT_PROMPT",
-    "LANGUAGE_NAMES",
-    "LOOP_PERIOD",
-    "LOOP_REPEATS",
-    "LOOP_SPAN",
-    "SPARE_TOKENS",
-    "Answer",
-    "Chunk",
-    "PromptMixin",
-    "TokenScore",
-    "Transcript",
-    "Word",
-    "align_tokens",
-    "attention_words",
-    "confidence",
-    "ctc_words",
-    "estimate_words",
-    "join_texts",
-    "join_words",
-    "loop_period",
-    "merge_overlap",
-    "read_transcript",
-    "split_words",
-    "token_limit",
-    "token_pieces",
-    "warp",
-]
+    "AUDIO_MARK", "CHECK_EVERY", "CONTEXT_PROMPT", "LANGUAGE_NAMES", "LOOP_PERIOD", "LOOP_REPEATS", "LOOP_SPAN",
+    "SPARE_TOKENS", "Answer", "Chunk", "PromptMixin", "TokenScore", "Transcript", "Word", "align_tokens",
+    "attention_words", "confidence", "ctc_words", "estimate_words", "join_texts", "join_words", "loop_period",
+    "merge_overlap", "read_transcript", "split_words", "token_limit", "token_pieces", "warp", "word_confidences",
+]  # fmt: skip
 
 LANGUAGE_NAMES = {
     "ar": "Arabic", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek", "en": "English", "es": "Spanish",
@@ -70,7 +46,7 @@ class Marks(TypedDict, total=False):
 
 
 class Chunk(Marks):
-    """A stretch of an answer, `timestamp` its start and end in seconds; a word has no `confidence`."""
+    """A stretch of an answer: `timestamp` is its start and end in seconds; `confidence` as of [`word_confidences`], if a word."""
 
     text: str
     timestamp: tuple[float, float]
@@ -226,11 +202,12 @@ _UNITS = re.compile(rf"\s*(?:[{_UNSPACED}]|[^\s{_UNSPACED}]+)")
 
 @dataclass
 class Word:
-    """One word (or one character of a script without spaces) with white space before it, and its time in seconds."""
+    """One word (or character of a script without spaces), white space before it, its time in seconds and [`word_confidences`]."""
 
     text: str
     start: float = 0.0
     end: float = 0.0
+    confidence: float | None = None
 
     @property
     def key(self) -> str:
@@ -443,6 +420,26 @@ def _time_words(pieces: Sequence[str], begins: np.ndarray, ends: np.ndarray, fir
             begin = end = timed[-1].end if timed else first
         timed.append(Word(word, begin, max(begin, end)))
     return timed
+
+
+def word_confidences(
+    pieces: Sequence[str], log_probs: Sequence[float], aligned: np.ndarray | None = None
+) -> list[float | None]:
+    """
+    Of each word the least probability of its tokens, or None if it has no token of its own.
+
+    Args:
+        pieces: the text that each token brings, in order; there may be an end token.
+        log_probs: of each token, by the LLM.
+        aligned: `(tokens, 3)`, see [`align_tokens`]: then the lesser of what LLM and CTC head give a token counts.
+    """
+    least = np.array(log_probs)
+    if aligned is not None:
+        least[: len(aligned)] = np.minimum(least[: len(aligned)], aligned[:, 2])
+    words = split_words("".join(pieces))
+    owner = _owners(words, pieces)
+    held = [least[owner == index] for index in range(len(words))]
+    return [math.exp(one.min()) if len(one) else None for one in held]
 
 
 def _owners(words: Sequence[str], pieces: Sequence[str]) -> np.ndarray:

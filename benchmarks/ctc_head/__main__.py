@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from benchmarks.result import figures_parser, publish
 from modeling_slam_asr.pipeline_slam_asr import align_transcripts, look_again
-from modeling_slam_asr.transcripts_slam_asr import token_pieces
+from modeling_slam_asr.transcripts_slam_asr import split_words, token_pieces, word_confidences
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.data.spec import DataSpec
@@ -129,19 +129,6 @@ def plain(word: str) -> str:
     return re.sub(r"[^\w']+", "", word.lower())
 
 
-def word_scores(pieces: Sequence[str], scores: Sequence[float]) -> list[tuple[str, float]]:
-    """The words of a transcript, each with the least score of its tokens."""
-    words: list[tuple[str, float]] = []
-    for piece, score in zip(pieces, scores, strict=True):
-        if not piece.strip():
-            continue
-        if not words or piece[0].isspace():
-            words.append((piece.strip(), score))
-        else:
-            words[-1] = (words[-1][0] + piece.strip(), min(words[-1][1], score))
-    return [(plain(word), score) for word, score in words if plain(word)]
-
-
 def area(wrong: Sequence[float], right: Sequence[float]) -> float | None:
     """The probability that a wrong word has a lower score than a right one."""
     if not wrong or not right:
@@ -169,19 +156,25 @@ def confidences(
             continue
         (look,) = look_again(model, [tokens], **inputs)
         pieces = token_pieces(processor.tokenizer, tokens)
-        llm, ctc = word_scores(pieces, look.log_probs.tolist()), word_scores(pieces, aligned[:, 2].tolist())
-        heard = " ".join(word for word, _ in llm)
+        sure = {
+            "llm": word_confidences(pieces, look.log_probs.tolist()),
+            "ctc": word_confidences(pieces, aligned[:, 2].tolist()),
+            "both": word_confidences(pieces, look.log_probs.tolist(), aligned),
+        }
+        words = [plain(word) for word in split_words("".join(pieces))]
+        judged = [index for index, word in enumerate(words) if word and sure["llm"][index] is not None]
+        heard = " ".join(words[index] for index in judged)
         reference = " ".join(filter(None, map(plain, text.split())))
         if not heard or not reference:
             continue
-        right = np.zeros(len(llm), dtype=bool)
+        right = np.zeros(len(judged), dtype=bool)
         for part in jiwer.process_words(reference, heard).alignments[0]:
             right[part.hyp_start_idx : part.hyp_end_idx] |= part.type == "equal"
-        for index, ((_, one), (_, two)) in enumerate(zip(llm, ctc, strict=True)):
-            for name, score in (("llm", one), ("ctc", two), ("both", min(one, two))):
-                scores[name][int(right[index])].append(score)
-    wrong, good = scores["llm"]
-    return {"words": len(wrong) + len(good), "wrong": len(wrong)} | {
+        for name, found in scores.items():
+            for index, good in zip(judged, right, strict=True):
+                found[int(good)].append(sure[name][index] or 0.0)
+    wrong, correct = scores["llm"]
+    return {"words": len(wrong) + len(correct), "wrong": len(wrong)} | {
         f"area_{name}": area(*found) for name, found in scores.items()
     }
 

@@ -305,6 +305,15 @@ def test_pipeline_gives_words_times_and_confidence(
     assert "".join(answer["text"].split()) == "".join(chunk["text"] for chunk in answer["chunks"])
     times = [time for chunk in answer["chunks"] for time in chunk["timestamp"]]
     assert times == sorted(times) and times[0] >= 0 and times[-1] <= 2.0 and answer["approximate_timestamps"]
+    sure = pipe(sound, return_timestamps="word", return_confidence="tokens", ctc_weight=0.3)
+    guessed = pipe(sound, return_timestamps="estimate", return_confidence=True, ctc_weight=0.3)
+    by_llm = [chunk["confidence"] for chunk in guessed["chunks"]]
+    by_both = [chunk["confidence"] for chunk in sure["chunks"]]
+    said = [token["log_prob"] for token in sure["tokens"] if token["text"].strip()]
+    assert min(by_llm) == pytest.approx(np.exp(min(said)), rel=1e-4)
+    assert all(0 < both <= llm * (1 + 1e-6) for both, llm in zip(by_both, by_llm, strict=True)) and by_both != by_llm
+    alone = [pipe(sound, return_timestamps=kind, return_confidence=True)["chunks"] for kind in ("word", "estimate")]
+    assert [chunk["confidence"] for chunk in alone[0]] == [chunk["confidence"] for chunk in alone[1]]
 
 
 def test_words_lie_where_their_tokens_are_heard() -> None:

@@ -415,6 +415,7 @@ def test_half_precision(make_tiny_model: Callable[..., Any], make_pipe: Callable
     pipe = make_pipe(make_tiny_model(dtype=torch.bfloat16))
     answer = pipe(talk(1.0), return_timestamps="word", return_confidence=True, **SHORT)
     assert 0 < answer["confidence"] < 1
+    assert all(0 < chunk["confidence"] < 1 for chunk in answer["chunks"])
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.3, 0.7, 2.0, 12.0])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeling_slam_asr.recordings_slam_asr import Piece, assemble
-from modeling_slam_asr.transcripts_slam_asr import Word, confidence
+from modeling_slam_asr.transcripts_slam_asr import Word, confidence, word_confidences
 
 ALL = np.ones(500, dtype=bool)
 
@@ -39,6 +39,29 @@ def test_confidence_is_over_all_tokens() -> None:
     assert answer["confidence"] == pytest.approx(np.exp(-2.0)) == confidence([-1.0, -2.0, -3.0])
     assert answer["chunks"][1]["confidence"] == pytest.approx(np.exp(-2.5))
     assert answer["tokens"][2] == {"text": "", "log_prob": -3.0}
+
+
+def test_a_word_is_as_sure_as_its_least_sure_token() -> None:
+    pieces, log_probs = [" he", "j", " du", ""], np.log([0.9, 0.5, 0.8, 0.1])
+    assert word_confidences(pieces, log_probs.tolist()) == pytest.approx([0.5, 0.8])
+    heard = np.array([[0, 1, np.log(0.7)], [1, 2, np.log(0.6)], [3, 4, np.log(0.2)]])
+    assert word_confidences(pieces, log_probs.tolist(), heard) == pytest.approx([0.5, 0.2])
+    assert word_confidences([" ja nej"], [np.log(0.5)]) == [None, 0.5]  # the token is the last word's
+    assert word_confidences([], []) == []
+
+
+def test_words_keep_their_confidence_where_overlaps_are_merged() -> None:
+    words = [
+        Word(f" {text}", 1.0 * at, at + 1.0)
+        for at, text in enumerate(["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"])
+    ]
+    later = [Word(f" {text}", 6.0 + at, 7.0 + at) for at, text in enumerate(["g", "h", "i", "j", "k"])]
+    first = piece(0.0, 10.0, "a b c d e f g h i j", words=words, confidences=[0.1] * 10)
+    second = piece(6.0, 16.0, "g h i j k", words=later, overlap=(6.0, 10.0), confidences=[0.2] * 5)
+    chunks = assemble([first, second], "word", True)["chunks"]
+    assert [chunk["text"] for chunk in chunks] == list("abcdefghijk")
+    assert [chunk["confidence"] for chunk in chunks] == [0.1] * 8 + [0.2] * 3
+    assert "confidence" not in assemble([first, second], "word", False)["chunks"][0]
 
 
 def test_overlap_is_said_once() -> None:

@@ -317,6 +317,7 @@ class ExportedPipeline(recordings.RecordingsMixin):
                     transcript,
                     log_probs=generated.log_probs[:count] if look else None,
                     aligned=self._aligned(one, transcript.tokens) if words else None,
+                    joint=bool(obeyed.get("ctc_weight")),
                 )
             )
         return answers

@@ -70,8 +70,10 @@ def test_verbose_json_has_segments_with_marks_and_words(client: Any, server_pipe
         }
     assert answer.duration == pytest.approx(6 * 1.75, abs=0.01)
     words = create(client, data, response_format="verbose_json", timestamp_granularities=["word", "segment"])
-    timed = server_pipe(data, return_timestamps="word", **REQUEST)
+    timed = server_pipe(data, return_timestamps="word", return_confidence=True, **REQUEST)
     assert [(w.word, w.start, w.end) for w in words.words] == [(c["text"], *c["timestamp"]) for c in timed["chunks"]]
+    sure = [chunk["confidence"] for chunk in timed["chunks"]]
+    assert [word.confidence for word in words.words] == pytest.approx(sure, rel=1e-3) and len(set(sure)) > 1
     assert words.segments and words.text == timed["text"]
     assert create(client, data, response_format="verbose_json", timestamp_granularities=["word"]).segments is None
 

@@ -58,6 +58,7 @@ class TimedWord(TypedDict):
     word: str
     start: float
     end: float
+    confidence: float | None
 
 
 class _Times(TypedDict, total=False):
@@ -116,10 +117,11 @@ class Answers:
         if not form.words or "segment" in form.timestamp_granularities:
             times["segments"] = [self._segment(*chunk, form) for chunk in enumerate(answer["chunks"])]
         if form.words:
-            timed = self._pipe.postprocess(windows, return_timestamps="word")
+            timed = self._pipe.postprocess(windows, return_timestamps="word", return_confidence=True)
             times["words"] = [
-                {"word": word["text"], "start": word["timestamp"][0], "end": word["timestamp"][1]}
+                {"word": word["text"], "start": start, "end": end, "confidence": word["confidence"]}
                 for word in timed["chunks"]
+                for start, end in [word["timestamp"]]
             ]
         said = request_notices(self._pipe, form.language, form.prompt)
         notices = [notice.removeprefix("--") for notice in said] + answer_notices(answer, self._synthetic)
