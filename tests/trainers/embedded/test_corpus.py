@@ -10,7 +10,6 @@ import soundfile
 from trainers.embedded.corpus import RECORD_NAME, Utterance, build_corpus, plan_utterances
 from trainers.embedded.sentences import split_of
 from trainers.embedded.speech import TEST_VARIANTS
-from trainers.errors import UserError
 
 SIZES = {"train": 9, "validation": 3, "test": 6}
 
@@ -97,18 +96,3 @@ def test_plan_is_balanced_and_a_prefix_of_a_longer_one() -> None:
     assert [item.language for item in plan] == ["da", "nl", "en"] * 2 + ["da", "nl"]
     assert plan_utterances("train", 20, 0)[:8] == plan
     assert isinstance(plan[0], Utterance)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "languages", "message"),
-    [
-        ({"train": 3}, ["da", "sv"], "languages must be some of da, nl, en"),
-        ({"dev": 3}, ["da"], "split must be one of"),
-        ({"train": 2}, ["da", "nl", "en"], "at least one utterance a language"),
-    ],
-)
-def test_wrong_settings_are_user_errors(
-    tmp_path: Path, sizes: dict[str, int], languages: list[str], message: str
-) -> None:
-    with pytest.raises(UserError, match=message):
-        build_corpus(tmp_path, sizes, languages=languages)

@@ -9,7 +9,6 @@ from benchmarks.embedded_bases.pretrain_encoder import CHARACTERS
 from trainers.embedded import sentences_da, sentences_en, sentences_nl
 from trainers.embedded.grammar import sentence
 from trainers.embedded.sentences import LANGUAGES, SPLIT_SHARES, generate_sentences, split_of
-from trainers.errors import UserError
 
 MODULES = {"da": sentences_da, "nl": sentences_nl, "en": sentences_en}
 
@@ -135,10 +134,3 @@ def test_dutch_verb_last_in_subordinate_clauses() -> None:
     texts = [text for text in sample("nl") if re.match(r".* (denk|weet|hopen|jammer|zeggen) dat ", text)]
     assert len(texts) > 50
     assert all(text.split()[-1] in finals for text in texts)
-
-
-def test_wrong_requests_are_user_errors() -> None:
-    with pytest.raises(UserError, match="language must be one of da, nl, en, not 'de'"):
-        generate_sentences("de", "train", 1)
-    with pytest.raises(UserError, match="split must be one of"):
-        generate_sentences("da", "dev", 1)
