@@ -6,20 +6,10 @@ from dataclasses import dataclass
 
 import jiwer
 import numpy as np
+from jiwer import AlignmentChunk
 from numpy.typing import NDArray
 
 EQUAL, SUBSTITUTE, DELETE, INSERT = "equal", "substitute", "delete", "insert"
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One run of equal operations: `reference[ref_start:ref_end]` became `hypothesis[hyp_start:hyp_end]`."""
-
-    kind: str
-    ref_start: int
-    ref_end: int
-    hyp_start: int
-    hyp_end: int
 
 
 @dataclass(frozen=True)
@@ -28,7 +18,7 @@ class Alignment:
 
     reference: list[str]
     hypothesis: list[str]
-    operations: list[Operation]
+    operations: list[AlignmentChunk]
 
     @property
     def errors(self) -> int:
@@ -36,36 +26,36 @@ class Alignment:
 
     @property
     def hits(self) -> int:
-        return sum(op.ref_end - op.ref_start for op in self.operations if op.kind == EQUAL)
+        return sum(op.ref_end_idx - op.ref_start_idx for op in self.operations if op.type == EQUAL)
 
     @property
     def substitutions(self) -> int:
-        return sum(op.ref_end - op.ref_start for op in self.operations if op.kind == SUBSTITUTE)
+        return sum(op.ref_end_idx - op.ref_start_idx for op in self.operations if op.type == SUBSTITUTE)
 
     @property
     def deletions(self) -> int:
-        return sum(op.ref_end - op.ref_start for op in self.operations if op.kind == DELETE)
+        return sum(op.ref_end_idx - op.ref_start_idx for op in self.operations if op.type == DELETE)
 
     @property
     def insertions(self) -> int:
-        return sum(op.hyp_end - op.hyp_start for op in self.operations if op.kind == INSERT)
+        return sum(op.hyp_end_idx - op.hyp_start_idx for op in self.operations if op.type == INSERT)
 
-    def error_runs(self) -> list[list[Operation]]:
+    def error_runs(self) -> list[list[AlignmentChunk]]:
         """The stretches of errors between correct words."""
-        runs = itertools.groupby(self.operations, key=lambda op: op.kind == EQUAL)
+        runs = itertools.groupby(self.operations, key=lambda op: op.type == EQUAL)
         return [list(run) for right, run in runs if not right]
 
     def pairs(self) -> list[tuple[str, str | None, str | None]]:
         """One `(kind, reference word or None, hypothesis word or None)` per aligned position."""
         result: list[tuple[str, str | None, str | None]] = []
         for op in self.operations:
-            reference: Sequence[str | None] = self.reference[op.ref_start : op.ref_end]
-            hypothesis: Sequence[str | None] = self.hypothesis[op.hyp_start : op.hyp_end]
-            if op.kind == DELETE:
+            reference: Sequence[str | None] = self.reference[op.ref_start_idx : op.ref_end_idx]
+            hypothesis: Sequence[str | None] = self.hypothesis[op.hyp_start_idx : op.hyp_end_idx]
+            if op.type == DELETE:
                 hypothesis = [None] * len(reference)
-            elif op.kind == INSERT:
+            elif op.type == INSERT:
                 reference = [None] * len(hypothesis)
-            result += [(op.kind, r, h) for r, h in zip(reference, hypothesis, strict=True)]
+            result += [(op.type, r, h) for r, h in zip(reference, hypothesis, strict=True)]
         return result
 
 
@@ -98,10 +88,8 @@ def _align(references: Sequence[str], hypotheses: Sequence[str], split: jiwer.Ab
         hypothesis_transform=split,
     )
     return [
-        Alignment(
-            reference,
-            hypothesis,
-            [Operation(c.type, c.ref_start_idx, c.ref_end_idx, c.hyp_start_idx, c.hyp_end_idx) for c in chunks],
+        Alignment(reference, hypothesis, operations)
+        for reference, hypothesis, operations in zip(
+            output.references, output.hypotheses, output.alignments, strict=True
         )
-        for reference, hypothesis, chunks in zip(output.references, output.hypotheses, output.alignments, strict=True)
     ]

@@ -95,9 +95,9 @@ def error_regions(alignment: Alignment) -> list[tuple[list[str], list[str], int]
     """The stretches between correct words: reference words, hypothesis words, and the number of errors."""
     return [
         (
-            alignment.reference[run[0].ref_start : run[-1].ref_end],
-            alignment.hypothesis[run[0].hyp_start : run[-1].hyp_end],
-            sum(max(op.ref_end - op.ref_start, op.hyp_end - op.hyp_start) for op in run),
+            alignment.reference[run[0].ref_start_idx : run[-1].ref_end_idx],
+            alignment.hypothesis[run[0].hyp_start_idx : run[-1].hyp_end_idx],
+            sum(max(op.ref_end_idx - op.ref_start_idx, op.hyp_end_idx - op.hyp_start_idx) for op in run),
         )
         for run in alignment.error_runs()
     ]

@@ -46,11 +46,11 @@ def insertion_kinds(*alignments: Alignment) -> dict[str, int]:
             continue
         repeated = repeated_positions(alignment.hypothesis)
         for op in alignment.operations:
-            if op.kind != INSERT:
+            if op.type != INSERT:
                 continue
-            looped = sum(repeated[op.hyp_start : op.hyp_end])
-            rest = op.hyp_end - op.hyp_start - looped
-            at_end = op.ref_start == len(alignment.reference)
+            looped = sum(repeated[op.hyp_start_idx : op.hyp_end_idx])
+            rest = op.hyp_end_idx - op.hyp_start_idx - looped
+            at_end = op.ref_start_idx == len(alignment.reference)
             kinds["loops"] += looped
             kinds["continuations" if at_end and rest >= MINIMUM_CONTINUATION else "others"] += rest
     return kinds

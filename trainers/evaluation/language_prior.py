@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
+from jiwer import AlignmentChunk
 from numpy.typing import NDArray
 
 from trainers.errors import UserError
-from trainers.evaluation.alignment import Alignment, Operation
+from trainers.evaluation.alignment import Alignment
 from trainers.evaluation.bootstrap import Blocks, BootstrapSettings, draw_counts, interval, make_blocks
 from trainers.results import BootstrapRecord, Origin
 
@@ -310,7 +311,7 @@ def _examples(errors: Sequence[SingleError], logs: NDArray[np.float64]) -> dict[
     return examples
 
 
-def _touch(first: list[Operation], second: list[Operation]) -> bool:
+def _touch(first: list[AlignmentChunk], second: list[AlignmentChunk]) -> bool:
     """Whether two regions share a reference word, or a gap between words where either inserts."""
     (start_a, end_a), (start_b, end_b) = _span(first), _span(second)
     if start_a == end_a or start_b == end_b:
@@ -318,13 +319,13 @@ def _touch(first: list[Operation], second: list[Operation]) -> bool:
     return start_a < end_b and start_b < end_a
 
 
-def _span(region: list[Operation]) -> tuple[int, int]:
-    return region[0].ref_start, region[-1].ref_end
+def _span(region: list[AlignmentChunk]) -> tuple[int, int]:
+    return region[0].ref_start_idx, region[-1].ref_end_idx
 
 
-def _single(utterance: int, fate: str, alignment: Alignment, region: list[Operation]) -> SingleError:
+def _single(utterance: int, fate: str, alignment: Alignment, region: list[AlignmentChunk]) -> SingleError:
     start, end = _span(region)
-    replacement = alignment.hypothesis[region[0].hyp_start : region[-1].hyp_end]
+    replacement = alignment.hypothesis[region[0].hyp_start_idx : region[-1].hyp_end_idx]
     words = alignment.reference[:start] + replacement + alignment.reference[end:]
     one_word = end - start == 1 == len(replacement)
     return SingleError(utterance, fate, one_word, " ".join(alignment.reference), " ".join(words))

@@ -170,8 +170,8 @@ def _errors_by_position(alignment: Alignment) -> tuple[NDArray[np.int64], NDArra
     length = len(alignment.reference) + 1
     wrong, inserted = np.zeros(length, dtype=np.int64), np.zeros(length, dtype=np.int64)
     for op in alignment.operations:
-        if op.kind in (SUBSTITUTE, DELETE):
-            wrong[op.ref_start : op.ref_end] = 1
-        elif op.kind == INSERT:
-            inserted[op.ref_start] += op.hyp_end - op.hyp_start
+        if op.type in (SUBSTITUTE, DELETE):
+            wrong[op.ref_start_idx : op.ref_end_idx] = 1
+        elif op.type == INSERT:
+            inserted[op.ref_start_idx] += op.hyp_end_idx - op.hyp_start_idx
     return wrong, inserted
