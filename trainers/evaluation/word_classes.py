@@ -7,7 +7,7 @@ from num2words import num2words
 
 from trainers.evaluation.normalizers import find_language, language_code
 
-# Of languages without a file of their own: where there is one, it decides.
+# Of those without a file of their own: where there is one, it decides, and what stands here says nothing.
 _COMPOUNDING_LANGUAGES = frozenset({"af", "de", "is", "nb", "nn", "no", "sv"})
 _LINKS = ("", "s", "e", "en", "er")
 _SHORTEST_PART = 3

@@ -1,15 +1,18 @@
 """The error analysis on small cases whose answer is plain."""
 
+import sys
+import types
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.evaluation import word_classes
 from trainers.evaluation.alignment import align_words
 from trainers.evaluation.bins import bin_labels
 from trainers.evaluation.bootstrap import BootstrapSettings
 from trainers.evaluation.error_analysis import analyze, confusions, error_regions, spacing_errors
 from trainers.evaluation.insertions import insertion_kinds, is_runaway, output_table, repeated_positions
+from trainers.evaluation.normalizers.language import Language
 from trainers.evaluation.normalizers.registry import LANGUAGE_FILES
 from trainers.evaluation.scoring import normalize_and_align
 from trainers.evaluation.word_classes import compound_test, name_words, numeral_test
@@ -81,8 +84,18 @@ def test_spacing_errors() -> None:
     assert (found["regions"], found["errors"], found["share_of_errors"]) == (1, 2, pytest.approx(2 / 3))
 
 
-def test_compounding_languages_with_a_file_are_told_by_the_file() -> None:
-    assert not word_classes._COMPOUNDING_LANGUAGES & LANGUAGE_FILES.keys()
+@pytest.mark.parametrize("compounds", [True, False])
+def test_a_file_of_a_language_says_whether_it_has_compounds(compounds: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    swedish = Language(("sv", "swe"), "Swedish", lambda: str.lower, compounds=compounds)
+    monkeypatch.setitem(sys.modules, "swedish", types.SimpleNamespace(LANGUAGE=swedish))
+    monkeypatch.setitem(LANGUAGE_FILES, "sv", "swedish")
+    assert compound_test("sv-SE", {"vatten", "melon"})("vattenmelon") is compounds
+
+
+def test_compounds_of_a_language_without_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(LANGUAGE_FILES, "sv", raising=False)
+    assert compound_test("sv-SE", {"vatten", "melon"})("vattenmelon")
+    assert not compound_test("fi", {"vesi", "meloni"})("vesimeloni")  # not among those that are known to have them
 
 
 def test_word_classes() -> None:
