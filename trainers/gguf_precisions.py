@@ -18,16 +18,6 @@ class GgufPrecision:
     sample_wer: float
     needs_llama_cpp: bool = False
 
-    @property
-    def bounds(self) -> dict[str, float]:
-        """Of the file's weights."""
-        return {"kl": self.kl, "top1": self.top1}
-
-    @property
-    def llama_cpp_bounds(self) -> dict[str, float]:
-        """Of llama.cpp's own run."""
-        return {"kl": self.kl, "top1": self.llama_cpp_top1}
-
 
 GGUF_PRECISIONS = {
     "q8_0": GgufPrecision(kl=2e-2, top1=0.90, llama_cpp_top1=0.80, sample_wer=0.05),

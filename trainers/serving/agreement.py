@@ -23,7 +23,7 @@ LLM_BOUNDS: dict[str, dict[str, float]] = {
     "float32": {"kl": 1e-4, "top1": 0.98},
     "bfloat16": {"kl": 2e-2, "top1": 0.90},
     "float16": {"kl": 2e-3, "top1": 0.95},
-    **{name: precision.bounds for name, precision in GGUF_PRECISIONS.items()},
+    **{name: {"kl": precision.kl, "top1": precision.top1} for name, precision in GGUF_PRECISIONS.items()},
 }
 AUDIO_BOUNDS: dict[str, dict[str, float]] = {
     "float32": {"max_error": 1e-2, "cosine": 0.9999, "batch_error": 1e-2, "ctc_kl": 1e-3},

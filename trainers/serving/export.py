@@ -249,7 +249,8 @@ class _Parts:
             figures = llm_agreement(expected, probe.log_probs(llm))
             if importlib.util.find_spec("llama_cpp") is not None:
                 run = _by_llama_cpp(path, kind, probe, expected)
-                check(f"The {kind} GGUF file, run by llama.cpp,", run, GGUF_PRECISIONS[kind].llama_cpp_bounds)
+                bounds = {**LLM_BOUNDS[kind], "top1": GGUF_PRECISIONS[kind].llama_cpp_top1}
+                check(f"The {kind} GGUF file, run by llama.cpp,", run, bounds)
                 figures |= {f"llama_cpp_{name}": value for name, value in run.items()}
             self.add(f"gguf-{kind}", f"The {kind} GGUF file", path.name, kind, figures, LLM_BOUNDS[kind])
 
