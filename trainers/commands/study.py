@@ -1,11 +1,7 @@
 """`slam-asr study`: a grid of runs over depth, LoRA, language and seed, with its report."""
 
 import argparse
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from trainers.study.plan import PlannedRun
-    from trainers.study.recipe import StudyRecipe
+import functools
 
 HELP = """\
 Do every run of a grid once, from one pass of the encoder over the data, and report. What is finished is never repeated;
@@ -74,37 +70,23 @@ def run(args: argparse.Namespace) -> int:
         print(describe_status(mine))
         return 0
 
+    from trainers.study.bases import check_bases
     from trainers.study.report import write_report
     from trainers.training.checkpoints import room_to_write
 
     with room_to_write(study.folder, guess=False):
         if not args.report:
-            _work(args, overrides, study, runs, mine, shard)
+            check_bases(mine)
+            if args.jobs == 1:
+                from trainers.study.execute import work
+
+                anew = functools.partial(write_report, study, runs)
+                work(study, mine, runs, retry_failed=args.retry_failed, quiet=args.quiet, report=anew)
+            else:
+                from trainers.study.jobs import run_jobs
+
+                run_jobs(args.recipe, overrides, args.jobs, shard, args.retry_failed, args.quiet)
         report = write_report(study, runs)
     states = [status_of(run) for run in mine]
     print(f"\n{describe_status(mine)}\n{report}")
     return 1 if FAILED in states or (not args.report and set(states) != {FINISHED}) else 0
-
-
-def _work(
-    args: argparse.Namespace,
-    overrides: list[str],
-    study: "StudyRecipe",
-    runs: list["PlannedRun"],
-    mine: list["PlannedRun"],
-    shard: tuple[int, int] | None,
-) -> None:
-    """Do the runs, in this process or in several."""
-    from trainers.study.bases import check_bases
-    from trainers.study.report import write_report
-
-    check_bases(mine)
-    if args.jobs != 1:
-        from trainers.study.jobs import run_jobs
-
-        run_jobs(args.recipe, overrides, args.jobs, shard, args.retry_failed, args.quiet)
-        return
-
-    from trainers.study.execute import work
-
-    work(study, mine, runs, retry_failed=args.retry_failed, quiet=args.quiet, report=lambda: write_report(study, runs))

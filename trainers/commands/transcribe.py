@@ -127,7 +127,7 @@ def _transcribe(
     from trainers.engines import check_decoding, load_pipeline
     from trainers.evaluation.normalizers import language_code
     from trainers.inference.notices import answer_notices, is_unsure, knows_synthetic_speech_only, request_notices
-    from trainers.inference.transcribe import FolderWriter, StreamWriter, timestamps_for, transcribe_files
+    from trainers.inference.transcribe import FolderWriter, StreamWriter, timestamps_for
 
     if args.quiet:
         logging.set_verbosity_error()
@@ -157,8 +157,10 @@ def _transcribe(
         if writer.grows:
             request["on_window"] = writer.on_window
     shares_terminal = args.output_dir is None and sys.stdout.isatty()
-    answers = transcribe_files(
-        pipe, recordings, batch_size=args.batch_size, drop_no_speech=args.drop_no_speech,
+    # A stream, so that answers come as they are done; a list would be answered as a whole.
+    answers = pipe(
+        iter([recording.sound for recording in recordings]), batch_size=args.batch_size, on_error="return",
+        drop_no_speech=args.drop_no_speech,
         return_timestamps=timestamps_for(formats, args.word_timestamps), return_confidence=args.confidence or not args.quiet,
         progress=False if args.quiet or shares_terminal else None,
         **{name: value for name, value in request.items() if value is not None},

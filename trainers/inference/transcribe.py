@@ -1,33 +1,17 @@
 """Transcribe sound files: what `slam-asr transcribe` does."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from modeling_slam_asr.transcripts_slam_asr import Answer
-from trainers.engines import AsrPipeline
 from trainers.errors import UserError
 from trainers.files import write_text
 from trainers.inference import subtitles
 from trainers.inference.recordings import Recording, output_names
 
 FORMATS = ("txt", "json", *subtitles.FORMATS)
-
-
-def transcribe_files(
-    pipe: AsrPipeline, recordings: Sequence[Recording], *, batch_size: int = 8, **request: Any
-) -> Iterator[Answer]:
-    """
-    The answers in the order of the recordings, as they are done; windows of several recordings share batches.
-
-    A recording that cannot be read has the answer `{"text": "", "error": ...}` and does not end the run.
-
-    Args:
-        request: passed to the pipeline.
-    """
-    sounds = iter([recording.sound for recording in recordings])
-    yield from pipe(sounds, batch_size=batch_size, on_error="return", **request)
 
 
 def timestamps_for(formats: Sequence[str], word_timestamps: bool) -> bool | str:
