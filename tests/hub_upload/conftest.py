@@ -102,12 +102,12 @@ ROWS = [
 
 def write_evaluation(folder: Path, model: Path) -> dict[str, Any]:
     """`metrics.json` and `predictions.jsonl` as `slam-asr evaluate` writes them for the model in `model`."""
-    from trainers.evaluation import score_rows, write_predictions
-    from trainers.files import write_json
+    from trainers.evaluation import score_rows
+    from trainers.files import write_json, write_jsonl
     from trainers.provenance import stamp
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_predictions(folder / "predictions.jsonl", ROWS)
+    write_jsonl(folder / "predictions.jsonl", ROWS)
     dataset = {"name": "fsicoli/common_voice_22_0", "split": "test"}
     metrics = {**score_rows(ROWS, bootstrap=100), "dataset": dataset, "eval_rtfx": 12.5}
     metrics = stamp(metrics, model, folder / "predictions.jsonl")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from trainers.evaluation.comparison import compare
 from trainers.evaluation.normalizers import get_normalizer, normalizer_for_language, register_normalizer
-from trainers.evaluation.predictions import read_predictions, write_predictions
+from trainers.evaluation.predictions import read_predictions
 from trainers.evaluation.reports import evaluate_rows
 from trainers.evaluation.scoring import score, score_rows
 from trainers.evaluation.speed import SpeedMeter, SpeedReport
@@ -24,5 +24,4 @@ __all__ = [
     "register_normalizer",
     "score",
     "score_rows",
-    "write_predictions",
 ]

@@ -2,12 +2,11 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from trainers.errors import UserError
-from trainers.files import write_jsonl
 from trainers.results import Origin, PredictionRow
 
 TEXT_FIELDS = ("reference", "prediction")
@@ -52,11 +51,6 @@ def read_predictions(path: str | os.PathLike[str]) -> list[PredictionRow]:
             f"{path} holds no predictions: it needs one JSON object a line with 'reference' and 'prediction'."
         )
     return rows
-
-
-def write_predictions(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write rows as JSON Lines, whole or not at all."""
-    return write_jsonl(path, rows)
 
 
 def texts(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:

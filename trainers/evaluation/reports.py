@@ -18,11 +18,11 @@ from trainers.evaluation.format import (
 )
 from trainers.evaluation.html_report import MOST_UTTERANCES, render_html
 from trainers.evaluation.normalizers import Normalizer
-from trainers.evaluation.predictions import column, row_origins, texts, write_predictions
+from trainers.evaluation.predictions import column, row_origins, texts
 from trainers.evaluation.score_tables import markdown_section, score_sections
 from trainers.evaluation.scoring import ScoredUtterances, normalize_and_align, row_groups, row_languages, summarize
 from trainers.evaluation.speed import SpeedReport
-from trainers.files import write_json, write_text
+from trainers.files import write_json, write_jsonl, write_text
 from trainers.results import EVALUATION_FILES, EVALUATIONS, Evaluation, Metrics, PredictionRow
 
 _LETTERS = {EQUAL: "=", SUBSTITUTE: "S", DELETE: "D", INSERT: "I"}
@@ -71,7 +71,7 @@ def evaluate_rows(
         folder = Path(output_dir)
         figures, predictions, markdown, html = (folder / name for name in EVALUATION_FILES)
         write_json(figures, metrics)
-        write_predictions(predictions, prediction_rows(rows, scored))
+        write_jsonl(predictions, prediction_rows(rows, scored))
         write_text(markdown, render_markdown(title, metrics))
         write_text(html, render_html(title, metrics, rows, scored.alignments, folder, most_utterances))
     return metrics

@@ -27,10 +27,11 @@ from trainers.data.prepare import prepare
 from trainers.data.sources import detect_format
 from trainers.data.streaming import SpeechStream
 from trainers.errors import UserError, is_disk_full
-from trainers.evaluation import score_rows, write_predictions
+from trainers.evaluation import score_rows
 from trainers.files import lock_file, write_json, write_jsonl
 from trainers.provenance import DataCounts, HealingRecord, RunMetrics, WarmStartRecord, hardware
-from trainers.recipe import DATA_ROLES, EFFECTS, Recipe, changed_keys
+from trainers.recipe import EFFECTS, Recipe, changed_keys
+from trainers.recipe_values import DATA_ROLES
 from trainers.results import Metrics
 from trainers.training.arguments import check_environment, make_sampler, trained_window, training_arguments
 from trainers.training.callbacks import STOPPING, EarlyStopping, StopOnTermination, history
@@ -351,8 +352,10 @@ class TrainingRun:
         if not isinstance(train_set, IterableDataset) and recipe.model.get("window_seconds") is None:
             self.model.config.window_seconds = trained_window(train_set)
         args = training_arguments(recipe, sampler, bool(self.datasets.get("validation")))
-        if args.bf16 and args.device.type == "cpu":
-            prefer_plain_attention(self.model)
+        language_model = self.model.language_model
+        if args.bf16 and args.device.type == "cpu" and language_model.config._attn_implementation == "sdpa":
+            # Products and a softmax: the bfloat16 backward pass of the fused attention is slow on CPUs.
+            language_model.set_attn_implementation("eager")
         callbacks: list[Any] = [self.termination, Progress()]
         if recipe.early_stopping_patience is not None:
             callbacks.append(EarlyStopping(recipe.early_stopping_patience, recipe.early_stopping_min_delta))
@@ -414,7 +417,7 @@ class TrainingRun:
         rows, loss = trainer.transcribe(self.datasets[role], f"scoring {role}")
         seconds = time.monotonic() - started
         if trainer.is_world_process_zero():
-            write_predictions(self.output_dir / "predictions.jsonl", rows)
+            write_jsonl(self.output_dir / "predictions.jsonl", rows)
         audio_seconds = sum(row["duration"] for row in rows)
         return {
             **score_rows(rows, normalizer=recipe.normalizer, language=recipe.language),
@@ -465,9 +468,3 @@ def refuse_missing_data(recipe: Recipe, datasets: Mapping[str, Any] | None) -> N
             if DATA_KINDS[detect_format(spec)].place == "local" and not path.exists():
                 beside = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
                 raise UserError(f"{role}: the data set {spec.dataset!r} does not exist.{nearest(path.name, beside)}")
-
-
-def prefer_plain_attention(model: SlamAsrForConditionalGeneration) -> None:
-    """Products and a softmax in place of the fused attention, whose bfloat16 backward pass is slow on CPUs."""
-    if model.language_model.config._attn_implementation == "sdpa":
-        model.language_model.set_attn_implementation("eager")

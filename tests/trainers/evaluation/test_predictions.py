@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from trainers.errors import UserError
-from trainers.evaluation import read_predictions, write_predictions
+from trainers.evaluation import read_predictions
 from trainers.evaluation.predictions import pair_predictions
+from trainers.files import write_jsonl
 
 GOOD = {"reference": "a b", "prediction": "a c"}
 
@@ -30,7 +31,7 @@ def test_minimal_rows_get_line_numbers_as_ids(tmp_path: Path) -> None:
 
 def test_round_trip(tmp_path: Path) -> None:
     rows = [{"id": "x", "reference": "å é", "prediction": "", "duration": 1.5, "speaker_id": "7", "extra": [1, None]}]
-    assert read_predictions(write_predictions(tmp_path / "p.jsonl", rows)) == rows
+    assert read_predictions(write_jsonl(tmp_path / "p.jsonl", rows)) == rows
 
 
 def test_other_tools_names_are_understood(tmp_path: Path) -> None:
