@@ -27,18 +27,11 @@ from trainers.passthrough import (
 )
 from trainers.recipe_values import (
     DATA_ROLES,
-    RECIPE_FOLDER,
     apply_overrides,
     find_recipe,
-    merge,
     paper_recipe,
     read_yaml,
 )
-
-__all__ = [
-    "DATA_ROLES", "RECIPE_FOLDER", "DecodingSpec", "LoraSpec", "ProjectorSpec", "Recipe", "WarmStartSpec", "apply_overrides",
-    "changed_keys", "find_recipe", "from_dict", "load_recipe", "merge", "read_yaml",
-]  # fmt: skip
 
 Schedule = Literal["cosine_with_min_lr", "cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt"]
 TRANSCRIPT_FORMS = ("paper", "as_written")

@@ -9,7 +9,8 @@ import yaml
 from datasets import Dataset
 
 from trainers.errors import UserError
-from trainers.recipe import EFFECTS, RECIPE_FOLDER, Recipe, apply_overrides, changed_keys, from_dict, load_recipe
+from trainers.recipe import EFFECTS, Recipe, changed_keys, from_dict, load_recipe
+from trainers.recipe_values import RECIPE_FOLDER, apply_overrides
 from trainers.study.plan import named_run
 from trainers.study.recipe import load_study
 from trainers.training.arguments import trained_window, training_arguments

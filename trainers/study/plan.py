@@ -14,13 +14,13 @@ from trainers.checked_dataclasses import content, nearest
 from trainers.embedded.base_models import base_model
 from trainers.errors import UserError
 from trainers.provenance import file_sha256
-from trainers.recipe import DATA_ROLES, Recipe, from_dict
-from trainers.recipe_values import apply_overrides, matches, run_values
+from trainers.recipe import Recipe, from_dict
+from trainers.recipe_values import DATA_ROLES, apply_overrides, matches, run_values
 from trainers.study.recipe import StudyRecipe
 
 
 class GridPoint(TypedDict):
-    """A run's value on each axis of the grid."""
+    """A run's value on each axis of the grid. The axes' order is that of the runs: the last one changes first."""
 
     seed: int
     audio_model: str
@@ -91,17 +91,9 @@ def run_folder(runs: Path, name: str, key: str) -> Path:
 
 def grid_points(study: StudyRecipe) -> list[GridPoint]:
     """The grid's combinations without those that `skip` names and those that differ in name only."""
-    grid = study.grid
-    axes: dict[str, Sequence[Any]] = {
-        "seed": grid.seed,
-        "audio_model": grid.audio_model or [study.run.get("audio_model")],
-        "text_model": grid.text_model or [study.run.get("text_model")],
-        "language": grid.language,
-        "prune_encoder_layers": grid.prune_encoder_layers,
-        "selection": grid.selection,
-        "healing": grid.healing,
-        "lora": grid.lora,
-    }
+    axes: dict[str, Sequence[Any]] = {name: getattr(study.grid, name) for name in GridPoint.__annotations__}
+    for name in ("audio_model", "text_model"):
+        axes[name] = axes[name] or [study.run.get(name)]
     points: dict[str, GridPoint] = {}
     for values in itertools.product(*axes.values()):
         point = cast(GridPoint, dict(zip(axes, values, strict=True)))
