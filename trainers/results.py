@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
+from trainers.files import read_object
+
 STUDY_RESULTS = "results.jsonl"  # the rows of a study, one a line
 QUICKSTART_RESULTS = "results.json"  # those of the quickstart, as a list
 RESULT_FILES = (STUDY_RESULTS, QUICKSTART_RESULTS)
@@ -383,10 +385,7 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
     found = []
     for path in evaluation_files(Path(folder)):
         place = path.relative_to(folder)
-        try:
-            metrics = json.loads(path.read_text(encoding="utf-8")) if place.parts[0] == EVALUATIONS else None
-        except (OSError, ValueError, RecursionError):
-            continue
-        if isinstance(metrics, dict) and metrics.keys() >= _LEAST:
+        metrics = read_object(path) if place.parts[0] == EVALUATIONS else {}
+        if metrics.keys() >= _LEAST:
             found.append(Evaluation(place.as_posix(), cast(Metrics, metrics)))
     return found

@@ -62,11 +62,14 @@ def mebibytes(size: int | None) -> str:
     return "–" if size is None else f"{size / 2**20:,.0f} MiB"
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]], numeric_from: int = 1) -> str:
-    """A Markdown table; columns from `numeric_from` on stand to the right. Cells are escaped."""
+def markdown_table(
+    header: Sequence[str], rows: Sequence[Sequence[Any]], numeric_from: int = 1, *, raw: bool = False
+) -> str:
+    """A Markdown table; columns from `numeric_from` on stand to the right. Cells are escaped, unless they are Markdown (`raw`)."""
     rule = ["---" if i < numeric_from else "---:" for i in range(len(header))]
     lines = [header, rule, *rows]
-    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines) + "\n"
+    cell = str if raw else _cell
+    return "\n".join("| " + " | ".join(cell(value) for value in line) + " |" for line in lines) + "\n"
 
 
 def escape_markdown(text: str) -> str:

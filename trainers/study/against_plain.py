@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainers.evaluation.format import percent
+from trainers.evaluation.format import markdown_table, percent
 from trainers.results import language_name, mean
 from trainers.study.claims import Effect, PairedInterval, effect_of
 
@@ -32,8 +32,7 @@ def against_plain(rows: Sequence[Row], paired: PairedInterval | None = None) -> 
             depths.setdefault(row["encoder_layers"], []).append((partner, row))
     if not groups:
         return None
-    lines = ["| way | language | layers | WER, plain | WER, this way | change | 95 % interval | pairs |"]
-    lines.append("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    lines: list[list[Any]] = []
     for (way, language), depths in groups.items():
         everything = [pair for pairs in depths.values() for pair in pairs]
         shown = [(str(depth), depths[depth]) for depth in sorted(depths, reverse=True)]
@@ -41,17 +40,21 @@ def against_plain(rows: Sequence[Row], paired: PairedInterval | None = None) -> 
             effect = effect_of(pairs, paired)
             before, after = (mean(pair[side]["wer"] for pair in pairs) for side in (0, 1))
             lines.append(
-                f"| {NAMES.get(way, way)} | {language_name(language)} | {label} | {percent(before)} | {percent(after)} "
-                f"| {_change(effect)} | {len(pairs)} |"
-            )
-    return "\n".join(lines)
+                [
+                    NAMES.get(way, way), language_name(language), label, percent(before), percent(after), *_change(effect),
+                    len(pairs),
+                ]
+            )  # fmt: skip
+    header = ["way", "language", "layers", "WER, plain", "WER, this way", "change", "95 % interval", "pairs"]
+    return markdown_table(header, lines, numeric_from=2).rstrip()
 
 
 def _key(row: Row) -> tuple[Any, ...]:
     return (*(row.get(name) for name in _ALIKE), tuple(row.get("kept_encoder_layers") or [row["encoder_layers"]]))
 
 
-def _change(effect: Effect | None) -> str:
+def _change(effect: Effect | None) -> tuple[str, str]:
+    """The change and its interval."""
     if effect is None:
-        return "none | none"
-    return f"{100 * effect.change:+.1f} % | {100 * effect.low:+.1f} to {100 * effect.high:+.1f} %"
+        return "none", "none"
+    return f"{100 * effect.change:+.1f} %", f"{100 * effect.low:+.1f} to {100 * effect.high:+.1f} %"

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +22,8 @@ from trainers.encoder_depth.selection import PROFILE, TRAINED, DepthProfile, cho
 from trainers.feature_cache import FeatureCache, build_cache, estimate_cache
 from trainers.files import lock_file, write_json
 from trainers.provenance import DataCounts
-from trainers.recipe import DATA_ROLES, Recipe
+from trainers.recipe import Recipe
+from trainers.recipe_values import DATA_ROLES
 from trainers.study.plan import PlannedRun, folder_mark
 from trainers.study.recipe import StudyRecipe
 from trainers.training.models import build_processor
@@ -153,8 +153,8 @@ class StudyData:
         """A cache in the study's folder, with its settings."""
         settings = self.study.cache
         return build_cache(
-            features_folder(self.study), rows, encoder, build_processor(recipe), depths, dtype=settings.dtype,
-            batch_seconds=settings.batch_seconds, max_gigabytes=settings.max_gigabytes, quiet=self.quiet,
+            settings.directory or self.study.folder / "features", rows, encoder, build_processor(recipe), depths,
+            dtype=settings.dtype, batch_seconds=settings.batch_seconds, max_gigabytes=settings.max_gigabytes, quiet=self.quiet,
         )  # fmt: skip
 
     def known_depths(self, recipe: Recipe, role: str) -> set[tuple[int, ...]]:
@@ -196,11 +196,6 @@ class StudyData:
         encoder = self.encoder(recipe).encoder
         found = estimate_cache(dataset["seconds"], depths, encoder, build_processor(recipe), self.study.cache.dtype)
         return found.describe()
-
-
-def features_folder(study: StudyRecipe) -> Path:
-    """Where the study's feature caches are."""
-    return Path(study.cache.directory) if study.cache.directory is not None else study.folder / "features"
 
 
 def sample_rows(rows: Dataset, count: int) -> Dataset:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from trainers.encoder_depth.block_measures import profile_encoder
 from trainers.encoder_depth.selection import TRAINED, needs_of
 from trainers.errors import DiskFullError, UserError
@@ -21,7 +22,7 @@ from trainers.recipe import Recipe
 from trainers.results import ResultRow
 from trainers.study.data import StudyData, sample_rows
 from trainers.study.elastic import ElasticRows
-from trainers.study.healed import healed_features, healed_model
+from trainers.study.healed import healed_model
 from trainers.study.plan import PlannedRun, contents, heal_content
 from trainers.study.recipe import StudyRecipe
 from trainers.study.rows import score_run
@@ -122,9 +123,7 @@ def perform(study: StudyRecipe, run: PlannedRun, data: StudyData) -> list[Result
     healing: HealingRecord | None = None
     if run.point["healing"] in ("encoder", "lora"):
         model, healing = healed_model(study, run, recipe, kept, data)
-        datasets = healed_features(study, run.recipe, model, data)
-    else:
-        datasets = datasets_for(study, run.recipe, kept, data)
+    datasets = datasets_for(run.recipe, kept, data, None if model is None else model.audio_encoder)
     start = warm_start_folder(study, run, recipe)
     training = run_training(
         recipe,
@@ -197,12 +196,26 @@ def warm_start_folder(study: StudyRecipe, run: PlannedRun, recipe: Recipe) -> Pa
     return study.folder / "warm_starts" / key[:16]
 
 
-def datasets_for(study: StudyRecipe, recipe: Recipe, kept: tuple[int, ...], data: StudyData) -> dict[str, Any]:
-    """Training and validation data of a run: cached states at its depth, or sound without a cache."""
-    roles = [role for role in ("train", "validation") if getattr(recipe, role)]
-    if not study.cache.enabled:
-        return {role: data.rows(recipe, role) for role in roles}
-    return {role: data.features(recipe, role, [kept]).dataset(kept) for role in roles}
+def datasets_for(
+    recipe: Recipe, kept: tuple[int, ...], data: StudyData, healed: SlamAsrEncoder | None = None
+) -> dict[str, Any]:
+    """Training and validation data of a run: cached states at its depth, or sound without a cache.
+
+    Args:
+        healed: the encoder whose states they are; the recipe's own when None.
+    """
+    found: dict[str, Any] = {}
+    for role in ("train", "validation"):
+        rows = data.rows(recipe, role)
+        if rows is None:
+            continue
+        if not data.study.cache.enabled:
+            found[role] = rows
+        elif healed is None:
+            found[role] = data.features(recipe, role, [kept]).dataset(kept)
+        else:
+            found[role] = data.build_cache(rows, healed, recipe, [kept]).dataset(kept)
+    return found
 
 
 def profile_with_losses(run: PlannedRun, data: StudyData) -> Any:

@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Literal
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration
 from trainers.encoder_depth.healing import heal, untranscribed
@@ -51,20 +51,3 @@ def healed_model(
         )
     model.audio_encoder.load_state_dict(encoder.state_dict())
     return model, {"steps": healed["steps"], "seconds": healed["seconds"]} if "seconds" in healed else None
-
-
-def healed_features(
-    study: StudyRecipe, recipe: Recipe, model: SlamAsrForConditionalGeneration, data: StudyData
-) -> dict[str, Any]:
-    """Training and validation data as the healed encoder sees them."""
-    kept = tuple(model.config.kept_encoder_layers)
-    found = {}
-    for role in ("train", "validation"):
-        rows = data.rows(recipe, role)
-        if rows is None:
-            continue
-        if not study.cache.enabled:
-            found[role] = rows
-            continue
-        found[role] = data.build_cache(rows, model.audio_encoder, recipe, [kept]).dataset(kept)
-    return found

@@ -62,7 +62,7 @@ def run_quickstart(output_dir: Path, *, seed: int = 42, resume: bool = False, ov
     if test is None:
         raise UserError("test is empty: the quickstart needs data to score its systems on.")
     step(2, "encoder states of both depths, in one pass")
-    datasets_for(study, recipe, data.kept_blocks(runs[0]), data)
+    datasets_for(recipe, data.kept_blocks(runs[0]), data)
     rows: list[ResultRow] = []
     for number, run in enumerate(runs, start=3):
         step(number, f"{run.name}: train, then transcribe the test set")

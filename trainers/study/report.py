@@ -1,13 +1,12 @@
 """`report.md` of a study: what was run, tables by language, plots, and the paper's claims with verdicts."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainers.evaluation.format import RATE_NAMES, percent, percent_range
+from trainers.evaluation.format import RATE_NAMES, markdown_table, percent, percent_range
 from trainers.evaluation.speed import measured_idle
-from trainers.files import write_text
+from trainers.files import read_object, write_text
 from trainers.results import ERROR_TYPES, RATES, ErrorRate, language_name, mean
 from trainers.study.against_plain import against_plain
 from trainers.study.claims import TOO_WRONG, Claim, read_claims
@@ -69,11 +68,7 @@ def draw(rows: Sequence[Row], folder: Path) -> list[tuple[str, str]]:
 
 def _measured_idle(folder: Path, row: Row) -> bool:
     """Whether the row's speed was measured on a machine that had nothing else to do; other speeds are in no plot."""
-    path = folder / str(row.get("run")) / "metrics.json"
-    try:
-        return measured_idle(json.loads(path.read_text(encoding="utf-8")).get("speed"))
-    except (OSError, ValueError, AttributeError):
-        return False
+    return measured_idle(read_object(folder / str(row.get("run")) / "metrics.json").get("speed"))
 
 
 def render(
@@ -114,10 +109,9 @@ def render(
 
 def claims_table(claims: Sequence[Claim]) -> str:
     """Claims, findings and verdicts as a table."""
-    lines = ["| claim | found here | verdict |", "| --- | --- | --- |"]
-    lines += [f"| {claim.statement} | {claim.found} | **{claim.verdict}** |" for claim in claims]
-    lines += [
-        "",
+    rows = [[claim.statement, claim.found, f"**{claim.verdict}**"] for claim in claims]
+    lines = [
+        markdown_table(["claim", "found here", "verdict"], rows, numeric_from=3, raw=True),
         "*Agree*: the 95 % interval of the relative change excludes 0 and its estimate lies where the claim says. *Disagree*: "
         "the interval lies outside of that. Anything else is not enough evidence. *Withheld*: all systems of the pairs have "
         f"a WER above {100 * TOO_WRONG:.0f} %. Intervals are paired: both systems "
@@ -133,28 +127,33 @@ def results_table(rows: Sequence[Row]) -> str:
         "system", "layers", "seeds", "WER", "95 % interval", *RATE_NAMES[1:], "sub", "del", "ins", "parameters", "fewer",
         "x real time", "trained in",
     ]  # fmt: skip
-    lines = [f"| {' | '.join(header)} |", f"| --- |{' ---: |' * (len(header) - 1)}"]
+    cells = []
     systems = _systems(rows)
     best = min((wer for _, own in systems if (wer := _mean_rate(own, RATES[0])) is not None), default=None)
     for (name, layers, _), own in systems:
         wer = _mean_rate(own, RATES[0])
         shown = f"**{percent(wer)}**" if wer is not None and wer == best else percent(wer)
-        shares = " | ".join(
-            percent(mean(row[kind] / max(row["reference_words"], 1) for row in own)) for kind in ERROR_TYPES
-        )
-        further = " | ".join(percent(_mean_rate(own, rate)) for rate in RATES[1:])
-        first = own[0]
-        lines.append(
-            f"| {name} | {layers} | {len(own)} | {shown} | {_mean_interval(own)} "
-            f"| {further} | {shares} | {first['total_params'] / 1e6:.2f} M | {100 * first['saving']:.1f} % "
-            f"| {mean(row['eval_rtfx'] for row in own):.1f} | {mean(row['train_seconds'] for row in own) / 60:.1f} min |"
+        cells.append(
+            [
+                name,
+                layers,
+                len(own),
+                shown,
+                _mean_interval(own),
+                *(percent(_mean_rate(own, rate)) for rate in RATES[1:]),
+                *(percent(mean(row[kind] / max(row["reference_words"], 1) for row in own)) for kind in ERROR_TYPES),
+                f"{own[0]['total_params'] / 1e6:.2f} M",
+                f"{100 * own[0]['saving']:.1f} %",
+                f"{mean(row['eval_rtfx'] for row in own):.1f}",
+                f"{mean(row['train_seconds'] for row in own) / 60:.1f} min",
+            ]
         )
     words = rows[0]["reference_words"]
-    lines += [
-        "",
+    lines = [
+        markdown_table(header, cells, raw=True),
         f"Substitutions, deletions and insertions per reference word ({words} words); *fewer*: against the unpruned model.",
+        "Bold: the lowest WER of the table, which need not differ from its neighbours.",
     ]
-    lines += ["Bold: the lowest WER of the table, which need not differ from its neighbours."]
     return "\n".join(lines)
 
 
@@ -163,15 +162,15 @@ def sources_table(rows: Sequence[Row]) -> str:
     systems = _systems(rows)
     sources = sorted({source for row in rows for source in row.get("by_source") or {}})
     words = {name: row["by_source"][name]["reference_words"] for row in rows for name in row.get("by_source") or {}}
-    lines = [f"| system | layers | {' | '.join(f'{name} ({words[name]} words)' for name in sources)} |"]
-    lines.append(f"| --- | ---: |{' ---: |' * len(sources)}")
+    lines: list[list[Any]] = []
     for (name, layers, _), own in systems:
         cells = []
         for source in sources:
             tables = [row["by_source"][source] for row in own if source in (row.get("by_source") or {})]
             cells.append(f"{percent(_mean_rate(tables, RATES[0]))} ({_mean_interval(tables)})" if tables else "")
-        lines.append(f"| {name} | {layers} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([name, layers, *cells])
+    header = ["system", "layers", *(f"{name} ({words[name]} words)" for name in sources)]
+    return markdown_table(header, lines, raw=True).rstrip()
 
 
 def facts(study: StudyRecipe, rows: Sequence[Row]) -> list[str]:
