@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trainers.files import write_bytes
+from trainers.results import Figures, known_wer
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe & Ito's colours, "Color universal design" (2008), without the yellow that white paper swallows."""
@@ -37,11 +38,15 @@ class Rate:
     high: float
 
 
-def rate_of(table: Mapping[str, Any], name: str = "wer", interval: str = "wer_ci") -> Rate:
-    """A table's rate; without an interval, or one that leaves the rate out, the interval ends at it."""
-    value = float(table[name])
-    low, high = table.get(interval) or (value, value)
+def rate_with_interval(value: float, interval: Sequence[float] | None) -> Rate:
+    """Without an interval, or with one that leaves the rate out, the interval ends at it."""
+    low, high = interval or (value, value)
     return Rate(value, min(low, value), max(high, value))
+
+
+def rate_of(table: Figures) -> Rate:
+    """A table's word error rate."""
+    return rate_with_interval(known_wer(table), table.get("wer_ci"))
 
 
 def new_figure(

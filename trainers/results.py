@@ -1,17 +1,22 @@
 """What results consist of: the figures of a score and the rows of predictions, and the evaluations that a model's folder holds."""
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, NotRequired, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NotRequired, TypedDict, cast
 
 from trainers.files import read_object
+
+if TYPE_CHECKING:
+    from trainers.data.rows import PreparedRow
 
 STUDY_RESULTS = "results.jsonl"  # the rows of a study, one a line
 QUICKSTART_RESULTS = "results.json"  # those of the quickstart, as a list
 RESULT_FILES = (STUDY_RESULTS, QUICKSTART_RESULTS)
-ERROR_TYPES = ("substitutions", "deletions", "insertions")
+ErrorType = Literal["substitutions", "deletions", "insertions"]
+ERROR_TYPES: tuple[ErrorType, ...] = ("substitutions", "deletions", "insertions")
 
 
 class Figures(TypedDict):
@@ -31,28 +36,27 @@ FIGURES = tuple(Figures.__annotations__)
 
 
 class ErrorRate(NamedTuple):
-    """A rate among the figures: its key, and its name in full and in short."""
+    """A rate among the figures: its key and that of its interval, and its name in full and in short."""
 
-    key: str
+    key: Literal["wer", "cer"]
+    interval: Literal["wer_ci", "cer_ci"]
     name: str
     short: str
 
-    @property
-    def interval(self) -> str:
-        """The key of its interval."""
-        return f"{self.key}_ci"
-
-    def of(self, table: Mapping[str, Any]) -> float | None:
+    def of(self, table: Figures) -> float | None:
         """The rate in a table; None where an older one lacks it."""
         return table.get(self.key)
 
 
-RATES = (ErrorRate("wer", "Word error rate", "WER"), ErrorRate("cer", "Character error rate", "CER"))
+RATES = (
+    ErrorRate("wer", "wer_ci", "Word error rate", "WER"),
+    ErrorRate("cer", "cer_ci", "Character error rate", "CER"),
+)
 """The rates of every report. The first is what systems are compared by; short tables give the interval of no other."""
 COUNTS = (*ERROR_TYPES, "hits")
 METADATA_COLUMNS = ("age", "gender", "sex", "dialect", "accent", "accents", "variant", "region", "native_language")
 """What data sets tell of speakers and of their speech; results are given by each of these that the rows have."""
-KEPT_COLUMNS = ("language", "speaker_id", "source")
+KEPT_COLUMNS: tuple[Literal["language", "speaker_id", "source"], ...] = ("language", "speaker_id", "source")
 """What a prediction row keeps of the data set's row, beside its details."""
 
 
@@ -169,6 +173,27 @@ class LeaderboardFigures(TypedDict):
     errors: int
 
 
+class SpeedReport(TypedDict):
+    """What was measured and on what. RTFx is audio seconds over wall seconds, after warm-up, decoding included."""
+
+    audio_seconds: float
+    wall_seconds: float
+    rtfx: float | None
+    peak_memory_bytes: int | None
+    peak_memory_kind: str
+    time_to_first_token_seconds: float | None
+    parameters: int | None
+    device: str
+    device_name: str
+    threads: int
+    dtype: str
+    batch_size: int | None
+    warmup_batches: int
+    other_cores: float | None
+    """processor cores that other processes kept busy meanwhile; None where the system does not say"""
+    versions: dict[str, str]
+
+
 class Hardware(TypedDict):
     """What was computed on; without torch its version is None."""
 
@@ -193,7 +218,7 @@ class Metrics(ScoreTable):
     by_source: NotRequired[dict[str, ScoreTable]]
     by_speaker: NotRequired[dict[str, ScoreTable]]
     error_analysis: NotRequired[ErrorAnalysis]
-    speed: NotRequired[dict[str, Any] | None]
+    speed: NotRequired[SpeedReport | None]
     leaderboard: NotRequired[LeaderboardFigures]
     dataset: NotRequired[dict[str, str] | str]
     dataset_config: NotRequired[str]
@@ -272,23 +297,29 @@ class PredictionRow(TypedDict):
     truncated: NotRequired[bool]
 
 
-def prediction_row(row: Mapping[str, Any], prediction: str) -> PredictionRow:
+def prediction_row(row: "PreparedRow", prediction: str) -> PredictionRow:
     """The transcript of a row of `trainers.data.prepare`, with what is known of that row."""
     known = {name: row[name] for name in KEPT_COLUMNS if row.get(name) is not None}
-    details = json.loads(row["details"]) if row.get("details") else {}
+    details = json.loads(row.get("details") or "{}")
     return cast(
         PredictionRow, {"id": row["id"], "reference": row["text"], "prediction": prediction, **known, **details}
     )
 
 
-def figures_of(table: Mapping[str, Any]) -> Figures:
+def figures_of(table: Figures) -> Figures:
     """The figures out of a larger table; None where an older one lacks them."""
     return cast(Figures, {name: table.get(name) for name in FIGURES})
 
 
-def errors_of(table: Mapping[str, Any]) -> int:
+def known_wer(table: Figures) -> float:
+    """The word error rate of a table whose references hold words."""
+    assert table["wer"] is not None
+    return table["wer"]
+
+
+def errors_of(table: Figures) -> int:
     """All word errors of a table."""
-    return sum(int(table[kind]) for kind in ERROR_TYPES)
+    return sum(table[kind] for kind in ERROR_TYPES)
 
 
 def language_name(code: str | None) -> str:
@@ -304,12 +335,15 @@ def mean(values: Iterable[float]) -> float:
     return sum(numbers) / len(numbers)
 
 
-def pareto_front(rows: Iterable[Mapping[str, Any]], cost: str) -> list[Mapping[str, Any]]:
-    """Rows that no other row beats in both `cost` and WER, the cheapest first."""
-    front: list[Mapping[str, Any]] = []
-    for row in sorted(rows, key=lambda row: (row[cost], row["wer"])):
-        if not front or row["wer"] < front[-1]["wer"]:
+def pareto_front(rows: Iterable[ResultRow], cost: Callable[[ResultRow], float]) -> list[ResultRow]:
+    """Rows that no other row beats in both `cost` and WER, the cheapest first; those without a WER are left out."""
+    rated = [(cost(row), row["wer"], row) for row in rows if row["wer"] is not None]
+    front: list[ResultRow] = []
+    lowest = math.inf
+    for _, rate, row in sorted(rated, key=lambda one: one[:2]):
+        if rate < lowest:
             front.append(row)
+            lowest = rate
     return front
 
 

@@ -163,13 +163,11 @@ def table(found: dict[str, Metrics]) -> str:
     ]
     rows = []
     for name, metrics in found.items():
-        speed = metrics.get("speed") or {}
-        measured = (
-            [f"{speed['rtfx']:.1f}", f"{speed['peak_memory_bytes'] / 2**30:.2f} GiB"]
-            if measured_idle(speed)
-            else ["", ""]
-        )
-        errors = [metrics[kind] for kind in ERROR_TYPES]  # type: ignore[literal-required]
+        speed = metrics.get("speed")
+        measured = ["", ""]
+        if speed and measured_idle(speed):
+            measured = [f"{speed['rtfx']:.1f}", f"{(speed['peak_memory_bytes'] or 0) / 2**30:.2f} GiB"]
+        errors = [metrics[kind] for kind in ERROR_TYPES]
         by_source = [percent(metrics["by_source"][source]["wer"]) for source in sources]
         rate = percent_with_interval(metrics["wer"], metrics["wer_ci"])
         rows.append([name, rate, *errors, *by_source, *(measured if idle else [])])

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-from trainers.figures import GREY, draw_legend, draw_rates, new_figure, rate_of, style, write_figure
+from trainers.figures import GREY, draw_legend, draw_rates, new_figure, rate_with_interval, style, write_figure
 
 
 class HoursRow(TypedDict):
@@ -39,7 +39,8 @@ def draw(curves: Curves, path: Path) -> None:
     for number, name in enumerate(names):
         rows = [row for row in curves["hours"] if row["series"] == name]
         if rows:
-            draw_rates(hours, [row["hours"] for row in rows], list(map(rate_of, rows)), number, name)
+            found = [rate_with_interval(row["wer"], row.get("wer_ci")) for row in rows]
+            draw_rates(hours, [row["hours"] for row in rows], found, number, name)
             hours.plot([row["hours"] for row in rows], [100 * row["wer"] for row in rows], color=style(number)["color"])
         points = curves["steps"].get(name, [])
         if points:

@@ -77,12 +77,12 @@ def _measure(system: System, task: Task, ceilings: Ceilings) -> Measured:
             texts += system.recognise(sounds[start : start + task.batch], task.beams, None)
     report, work = meter.report(), system.work
     return Measured(
-        rtfx=report.rtfx,
-        peak_bytes=report.peak_memory_bytes,
+        rtfx=report["rtfx"],
+        peak_bytes=report["peak_memory_bytes"],
         texts=texts,
-        share=work.least_seconds(ceilings) / report.wall_seconds if work is not None else None,
+        share=work.least_seconds(ceilings) / report["wall_seconds"] if work is not None else None,
         first_token=None,
-        other_cores=report.other_cores,
+        other_cores=report["other_cores"],
         encoder_calls=work.encoder_calls if work is not None else None,
         llm_passes=len(work.passes) if work is not None else None,
     )

@@ -7,7 +7,8 @@ from trainers.evaluation.normalizers import get_normalizer, normalizer_for_langu
 from trainers.evaluation.predictions import read_predictions
 from trainers.evaluation.reports import evaluate_rows
 from trainers.evaluation.scoring import score, score_rows
-from trainers.evaluation.speed import SpeedMeter, SpeedReport
+from trainers.evaluation.speed import SpeedMeter
+from trainers.results import SpeedReport
 
 METRIC_PATH = str(Path(__file__).parent / "metric")
 """The folder for `evaluate.load`."""

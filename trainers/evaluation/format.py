@@ -1,9 +1,9 @@
 """Figures as people read them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from trainers.results import RATES
+from trainers.results import RATES, ScoreTable
 
 Interval = Sequence[float] | None
 RATE_NAMES = [rate.short for rate in RATES]
@@ -24,12 +24,12 @@ def percent_with_interval(rate: float | None, ci: Interval) -> str:
     return percent(rate) if rate is None or ci is None else f"{percent(rate)} [{100 * ci[0]:.1f}, {100 * ci[1]:.1f}]"
 
 
-def rates_with_intervals(table: Mapping[str, Any]) -> list[str]:
+def rates_with_intervals(table: ScoreTable) -> list[str]:
     """Every rate of a table with its interval, in the order of `RATE_NAMES`."""
     return [percent_with_interval(rate.of(table), table.get(rate.interval)) for rate in RATES]
 
 
-def rates_in_short(table: Mapping[str, Any]) -> list[str]:
+def rates_in_short(table: ScoreTable) -> list[str]:
     """As `rates_with_intervals`, but only the first with its interval."""
     return [*rates_with_intervals(table)[:1], *(percent(rate.of(table)) for rate in RATES[1:])]
 

@@ -2,7 +2,7 @@
 
 import os
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from trainers.evaluation.alignment import DELETE, EQUAL, INSERT, SUBSTITUTE, Ali
 from trainers.evaluation.format import percent
 from trainers.evaluation.plots import score_plots
 from trainers.evaluation.score_tables import score_sections
-from trainers.results import ERROR_TYPES, PredictionRow
+from trainers.results import ERROR_TYPES, Metrics, PredictionRow
 
 MOST_UTTERANCES = 1_000
 AUDIO_SUFFIXES = frozenset({*SOUND_SUFFIXES, ".m4a", ".webm"})
@@ -22,7 +22,7 @@ _CLASSES = {EQUAL: "e", SUBSTITUTE: "s", DELETE: "d", INSERT: "i"}
 
 def render_html(
     title: str,
-    metrics: Mapping[str, Any],
+    metrics: Metrics,
     rows: Sequence[PredictionRow],
     alignments: Sequence[Alignment],
     folder: str | os.PathLike[str],

@@ -53,18 +53,18 @@ def read_predictions(path: str | os.PathLike[str]) -> list[PredictionRow]:
     return rows
 
 
-def texts(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+def texts(rows: Sequence[PredictionRow]) -> tuple[list[str], list[str]]:
     """The references and the predictions of `rows`."""
     return [row["reference"] for row in rows], [row["prediction"] for row in rows]
 
 
-def column(rows: Sequence[Mapping[str, Any]], field: str) -> list[Any] | None:
+def column(rows: Sequence[PredictionRow], field: str) -> list[Any] | None:
     """The values of `field`, `None` where a row lacks it, or `None` altogether where every row lacks it."""
     values = [row.get(field) for row in rows]
     return None if all(value is None for value in values) else values
 
 
-def row_origins(rows: Sequence[Mapping[str, Any]]) -> list[Origin]:
+def row_origins(rows: Sequence[PredictionRow]) -> list[Origin]:
     """Each row's test set and speaker."""
     return [(row.get("source"), row.get("speaker_id")) for row in rows]
 

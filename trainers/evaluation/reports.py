@@ -21,9 +21,8 @@ from trainers.evaluation.normalizers import Normalizer
 from trainers.evaluation.predictions import column, row_origins, texts
 from trainers.evaluation.score_tables import markdown_section, score_sections
 from trainers.evaluation.scoring import ScoredUtterances, normalize_and_align, row_groups, row_languages, summarize
-from trainers.evaluation.speed import SpeedReport
 from trainers.files import write_json, write_jsonl, write_text
-from trainers.results import EVALUATION_FILES, EVALUATIONS, Evaluation, Metrics, PredictionRow
+from trainers.results import EVALUATION_FILES, EVALUATIONS, Evaluation, Metrics, PredictionRow, SpeedReport
 
 _LETTERS = {EQUAL: "=", SUBSTITUTE: "S", DELETE: "D", INSERT: "I"}
 
@@ -65,7 +64,7 @@ def evaluate_rows(
         word_counts=word_counts,
         settings=BootstrapSettings(min(bootstrap, ANALYSIS_RESAMPLES), confidence, seed) if bootstrap else None,
     )
-    metrics["speed"] = speed.to_dict() if speed else None
+    metrics["speed"] = speed
     metrics = cast(Metrics, {**metrics, **(extra or {})})
     if output_dir is not None:
         folder = Path(output_dir)
@@ -111,7 +110,7 @@ def prediction_rows(rows: Sequence[PredictionRow], scored: ScoredUtterances) -> 
     ]
 
 
-def render_markdown(title: str, metrics: Mapping[str, Any]) -> str:
+def render_markdown(title: str, metrics: Metrics) -> str:
     """The report in Markdown."""
     parts = [f"# {escape_markdown(title)}\n", f"WER {percent_with_interval(metrics['wer'], metrics['wer_ci'])}.\n"]
     parts += map(markdown_section, score_sections(metrics))

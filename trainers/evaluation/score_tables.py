@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, cast
 
 from trainers.evaluation.format import (
     RATE_NAMES,
@@ -16,7 +16,18 @@ from trainers.evaluation.format import (
     rates_in_short,
     rates_with_intervals,
 )
-from trainers.results import ERROR_TYPES, METADATA_COLUMNS, RATES, BootstrapRecord, ErrorAnalysis, RateBin
+from trainers.results import (
+    ERROR_TYPES,
+    METADATA_COLUMNS,
+    RATES,
+    BootstrapRecord,
+    ErrorAnalysis,
+    Figures,
+    Metrics,
+    RateBin,
+    ScoreTable,
+    SpeedReport,
+)
 
 MOST_GROUPS = 40
 GROUP_TITLES = {
@@ -25,7 +36,7 @@ GROUP_TITLES = {
     **{f"by_{name}": f"By {name.replace('_', ' ')}" for name in METADATA_COLUMNS},
     "by_speaker": "By speaker",
 }
-BIN_TITLES = {
+BIN_TITLES: dict[tuple[Literal["words", "utterances"], str], str] = {
     ("words", "by_frequency"): "Words by frequency",
     ("words", "by_length"): "Words by letters",
     ("words", "by_position"): "Words by position in the utterance",
@@ -69,26 +80,28 @@ def markdown_section(section: Section) -> str:
     return f"## {escape_markdown(section.title)}\n\n{table}" + (f"\n{section.note}\n" if section.note else "")
 
 
-def score_sections(metrics: Mapping[str, Any]) -> Iterator[Section]:
+def score_sections(metrics: Metrics) -> Iterator[Section]:
     """The tables for `metrics.json`, those that it has data for."""
     yield _summary(metrics)
     for key, title in GROUP_TITLES.items():
-        if len(metrics.get(key, {})) > 1:
-            yield _groups(title, metrics[key])
-    if metrics.get("speed"):
-        yield _speed(metrics["speed"])
+        groups = cast(Mapping[str, ScoreTable], metrics.get(key, {}))
+        if len(groups) > 1:
+            yield _groups(title, groups)
+    speed = metrics.get("speed")
+    if speed:
+        yield _speed(speed)
     analysis = metrics.get("error_analysis")
     if analysis:
         yield _outputs(analysis)
         yield _insertions(analysis, metrics["insertions"])
         for (part, key), title in BIN_TITLES.items():
-            bins = analysis[part].get(key)
+            bins = cast(Sequence[RateBin], analysis[part].get(key))
             if bins:
                 yield _bins(title, part, bins, analysis)
         yield from _confusions(analysis)
 
 
-def _summary(metrics: Mapping[str, Any]) -> Section:
+def _summary(metrics: Metrics) -> Section:
     bootstrap = metrics.get("bootstrap")
     rows = [
         *([rate.name, cell] for rate, cell in zip(RATES, rates_with_intervals(metrics), strict=True)),
@@ -105,10 +118,9 @@ def _summary(metrics: Mapping[str, Any]) -> Section:
         ],
         ["Normalizer", ", ".join(f"{name} ({text})" for name, text in metrics["normalizers"].items())],
     ]
-    if metrics.get("coral_wer") is not None:
-        rows.insert(
-            1, ["WER in CoRal's sense (Danish, the mean of the utterances' own rates)", percent(metrics["coral_wer"])]
-        )
+    coral = metrics.get("coral_wer")
+    if coral is not None:
+        rows.insert(1, ["WER in CoRal's sense (Danish, the mean of the utterances' own rates)", percent(coral)])
     difference = metrics.get("minimum_detectable_difference")
     if difference is not None:
         rows.append(["Smallest difference that this test set shows (unpaired, upper bound)", percent(difference)])
@@ -129,7 +141,7 @@ def drawn(bootstrap: BootstrapRecord) -> str:
     return f"{bootstrap['blocks']:,} {units}{f' within {strata} test sets' if strata > 1 else ''}"
 
 
-def _groups(title: str, groups: Mapping[str, Any]) -> Section:
+def _groups(title: str, groups: Mapping[str, ScoreTable]) -> Section:
     names = sorted(groups, key=lambda name: -groups[name]["reference_words"])
     rows = [
         [
@@ -145,7 +157,7 @@ def _groups(title: str, groups: Mapping[str, Any]) -> Section:
     return Section(title, ["Group", "Utterances", "Words", *RATE_NAMES, "S / D / I"], rows, note)
 
 
-def _speed(speed: Mapping[str, Any]) -> Section:
+def _speed(speed: SpeedReport) -> Section:
     first_token = speed["time_to_first_token_seconds"]
     rows = [
         ["RTFx (audio seconds over wall seconds, warm)", number(speed["rtfx"])],
@@ -211,5 +223,5 @@ def _confusions(analysis: ErrorAnalysis) -> Iterator[Section]:
             yield Section(f"Most frequent {kind}", ["Word", "Times"], words)
 
 
-def _sdi(row: Mapping[str, Any]) -> str:
+def _sdi(row: Figures) -> str:
     return " / ".join(number(row[kind]) for kind in ERROR_TYPES)

@@ -6,8 +6,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +14,11 @@ import psutil
 
 from trainers.engines import ENGINES
 from trainers.provenance import cpu_cores
+from trainers.results import SpeedReport
 
 BUSY = 0.25
 """cores; more than this in the hands of other processes, and a speed is not that of an idle machine"""
 _PROC_STATUS, _PROC_CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-
-@dataclass
-class SpeedReport:
-    """What was measured and on what. RTFx is audio seconds over wall seconds, after warm-up, decoding included."""
-
-    audio_seconds: float
-    wall_seconds: float
-    rtfx: float | None
-    peak_memory_bytes: int | None
-    peak_memory_kind: str
-    time_to_first_token_seconds: float | None
-    parameters: int | None
-    device: str
-    device_name: str
-    threads: int
-    dtype: str
-    batch_size: int | None
-    warmup_batches: int
-    other_cores: float | None = None
-    """processor cores that other processes kept busy meanwhile; None where the system does not say"""
-    versions: dict[str, str] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def process_peak_bytes() -> int | None:
@@ -56,9 +31,9 @@ def process_peak_bytes() -> int | None:
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
 
 
-def measured_idle(speed: Mapping[str, Any] | None) -> bool:
+def measured_idle(speed: SpeedReport | None) -> bool:
     """Whether a report says that the machine had nothing else to do, so that its speed may be compared."""
-    others = (speed or {}).get("other_cores")
+    others = speed.get("other_cores") if speed else None
     return others is not None and others < BUSY
 
 

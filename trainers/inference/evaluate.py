@@ -73,7 +73,7 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     with lock_file(folder / "evaluation.lock", wait=True):  # the files of two at once would be of one another's rows
         if leaderboard:
-            rows = [row | {"seconds": decoded.speed.wall_seconds / len(rows)} for row in rows]
+            rows = [row | {"seconds": decoded.speed["wall_seconds"] / len(rows)} for row in rows]
             board = {"leaderboard": {**leaderboard_score(rows), "ignored_utterances": whole - len(rows)}}
             data = dict(dataset_name or {})
             write_manifest(
@@ -94,8 +94,8 @@ def evaluate(
                 **({"dataset": dict(dataset_name)} if dataset_name else {}),
                 **board,
                 **system_figures(pipe, request["generate_kwargs"]),
-                "eval_rtfx": decoded.speed.rtfx,
-                "audio_seconds": decoded.speed.audio_seconds,
+                "eval_rtfx": decoded.speed["rtfx"],
+                "audio_seconds": decoded.speed["audio_seconds"],
                 "damaged_recordings": len(decoded.damaged),
             },
             bootstrap=resamples,

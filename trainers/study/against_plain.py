@@ -1,13 +1,12 @@
 """Healed encoders and elastic projectors against plain pruning: matched runs that differ in nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from trainers.evaluation.format import markdown_table, percent
-from trainers.results import language_name, mean
+from trainers.results import ResultRow, known_wer, language_name, mean
 from trainers.study.claims import Effect, PairedInterval, effect_of
 
-Row = Mapping[str, Any]
 NAMES = {
     "encoder": "encoder healed",
     "lora": "encoder healed by LoRA",
@@ -16,7 +15,7 @@ NAMES = {
 _ALIKE = ("audio_model", "text_model", "language", "seed", "lora", "split")
 
 
-def against_plain(rows: Sequence[Row], paired: PairedInterval | None = None) -> str | None:
+def against_plain(rows: Sequence[ResultRow], paired: PairedInterval | None = None) -> str | None:
     """A Markdown table of the relative change in word errors, by way, language and depth; None without such runs.
 
     Args:
@@ -24,7 +23,7 @@ def against_plain(rows: Sequence[Row], paired: PairedInterval | None = None) -> 
         paired: as for `read_claims`.
     """
     plain = {_key(row): row for row in rows if not row.get("healing")}
-    groups: dict[tuple[str, str], dict[int, list[tuple[Row, Row]]]] = {}
+    groups: dict[tuple[str, str], dict[int, list[tuple[ResultRow, ResultRow]]]] = {}
     for row in rows:
         partner = plain.get(_key(row)) if row.get("healing") else None
         if partner is not None and None not in (partner["wer"], row["wer"]):  # a language without a word has no rate
@@ -38,7 +37,7 @@ def against_plain(rows: Sequence[Row], paired: PairedInterval | None = None) -> 
         shown = [(str(depth), depths[depth]) for depth in sorted(depths, reverse=True)]
         for label, pairs in [*shown, *([("all", everything)] if len(depths) > 1 else [])]:
             effect = effect_of(pairs, paired)
-            before, after = (mean(pair[side]["wer"] for pair in pairs) for side in (0, 1))
+            before, after = (mean(known_wer(pair[side]) for pair in pairs) for side in (0, 1))
             lines.append(
                 [
                     NAMES.get(way, way), language_name(language), label, percent(before), percent(after), *_change(effect),
@@ -49,7 +48,7 @@ def against_plain(rows: Sequence[Row], paired: PairedInterval | None = None) -> 
     return markdown_table(header, lines, numeric_from=2).rstrip()
 
 
-def _key(row: Row) -> tuple[Any, ...]:
+def _key(row: ResultRow) -> tuple[Any, ...]:
     return (*(row.get(name) for name in _ALIKE), tuple(row.get("kept_encoder_layers") or [row["encoder_layers"]]))
 
 

@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from trainers.results import ERROR_TYPES, errors_of, language_name, mean
+from trainers.results import ERROR_TYPES, ErrorType, ResultRow, errors_of, known_wer, language_name, mean
 
-Row = Mapping[str, Any]
-PairedInterval = Callable[[Row, Row], tuple[float, float] | None]
+PairedInterval = Callable[[ResultRow, ResultRow], tuple[float, float] | None]
 """From a baseline's row and another's to the 95 % interval of their relative difference in WER, or None if it is unknown."""
 
 TOO_WRONG = 0.6
@@ -64,7 +63,7 @@ class Claim:
     """By language."""
 
 
-def read_claims(rows: Iterable[Row], paired: PairedInterval | None = None) -> list[Claim]:
+def read_claims(rows: Iterable[ResultRow], paired: PairedInterval | None = None) -> list[Claim]:
     """
     The claims on depth, on pruning with LoRA, and on LoRA for each of the paper's languages.
 
@@ -76,7 +75,7 @@ def read_claims(rows: Iterable[Row], paired: PairedInterval | None = None) -> li
     kept = [row for row in rows if row.get("selection", "last") == "last" and not row.get("healing") and _whole(row)]
     if any(row["language"] != "all" for row in kept):
         kept = [row for row in kept if row["language"] != "all"]
-    counts = sorted({int(row["prune_encoder_layers"]) for row in kept} - {0})
+    counts = sorted({_dropped(row) for row in kept} - {0})
     pruned = PRUNED if PRUNED in counts or not counts else counts[0]
     return [
         _depth(kept, pruned, paired),
@@ -85,16 +84,16 @@ def read_claims(rows: Iterable[Row], paired: PairedInterval | None = None) -> li
     ]
 
 
-def effect_of(pairs: Sequence[tuple[Row, Row]], paired: PairedInterval | None = None) -> Effect | None:
+def effect_of(pairs: Sequence[tuple[ResultRow, ResultRow]], paired: PairedInterval | None = None) -> Effect | None:
     """The mean relative change over matched pairs (baseline, other); None without a pair that has errors on both sides.
 
     Seeds and depths of one language share their test utterances, so their sampling errors are not averaged away; those of
     different languages are independent.
     """
-    groups: dict[str, dict[tuple[int, int], list[_Ratio]]] = {}
+    groups: dict[str, dict[tuple[str, str], list[_Ratio]]] = {}
     for baseline, other in pairs:
         if errors_of(baseline) and errors_of(other):
-            depths = int(baseline["prune_encoder_layers"]), int(other["prune_encoder_layers"])
+            depths = str(baseline["prune_encoder_layers"]), str(other["prune_encoder_layers"])
             ratio = _log_ratio(baseline, other, paired)
             groups.setdefault(baseline["language"], {}).setdefault(depths, []).append(ratio)
     if not groups:
@@ -128,16 +127,16 @@ def verdict_in_range(effect: Effect | None, low: float, high: float) -> str:
     return UNCLEAR
 
 
-def _unless_too_wrong(verdict: str, pairs: Sequence[tuple[Row, Row]]) -> str:
+def _unless_too_wrong(verdict: str, pairs: Sequence[tuple[ResultRow, ResultRow]]) -> str:
     """The verdict, or that it is withheld because no system of any pair recognises speech well enough."""
     return WITHHELD if _hopeless(pairs) else verdict
 
 
-def _hopeless(pairs: Sequence[tuple[Row, Row]]) -> bool:
-    return bool(pairs) and all(row["wer"] > TOO_WRONG for pair in pairs for row in pair)
+def _hopeless(pairs: Sequence[tuple[ResultRow, ResultRow]]) -> bool:
+    return bool(pairs) and all(known_wer(row) > TOO_WRONG for pair in pairs for row in pair)
 
 
-def _depth(rows: Sequence[Row], pruned: int, paired: PairedInterval | None) -> Claim:
+def _depth(rows: Sequence[ResultRow], pruned: int, paired: PairedInterval | None) -> Claim:
     pairs = match(rows, (0, False), (pruned, False))
     effect = effect_of(pairs, paired)
     effects = _by_language(pairs, paired)
@@ -151,7 +150,7 @@ def _depth(rows: Sequence[Row], pruned: int, paired: PairedInterval | None) -> C
     )
 
 
-def _pruned_lora(rows: Sequence[Row], pruned: int, paired: PairedInterval | None) -> Claim:
+def _pruned_lora(rows: Sequence[ResultRow], pruned: int, paired: PairedInterval | None) -> Claim:
     pairs = match(rows, (0, False), (pruned, True))
     effect = effect_of(pairs, paired)
     effects = _by_language(pairs, paired)
@@ -169,8 +168,8 @@ def _pruned_lora(rows: Sequence[Row], pruned: int, paired: PairedInterval | None
     return Claim("pruned with LoRA", statement, found, _unless_too_wrong(verdict, pairs), effects)
 
 
-def _lora(rows: Sequence[Row], language: str, paired: PairedInterval | None) -> Claim:
-    counts = sorted({row["prune_encoder_layers"] for row in rows})
+def _lora(rows: Sequence[ResultRow], language: str, paired: PairedInterval | None) -> Claim:
+    counts = sorted({_dropped(row) for row in rows})
     here = [row for row in rows if row["language"] == language]
     by_depth = {count: match(here, (count, False), (count, True)) for count in counts}
     pairs = [pair for each in by_depth.values() for pair in each]
@@ -210,7 +209,7 @@ def _all_of(verdicts: Sequence[str]) -> str:
 
 
 def _with_error_types(
-    verdict: str, before: Mapping[str, int], after: Mapping[str, int], danish: bool, fewer: bool
+    verdict: str, before: Mapping[ErrorType, int], after: Mapping[ErrorType, int], danish: bool, fewer: bool
 ) -> str:
     """A claim on size and kind of errors holds only if both halves do; kinds are read off errors that are `fewer` for certain."""
     if danish:
@@ -224,28 +223,37 @@ def _with_error_types(
     return _all_of([verdict, kinds])
 
 
-def match(rows: Sequence[Row], first: tuple[int, bool], second: tuple[int, bool]) -> list[tuple[Row, Row]]:
+def match(
+    rows: Sequence[ResultRow], first: tuple[int, bool], second: tuple[int, bool]
+) -> list[tuple[ResultRow, ResultRow]]:
     """Pairs of rows with (layers dropped, LoRA) as `first` and as `second`, alike in base models, language and seed."""
     names = ("audio_model", "text_model", "language", "seed")
-    kinds: list[dict[tuple[Any, ...], Row]] = [{}, {}]
+    kinds: list[dict[tuple[Any, ...], ResultRow]] = [{}, {}]
     for row in rows:
         for kind, wanted in zip(kinds, (first, second), strict=True):
-            if (int(row["prune_encoder_layers"]), bool(row["lora"])) == wanted:
+            if (_dropped(row), row["lora"]) == wanted:
                 kind[tuple(row.get(name) for name in names)] = row
     return [(kinds[0][key], kinds[1][key]) for key in kinds[0] if key in kinds[1]]
 
 
-def _log_ratio(baseline: Row, other: Row, paired: PairedInterval | None) -> _Ratio:
-    ratio = math.log(other["wer"] / baseline["wer"])
+def _log_ratio(baseline: ResultRow, other: ResultRow, paired: PairedInterval | None) -> _Ratio:
+    ratio = math.log(known_wer(other) / known_wer(baseline))
     interval = paired(baseline, other) if paired is not None else None
     if interval is not None and min(interval) > -1:
         low, high = map(math.log1p, interval)
         return _Ratio(ratio, max(ratio - low, 0.0), max(high - ratio, 0.0))
-    own = math.hypot(*((row["wer_ci"][1] - row["wer_ci"][0]) / (2 * row["wer"]) for row in (baseline, other)))
+    own = math.hypot(*map(_half_width, (baseline, other)))
     return _Ratio(ratio, own, own)
 
 
-def _by_language(pairs: Sequence[tuple[Row, Row]], paired: PairedInterval | None) -> dict[str, Effect]:
+def _half_width(row: ResultRow) -> float:
+    """Of a row's own interval, relative to its rate."""
+    assert row["wer_ci"] is not None
+    low, high = row["wer_ci"]
+    return (high - low) / (2 * known_wer(row))
+
+
+def _by_language(pairs: Sequence[tuple[ResultRow, ResultRow]], paired: PairedInterval | None) -> dict[str, Effect]:
     languages = dict.fromkeys(base["language"] for base, _ in pairs)
     found = {name: effect_of([pair for pair in pairs if pair[0]["language"] == name], paired) for name in languages}
     return {name: effect for name, effect in found.items() if effect is not None}
@@ -258,14 +266,21 @@ def _found(effect: Effect | None, effects: Mapping[str, Effect], missing: str) -
     return f"WER {effect.describe()}{': ' + ', '.join(parts) if len(parts) > 1 else ''}."
 
 
-def _whole(row: Row) -> bool:
+def _whole(row: ResultRow) -> bool:
     # A list of indices is another way to choose blocks than the paper's.
     return isinstance(row.get("prune_encoder_layers"), int) and row.get("wer") is not None and bool(row.get("wer_ci"))
 
 
-def _paper_parameters(row: Row) -> int:
+def _dropped(row: ResultRow) -> int:
+    """How many layers were dropped, where they are counted and not listed."""
+    count = row["prune_encoder_layers"]
+    assert isinstance(count, int)
+    return count
+
+
+def _paper_parameters(row: ResultRow) -> int:
     """Encoder, projector and LoRA: what the paper's savings are of."""
-    return int(row["encoder_params"] + row["trainable_params"])
+    return row["encoder_params"] + row["trainable_params"]
 
 
 def _percent(value: float) -> str:

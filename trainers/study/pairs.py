@@ -1,6 +1,5 @@
 """Paired comparison of two runs' transcripts, for intervals that know both systems heard the same utterances."""
 
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from trainers.evaluation.bootstrap import BootstrapSettings, make_blocks
 from trainers.evaluation.predictions import row_origins, texts
 from trainers.evaluation.scoring import normalize_and_align, row_languages
 from trainers.evaluation.significance import paired_bootstrap
+from trainers.results import ResultRow
 from trainers.study.claims import PairedInterval
 
 RESAMPLES = 1000
@@ -31,7 +31,7 @@ def paired_intervals(folder: Path, normalizer: str | None = None) -> PairedInter
         found = normalize_and_align(*texts(rows), normalizer=normalizer, languages=row_languages(rows, named))
         return [str(row["id"]) for row in rows], found, row_origins(rows)
 
-    def interval(baseline: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[float, float] | None:
+    def interval(baseline: ResultRow, other: ResultRow) -> tuple[float, float] | None:
         runs = [row.get("run") for row in (baseline, other)]
         if any(run is None or not (folder / str(run) / "predictions.jsonl").is_file() for run in runs):
             return None

@@ -1,8 +1,7 @@
 """The quickstart's report: a table, a plot and the paper's claims read against what was measured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from trainers.evaluation.format import RATE_NAMES, markdown_table, percent, percent_range
 from trainers.figures import draw_bars, draw_legend, new_figure, rate_of, write_figure
@@ -21,7 +20,7 @@ def readings(folder: Path, rows: Sequence[ResultRow]) -> str:
     )
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
+def table(rows: Sequence[ResultRow]) -> str:
     """All rows as a Markdown table."""
     header = [
         "system", "language", "WER", "95 % interval", *RATE_NAMES[1:], "sub", "del", "ins", "words", "parameters", "trained",

@@ -1,20 +1,19 @@
 """`report.md` of a study: what was run, tables by language, plots, and the paper's claims with verdicts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from trainers.evaluation.format import RATE_NAMES, markdown_table, percent, percent_range
 from trainers.evaluation.speed import measured_idle
 from trainers.files import read_object, write_text
-from trainers.results import ERROR_TYPES, RATES, ErrorRate, language_name, mean
+from trainers.results import ERROR_TYPES, RATES, ErrorRate, Figures, ResultRow, language_name, mean
 from trainers.study.against_plain import against_plain
 from trainers.study.claims import TOO_WRONG, Claim, read_claims
 from trainers.study.pairs import paired_intervals
 from trainers.study.plan import PlannedRun
 from trainers.study.plots import (
     COSTS,
-    cost_of,
     model_names,
     plot_error_types,
     plot_pareto,
@@ -23,8 +22,6 @@ from trainers.study.plots import (
 )
 from trainers.study.recipe import StudyRecipe
 from trainers.study.state import collect, read_failure, read_result
-
-Row = Mapping[str, Any]
 
 
 def write_report(study: StudyRecipe, runs: Sequence[PlannedRun]) -> Path:
@@ -38,7 +35,7 @@ def write_report(study: StudyRecipe, runs: Sequence[PlannedRun]) -> Path:
     return write_text(folder / "report.md", text)
 
 
-def draw(rows: Sequence[Row], folder: Path) -> list[tuple[str, str]]:
+def draw(rows: Sequence[ResultRow], folder: Path) -> list[tuple[str, str]]:
     """The plots' file names, each with what it shows."""
     # A result of all languages together says nothing that those by language do not.
     shown = [row for row in rows if row["language"] != "all"] or list(rows)
@@ -55,18 +52,18 @@ def draw(rows: Sequence[Row], folder: Path) -> list[tuple[str, str]]:
         "eval_rtf": all(_measured_idle(folder, row) for row in shown),
         "memory_gib": len({row.get("memory_kind") for row in shown}) == 1,
     }
-    for cost, (label, _) in COSTS.items():
-        picture = folder / f"wer_by_{cost}.svg"
-        if not comparable.get(cost, True) or not any(cost_of(row, cost) is not None for row in shown):
+    for name, cost in COSTS.items():
+        picture = folder / f"wer_by_{name}.svg"
+        if not comparable.get(name, True) or not any(cost.of(row) is not None for row in shown):
             picture.unlink(missing_ok=True)  # of an earlier report, of other rows
             continue
-        plot_pareto(shown, cost, picture)
-        caption = f"Word error rate against {label}; the line joins systems that none beats in both"
+        plot_pareto(shown, name, picture)
+        caption = f"Word error rate against {cost.label}; the line joins systems that none beats in both"
         pictures.append((picture.name, caption))
     return pictures
 
 
-def _measured_idle(folder: Path, row: Row) -> bool:
+def _measured_idle(folder: Path, row: ResultRow) -> bool:
     """Whether the row's speed was measured on a machine that had nothing else to do; other speeds are in no plot."""
     return measured_idle(read_object(folder / str(row.get("run")) / "metrics.json").get("speed"))
 
@@ -74,7 +71,7 @@ def _measured_idle(folder: Path, row: Row) -> bool:
 def render(
     study: StudyRecipe,
     runs: Sequence[PlannedRun],
-    rows: Sequence[Row],
+    rows: Sequence[ResultRow],
     claims: Sequence[Claim],
     pictures: Sequence[tuple[str, str]],
     healing: str | None = None,
@@ -121,7 +118,7 @@ def claims_table(claims: Sequence[Claim]) -> str:
     return "\n".join(lines)
 
 
-def results_table(rows: Sequence[Row]) -> str:
+def results_table(rows: Sequence[ResultRow]) -> str:
     """One line a system and depth, the mean over seeds; the interval is that of the test sets' speakers or utterances, averaged over seeds."""
     header = [
         "system", "layers", "seeds", "WER", "95 % interval", *RATE_NAMES[1:], "sub", "del", "ins", "parameters", "fewer",
@@ -157,7 +154,7 @@ def results_table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def sources_table(rows: Sequence[Row]) -> str:
+def sources_table(rows: Sequence[ResultRow]) -> str:
     """One line a system and depth, a column a test set; means over seeds, as in `results_table`."""
     systems = _systems(rows)
     sources = sorted({source for row in rows for source in row.get("by_source") or {}})
@@ -173,7 +170,7 @@ def sources_table(rows: Sequence[Row]) -> str:
     return markdown_table(header, lines, raw=True).rstrip()
 
 
-def facts(study: StudyRecipe, rows: Sequence[Row]) -> list[str]:
+def facts(study: StudyRecipe, rows: Sequence[ResultRow]) -> list[str]:
     """What a reader needs to judge and repeat the figures."""
     grid = ", ".join(f"{name} {value}" for name, value in vars(study.grid).items() if value)
     cache = (
@@ -182,7 +179,7 @@ def facts(study: StudyRecipe, rows: Sequence[Row]) -> list[str]:
     machines = sorted(
         {f"{row['hardware']['device']}, {row['hardware']['cores']} cores" for row in rows if row.get("hardware")}
     )
-    versions = sorted({row["hardware"]["torch"] for row in rows if row.get("hardware")})  # the runs' own
+    versions = sorted({str(row["hardware"]["torch"]) for row in rows if row.get("hardware")})  # the runs' own
     memory = sorted({str(row["memory_kind"]) for row in rows if row.get("memory_kind")})
     seconds = sum({row["key"]: row["train_seconds"] for row in rows if "same_as" not in row}.values())
     return [
@@ -194,30 +191,30 @@ def facts(study: StudyRecipe, rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _groups(rows: Sequence[Row]) -> list[list[Row]]:
+def _groups(rows: Sequence[ResultRow]) -> list[list[ResultRow]]:
     """Rows by what a table is of: the base models and the language."""
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+    groups: dict[tuple[str, str, str], list[ResultRow]] = {}
     for row in rows:
         groups.setdefault((row["audio_model"], row["text_model"], row["language"]), []).append(row)
     return list(groups.values())
 
 
-def _systems(rows: Sequence[Row]) -> list[tuple[tuple[str, int, str], list[Row]]]:
+def _systems(rows: Sequence[ResultRow]) -> list[tuple[tuple[str, int, str], list[ResultRow]]]:
     """Rows that differ in the seed only, by (system, layers, kept blocks), the deepest of a system first."""
-    systems: dict[tuple[str, int, str], list[Row]] = {}
+    systems: dict[tuple[str, int, str], list[ResultRow]] = {}
     for row in rows:
         key = (system_name(row), row["encoder_layers"], str(row.get("kept_encoder_layers")))
         systems.setdefault(key, []).append(row)
     return sorted(systems.items(), key=lambda item: (item[0][0], -item[0][1], item[0][2]))
 
 
-def _mean_rate(tables: Sequence[Row], rate: ErrorRate) -> float | None:
+def _mean_rate(tables: Sequence[Figures], rate: ErrorRate) -> float | None:
     """The mean over seeds; None where one of them lacks the rate: it is of an older version, or nothing was said."""
     values = [value for table in tables if (value := rate.of(table)) is not None]
     return mean(values) if len(values) == len(tables) else None
 
 
-def _mean_interval(tables: Sequence[Row]) -> str:
+def _mean_interval(tables: Sequence[Figures]) -> str:
     """The intervals' mean bounds over seeds; `none` without intervals."""
     intervals = [table["wer_ci"] for table in tables if table["wer_ci"]]
     if not intervals:

@@ -36,6 +36,12 @@ def test_healed_and_elastic_runs_meet_the_plain_run_with_the_same_blocks() -> No
     ]
 
 
+def test_healed_runs_whose_dropped_blocks_are_listed() -> None:
+    listed = {"prune_encoder_layers": [3, 7], "kept_encoder_layers": [0, 1, 2, 4, 5, 6, 8, 9, 10, 11]}
+    table = against_plain([{**kept(2, 1000), **listed}, {**kept(2, 900, healing="lora"), **listed}])
+    assert table is not None and "| encoder healed by LoRA | Dutch | 10 | 10.0 % | 9.0 % | -10.0 % |" in table
+
+
 def test_no_healed_run_is_no_table() -> None:
     assert against_plain([kept(2, 1000), kept(0, 500)]) is None
 
