@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCardData
 
-from trainers.safe_yaml import load_yaml
+from trainers.recipes.safe_yaml import load_yaml
 
 from .client import ConflictError
 

@@ -15,8 +15,8 @@ from modeling_slam_asr.configuration_slam_asr import AUTO_MAP, CUSTOM_PIPELINES,
 from trainers.credentials import find_paths
 from trainers.errors import UserError
 from trainers.provenance import TRAINING_RECORD, TrainingRecord
+from trainers.recipes.safe_yaml import load_yaml
 from trainers.results import RESULT_FILES, ScoreTable
-from trainers.safe_yaml import load_yaml
 
 from .limits import Limits
 

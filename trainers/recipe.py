@@ -10,13 +10,13 @@ import yaml
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from trainers.checked_dataclasses import CHOICES, LATER, REST, build, check_numbers, content, default_of, plain
 from trainers.credentials import refuse_credentials
 from trainers.data.spec import NON_SPEECH, AugmentationSpec, DataSpec
 from trainers.errors import UserError
 from trainers.evaluation.normalizers import get_normalizer
 from trainers.files import write_text
-from trainers.passthrough import (
+from trainers.recipes.checked_dataclasses import CHOICES, LATER, REST, build, check_numbers, content, default_of, plain
+from trainers.recipes.passthrough import (
     INSTEAD_OF,
     check_model,
     check_trainer,
@@ -25,7 +25,7 @@ from trainers.passthrough import (
     projector_keys,
     projector_types,
 )
-from trainers.recipe_values import (
+from trainers.recipes.recipe_values import (
     DATA_ROLES,
     apply_overrides,
     find_recipe,

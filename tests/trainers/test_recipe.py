@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from trainers.errors import UserError
 from trainers.recipe import EFFECTS, Recipe, changed_keys, from_dict, load_recipe
-from trainers.recipe_values import RECIPE_FOLDER, apply_overrides
+from trainers.recipes.recipe_values import RECIPE_FOLDER, apply_overrides
 from trainers.study.plan import named_run
 from trainers.study.recipe import load_study
 from trainers.training.arguments import trained_window, training_arguments

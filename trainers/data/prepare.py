@@ -12,13 +12,13 @@ from typing import TypedDict
 
 from datasets import Dataset, Features, Value, concatenate_datasets
 
-from trainers.checked_dataclasses import build
 from trainers.data.scan import Scanned, scan
 from trainers.data.sources import load_source
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
 from trainers.files import write_jsonl
 from trainers.provenance import DataCounts
+from trainers.recipes.checked_dataclasses import build
 
 logger = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ import numpy as np
 from datasets import Audio, Dataset, Features, Value, concatenate_datasets
 
 from modeling_slam_asr.audio_slam_asr import load_audio
-from trainers.checked_dataclasses import nearest
 from trainers.errors import UserError
+from trainers.recipes.checked_dataclasses import nearest
 from trainers.results import METADATA_COLUMNS
 from trainers.sound import RATE
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from trainers.checked_dataclasses import check_numbers
 from trainers.data.kinds import KIND_NAMES
 from trainers.data.text import normalize_transcript
 from trainers.errors import UserError
+from trainers.recipes.checked_dataclasses import check_numbers
 
 if TYPE_CHECKING:  # a type checker cannot read the table
     DataFormat = str

@@ -22,7 +22,6 @@ from torch import nn
 
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from modeling_slam_asr.lora_slam_asr import add_lora, is_adapter_tensor, merged_state
-from trainers.checked_dataclasses import LATER, check_numbers
 from trainers.data.batching import EpochBatchSampler
 from trainers.data.manifests import load_manifest
 from trainers.data.rows import Utterance, from_rows
@@ -33,6 +32,7 @@ from trainers.data.tables import table_suffix
 from trainers.errors import UserError
 from trainers.feature_cache import FeatureRows
 from trainers.files import replacing, write_json
+from trainers.recipes.checked_dataclasses import LATER, check_numbers
 from trainers.training.loop import TrainingLoop
 
 logger = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from transformers import Qwen2Config, WhisperConfig
 
 from modeling_slam_asr.projector_slam_asr import ENCODER_FRAMES_PER_SECOND
-from trainers.checked_dataclasses import plain
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
 from trainers.recipe import Recipe
-from trainers.recipe_values import DATA_ROLES
+from trainers.recipes.checked_dataclasses import plain
+from trainers.recipes.recipe_values import DATA_ROLES
 from trainers.study.plan import PlannedRun
 from trainers.study.recipe import StudyRecipe
 from trainers.training.dry_run import SECONDS_A_CLIP, describe, estimate_memory, plan_run, positions_a_second, skeleton

@@ -11,7 +11,6 @@ from datasets import Dataset
 
 from modeling_slam_asr import SlamAsrConfig
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
-from trainers.checked_dataclasses import content
 from trainers.data.prepare import MAX_BAD_FRACTION, DataReport, prepare
 from trainers.data.spec import DataSpec
 from trainers.embedded.base_models import base_model
@@ -23,7 +22,8 @@ from trainers.feature_cache import FeatureCache, build_cache, estimate_cache
 from trainers.files import lock_file, write_json
 from trainers.provenance import DataCounts
 from trainers.recipe import Recipe
-from trainers.recipe_values import DATA_ROLES
+from trainers.recipes.checked_dataclasses import content
+from trainers.recipes.recipe_values import DATA_ROLES
 from trainers.study.plan import PlannedRun, folder_mark
 from trainers.study.recipe import StudyRecipe
 from trainers.training.models import build_processor

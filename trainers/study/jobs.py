@@ -12,7 +12,7 @@ from types import FrameType
 import torch
 
 from trainers.errors import DiskFullError, UserError
-from trainers.recipe_values import DATA_ROLES
+from trainers.recipes.recipe_values import DATA_ROLES
 from trainers.study.data import StudyData
 from trainers.study.execute import work
 from trainers.study.plan import PlannedRun, in_shard, plan_runs

@@ -10,12 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
-from trainers.checked_dataclasses import content, nearest
 from trainers.embedded.base_models import base_model
 from trainers.errors import UserError
 from trainers.provenance import file_sha256
 from trainers.recipe import Recipe, from_dict
-from trainers.recipe_values import DATA_ROLES, apply_overrides, matches, run_values
+from trainers.recipes.checked_dataclasses import content, nearest
+from trainers.recipes.recipe_values import DATA_ROLES, apply_overrides, matches, run_values
 from trainers.study.recipe import StudyRecipe
 
 

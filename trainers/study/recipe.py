@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainers.checked_dataclasses import build, nearest
 from trainers.credentials import refuse_credentials
 from trainers.encoder_depth.healing import HealSpec
 from trainers.encoder_depth.selection import METHODS
 from trainers.errors import UserError
-from trainers.recipe_values import Rule, apply_overrides, find_recipe, read_yaml, with_base
+from trainers.recipes.checked_dataclasses import build, nearest
+from trainers.recipes.recipe_values import Rule, apply_overrides, find_recipe, read_yaml, with_base
 
 if TYPE_CHECKING:  # a type checker cannot read the table
     Selection = str

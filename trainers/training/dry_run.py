@@ -22,7 +22,7 @@ from trainers.data.spec import DataSpec
 from trainers.embedded.base_models import base_model
 from trainers.errors import UserError
 from trainers.recipe import Recipe
-from trainers.recipe_values import DATA_ROLES
+from trainers.recipes.recipe_values import DATA_ROLES
 from trainers.training.arguments import make_sampler, planned_steps, uses_autocast
 from trainers.training.data_checks import DataChecks, check_data
 from trainers.training.models import build_processor, config_settings, reading_base_models

@@ -16,9 +16,9 @@ from modeling_slam_asr.checkpoint_slam_asr import checkpoint_files, load_strictl
 from modeling_slam_asr.lora_slam_asr import ADAPTER_FILE, LORA_FOLDERS, has_lora, is_adapter_tensor, read_lora, set_lora
 from trainers.embedded.base_models import base_model
 from trainers.errors import UserError
-from trainers.passthrough import config_keys
 from trainers.recipe import DecodingSpec, Recipe
-from trainers.safe_yaml import load_yaml
+from trainers.recipes.passthrough import config_keys
+from trainers.recipes.safe_yaml import load_yaml
 
 # Settings of LoRA without which the same weights are another model.
 _LORA_SETTINGS = (

@@ -20,7 +20,6 @@ from transformers import PrinterCallback
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.configuration_slam_asr import FORMAT_VERSION, PACKAGE_VERSION
-from trainers.checked_dataclasses import nearest
 from trainers.data.collator import SpeechCollator
 from trainers.data.kinds import DATA_KINDS
 from trainers.data.prepare import prepare
@@ -31,7 +30,8 @@ from trainers.evaluation import score_rows
 from trainers.files import lock_file, write_json, write_jsonl
 from trainers.provenance import DataCounts, HealingRecord, RunMetrics, WarmStartRecord, hardware
 from trainers.recipe import EFFECTS, Recipe, changed_keys
-from trainers.recipe_values import DATA_ROLES
+from trainers.recipes.checked_dataclasses import nearest
+from trainers.recipes.recipe_values import DATA_ROLES
 from trainers.results import Metrics
 from trainers.training.arguments import check_environment, make_sampler, trained_window, training_arguments
 from trainers.training.callbacks import STOPPING, EarlyStopping, StopOnTermination, history

@@ -12,10 +12,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from trainers.checked_dataclasses import nearest
 from trainers.data.text import clean_characters
 from trainers.errors import UserError
 from trainers.evaluation.normalizers.language import Language, TextFunction
+from trainers.recipes.checked_dataclasses import nearest
 
 LANGUAGE_FILES = {
     "da": "trainers.evaluation.normalizers.danish",

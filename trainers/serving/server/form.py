@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
-from trainers.checked_dataclasses import nearest
 from trainers.evaluation.normalizers import language_code
 from trainers.inference import subtitles
+from trainers.recipes.checked_dataclasses import nearest
 from trainers.serving.server.errors import ApiError
 
 RESPONSE_FORMATS = ("json", "text", "verbose_json", *subtitles.FORMATS)

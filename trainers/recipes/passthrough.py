@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from trainers.checked_dataclasses import nearest
 from trainers.errors import UserError
+from trainers.recipes.checked_dataclasses import nearest
 
 # The class's name of a setting -> the recipe's. `model.projector_*` are those of `projector` without being listed here.
 _OWN_KEYS = {

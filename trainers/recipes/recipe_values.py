@@ -11,13 +11,13 @@ from typing import Any
 
 import yaml
 
-from trainers.checked_dataclasses import nearest
 from trainers.errors import UserError
-from trainers.safe_yaml import load_yaml
+from trainers.recipes.checked_dataclasses import nearest
+from trainers.recipes.safe_yaml import load_yaml
 
 logger = logging.getLogger(__name__)
 
-RECIPE_FOLDER = Path(__file__).parent / "recipes"
+RECIPE_FOLDER = Path(__file__).parent
 DATA_ROLES = ("train", "validation", "test")
 # Ways to say one thing. Of these a later layer (a file over its `base`, an override over a file) replaces the others.
 BATCH_KEYS = ("batch_size", "batch_seconds", "batch_tokens")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trainers.errors import UserError
 from trainers.recipe import load_recipe
-from trainers.safe_yaml import load_yaml
+from trainers.recipes.safe_yaml import load_yaml
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
