@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import math
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -119,11 +118,6 @@ class SecondLook:
     log_probs: torch.Tensor
     attentions: list[torch.Tensor] | None
     audio: torch.Tensor
-
-    @property
-    def confidence(self) -> float:
-        """`exp` of the mean log-probability of a token: the geometric mean of the tokens' probabilities, from 0 to 1."""
-        return math.exp(float(self.log_probs.double().mean())) if len(self.log_probs) else 0.0
 
 
 @torch.no_grad()

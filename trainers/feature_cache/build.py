@@ -31,28 +31,6 @@ SHARD_BYTES = 128 * 2**20
 GIGABYTE = 10**9
 
 
-@dataclass(frozen=True)
-class CacheEstimate:
-    """What a cache will take: `nbytes` on disk for `seconds` of sound at `depths` depths."""
-
-    nbytes: int
-    seconds: float
-    depths: int
-
-    def describe(self) -> str:
-        """One line for people."""
-        return f"{self.nbytes / GIGABYTE:.3g} GB for {self.seconds / 3600:.2f} h of sound at {self.depths} depth(s)"
-
-
-def estimate_cache(
-    seconds: Iterable[float], depths: int, encoder: SlamAsrEncoder, processor: SlamAsrProcessor, dtype: str = "bfloat16"
-) -> CacheEstimate:
-    """The size of a cache before it is made, from the recordings' durations in seconds."""
-    durations = list(seconds)
-    nbytes = sum(_row_bytes(duration, depths, encoder, processor, dtype) for duration in durations)
-    return CacheEstimate(nbytes, sum(durations), depths)
-
-
 def build_cache(
     directory: str | Path,
     rows: Sequence[Mapping[str, Any]],
@@ -119,11 +97,11 @@ def build_cache(
     if missing:
         todo = sum(sum(sizes[shard.start : shard.end]) for shard in missing)
         _check_space(directory, sum(sizes), todo, max_gigabytes)
-        estimate = CacheEstimate(sum(sizes), sum(seconds), len(named))
         if not quiet:
             there = len(shards) - len(missing)
             done = f"; {there} of {len(shards)} pieces are there" if there else ""
-            logger.warning(f"feature cache: {estimate.describe()} in {folder}{done}")
+            size = f"{sum(sizes) / GIGABYTE:.3g} GB for {sum(seconds) / 3600:.2f} h of sound at {len(named)} depth(s)"
+            logger.warning(f"feature cache: {size} in {folder}{done}")
         builder = _Builder(rows, seconds, encoder, processor, named, DTYPES[dtype], batch_seconds, workers, quiet)
         builder.fill(missing)
         found.update({shard.number: shard.frames(check=False) for shard in missing})

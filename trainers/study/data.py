@@ -18,7 +18,7 @@ from trainers.encoder_depth.block_measures import profile_encoder
 from trainers.encoder_depth.healing import trained_blocks
 from trainers.encoder_depth.loading import LoadedEncoder, load_encoder
 from trainers.encoder_depth.selection import PROFILE, TRAINED, DepthProfile, choose_blocks, needs_of
-from trainers.feature_cache import FeatureCache, build_cache, estimate_cache
+from trainers.feature_cache import FeatureCache, build_cache
 from trainers.files import lock_file, write_json
 from trainers.provenance import DataCounts
 from trainers.recipe import Recipe
@@ -187,15 +187,6 @@ class StudyData:
         blocks = len(self.encoder(run.recipe).encoder.layers)
         pruned = {index % blocks for index in depth} if isinstance(depth, tuple) else set(range(blocks - depth, blocks))
         return tuple(index for index in range(blocks) if index not in pruned)
-
-    def estimate(self, recipe: Recipe, role: str) -> str:
-        """How large the cache of a role will be, in words."""
-        dataset = self.rows(recipe, role)
-        assert dataset is not None
-        depths = len(self.known_depths(recipe, role))
-        encoder = self.encoder(recipe).encoder
-        found = estimate_cache(dataset["seconds"], depths, encoder, build_processor(recipe), self.study.cache.dtype)
-        return found.describe()
 
 
 def sample_rows(rows: Dataset, count: int) -> Dataset:

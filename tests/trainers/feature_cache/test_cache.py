@@ -18,7 +18,7 @@ from datasets import Dataset
 from modeling_slam_asr import SlamAsrForConditionalGeneration
 from trainers.data.rows import read_audio
 from trainers.errors import UserError
-from trainers.feature_cache import FeatureCache, build_cache, depth_name, estimate_cache, states_at, store
+from trainers.feature_cache import FeatureCache, build_cache, depth_name, states_at, store
 
 
 def _alone(model: Any, processor: Any, row: Any, depth: int) -> torch.Tensor:
@@ -50,9 +50,19 @@ def test_bfloat16_is_the_rounded_state(
     assert states.dtype == torch.bfloat16
     expected = _alone(tiny_model, tiny_processor, tiny_rows[3], 1)
     torch.testing.assert_close(states.float(), expected, atol=1e-4, rtol=2**-8)
-    estimate = estimate_cache(tiny_rows["seconds"], 1, tiny_model.audio_encoder, tiny_processor)
+
+
+def test_the_size_is_known_before_a_build(
+    tmp_path: Path, tiny_model: Any, tiny_processor: Any, tiny_rows: Dataset
+) -> None:
+    given = tiny_rows, tiny_model.audio_encoder, tiny_processor, [1]
+    cache = build_cache(tmp_path, *given, quiet=True)
     nbytes = sum(shard.data.stat().st_size for shard in cache.shards)
-    assert abs(nbytes - estimate.nbytes) < 1000  # the file's own header
+    build_cache(tmp_path / "enough", *given, quiet=True, max_gigabytes=nbytes / 1e9)
+    with pytest.raises(UserError, match="max_gigabytes"):
+        build_cache(
+            tmp_path / "too-little", *given, quiet=True, max_gigabytes=(nbytes - 1000) / 1e9
+        )  # less than the file's header
 
 
 def test_left_out_middle_blocks(tiny_model: Any, tiny_processor: Any, tiny_rows: Dataset) -> None:
