@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("modeling_slam_asr", "trainers", "hub_upload", "slam_asr", "benchmarks")
 # Former places of programs, which start them where they are now.
-MOVED = {"trainers/embedded/pretrain.py", "trainers/evaluation/leaderboard_harness.py"}
+MOVED = {"trainers/evaluation/leaderboard_harness.py"}
 
 
 def room(module: str) -> str:
