@@ -27,23 +27,6 @@ from trainers.recipes.checked_dataclasses import nearest
 from trainers.results import METADATA_COLUMNS
 from trainers.sound import RATE
 
-METADATA_FEATURES = Features(
-    {
-        "id": Value("string"),
-        "audio_offset": Value("int64"),
-        "audio_size": Value("int64"),
-        "start": Value("float64"),
-        "end": Value("float64"),
-        "channel": Value("int64"),
-        "text": Value("string"),
-        "language": Value("string"),
-        "speaker_id": Value("string"),
-        "source": Value("string"),
-        "duration": Value("float64"),
-        "fault": Value("string"),
-        "details": Value("string"),
-    }
-)
 AUDIO_COLUMNS = ("audio", "file", "path", "audio_filepath", "file_name", "audio_path", "audio_file", "filename", "wav")
 TEXT_COLUMNS = ("text", "transcription", "sentence", "transcript", "normalized_text", "raw_transcription")
 SPEAKER_COLUMNS = ("speaker_id", "client_id", "speaker", "id_speaker")
@@ -122,6 +105,12 @@ class Utterance:
     fault: str | None = None
     details: str | None = None
     """what else the source tells, as `details_of` gives it"""
+
+
+_STORED_AS: dict[object, str] = {str: "string", str | None: "string", int: "int64", float: "float64"}
+METADATA_FEATURES = Features(
+    {column.name: Value(_STORED_AS[column.type]) for column in dataclasses.fields(Utterance) if column.name != "audio"}
+)
 
 
 def from_rows(rows: Sequence[Utterance]) -> Dataset:
