@@ -25,15 +25,7 @@ from transformers.utils import logging
 
 from .checkpoint_slam_asr import repository_file
 from .configuration_slam_asr import is_number, refuse_sizes
-from .transcripts_slam_asr import (
-    CHECK_EVERY,
-    LOOP_PERIOD,
-    LOOP_REPEATS,
-    LOOP_SPAN,
-    Transcript,
-    read_transcript,
-    token_limit,
-)
+from .transcripts_slam_asr import CHECK_EVERY, Transcript, loop_period, read_transcript, token_limit
 
 __all__ = ["TranscriptLimit", "read_generation"]
 
@@ -63,18 +55,10 @@ class TranscriptLimit(StoppingCriteria):
         """Which rows `(rows,)` of new tokens `(rows, new_tokens)` are done."""
         rows, new_tokens = input_ids.shape
         done = self.limits.to(input_ids.device).repeat_interleave(rows // len(self.limits)) <= new_tokens
-        return done | repeats_itself(input_ids) if new_tokens % CHECK_EVERY == 0 else done
-
-
-def repeats_itself(tokens: torch.Tensor) -> torch.Tensor:
-    """Whether each row of `(rows, length)` ends in a loop, see `LOOP_REPEATS`."""
-    found = torch.zeros(tokens.shape[0], dtype=torch.bool, device=tokens.device)
-    for period in range(1, LOOP_PERIOD + 1):
-        held = period * max(LOOP_REPEATS, -(-LOOP_SPAN // period))
-        if tokens.shape[1] >= held:
-            tail = tokens[:, -held:]
-            found |= (tail[:, period:] == tail[:, :-period]).all(-1)
-    return found
+        if new_tokens % CHECK_EVERY == 0:
+            loops = [loop_period(tokens) is not None for tokens in input_ids.tolist()]
+            done = done | torch.tensor(loops, device=done.device)
+        return done
 
 
 def token_limits(seconds: torch.Tensor, tokens_per_second: float) -> torch.Tensor:

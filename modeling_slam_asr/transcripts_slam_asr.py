@@ -13,10 +13,10 @@ import numpy as np
 from .windows_slam_asr import FRAME_SECONDS, next_pause, sound_range
 
 __all__ = [
-    "AUDIO_MARK", "CHECK_EVERY", "CONTEXT_PROMPT", "LANGUAGE_NAMES", "LOOP_PERIOD", "LOOP_REPEATS", "LOOP_SPAN",
-    "SPARE_TOKENS", "Answer", "Chunk", "PromptMixin", "TokenScore", "Transcript", "Word", "align_tokens",
-    "attention_words", "confidence", "ctc_words", "estimate_words", "join_texts", "join_words", "loop_period",
-    "merge_overlap", "read_transcript", "split_words", "token_limit", "token_pieces", "warp", "word_confidences",
+    "AUDIO_MARK", "CHECK_EVERY", "CONTEXT_PROMPT", "LANGUAGE_NAMES", "SPARE_TOKENS", "Answer", "Chunk", "PromptMixin",
+    "TokenScore", "Transcript", "Word", "align_tokens", "attention_words", "confidence", "ctc_words", "estimate_words",
+    "join_texts", "join_words", "loop_period", "merge_overlap", "read_transcript", "split_words", "token_limit",
+    "token_pieces", "warp", "word_confidences",
 ]  # fmt: skip
 
 LANGUAGE_NAMES = {

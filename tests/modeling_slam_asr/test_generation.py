@@ -15,12 +15,11 @@ from transformers.utils import logging as transformers_logging
 from modeling_slam_asr.generation_slam_asr import (
     DEFAULT_LENGTH,
     TranscriptLimit,
-    repeats_itself,
     requested_generation,
     token_limits,
     transcript_request,
 )
-from modeling_slam_asr.transcripts_slam_asr import SPARE_TOKENS, read_transcript
+from modeling_slam_asr.transcripts_slam_asr import SPARE_TOKENS, loop_period, read_transcript
 from tests.modeling_slam_asr.conftest import talk
 
 EOS = 2
@@ -189,6 +188,8 @@ def test_limits() -> None:
     rows = torch.arange(4 * 35).view(4, 35)  # two beams each
     assert limit(rows, None).tolist() == [True, True, False, False]
     assert TranscriptLimit(torch.tensor([5]))(torch.arange(4)[None], None).tolist() == [False]
+    loop_and_text = torch.stack([torch.full((40,), 7), torch.arange(40)])
+    assert TranscriptLimit(torch.tensor([50, 50]))(loop_and_text, None).tolist() == [True, False]
     tenths = torch.arange(1, 301)  # the pipeline counts mel frames, the model audio tokens
     assert torch.equal(token_limits(tenths * (5 / 50), 25.0), token_limits(tenths * 10 / 100, 25.0))
 
@@ -210,7 +211,7 @@ def test_limits() -> None:
     ],
 )
 def test_loops(tokens: list[int], loop: bool) -> None:
-    assert repeats_itself(torch.tensor([tokens], dtype=torch.long)).tolist() == [loop]
+    assert (loop_period(tokens) is not None) is loop
     assert read_transcript(tokens, {EOS + 1000}, None, 10_000).loop is loop
 
 
