@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from modeling_slam_asr.checkpoint_slam_asr import open_tensors
 from trainers.credentials import Leak, find_emails, find_in_binary, find_paths, find_random, find_tokens, python_words
 
 from .client import PublishError
@@ -16,7 +17,6 @@ from .published import VOCABULARY
 
 OPTIMISER_TENSORS = re.compile(r"(^|[./])(exp_avg(_sq)?|momentum_buffer|max_exp_avg_sq|optimizer)([./]|$)")
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
-HEADER_LIMIT = 100_000_000  # of safetensors: the format's own
 SHOWN = 5
 
 
@@ -115,25 +115,19 @@ def _without(value: Any, keys: tuple[str, ...]) -> Any:
 
 
 def _check_safetensors(path: Path, name: str, own_token: str | None) -> Iterator[Finding]:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = file.read(length) if 2 <= length <= min(size - 8, HEADER_LIMIT) else b""
     try:
-        entries = json.loads(header)
-        metadata = json.dumps(entries.pop("__metadata__", {}), indent=0, ensure_ascii=False)
-        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-    except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
-        yield Finding(name, "is no safetensors file, though it is called one", "Save the weights again.")
+        with open_tensors(path) as file:
+            tensors, metadata = file.keys(), file.metadata() or {}
+    except ValueError:
+        problem = "is no safetensors file, though it is called one, or is cut short or has data behind its tensors"
+        yield Finding(name, problem, "Save the weights again.")
         return
-    metadata += "\n" + "\n".join(entries)
-    leaks = [*find_tokens(metadata, own_token), *find_emails(metadata), *find_paths(metadata)]
-    leaks += [] if leaks else find_random(metadata)
+    written = json.dumps(metadata, indent=0, ensure_ascii=False) + "\n" + "\n".join(tensors)
+    leaks = [*find_tokens(written, own_token), *find_emails(written), *find_paths(written)]
+    leaks += [] if leaks else find_random(written)
     yield from (_leak(f"{name} (metadata)", Leak(leak.kind, leak.shown)) for leak in leaks)
-    if any(OPTIMISER_TENSORS.search(tensor) for tensor in entries):
+    if any(OPTIMISER_TENSORS.search(tensor) for tensor in tensors):
         yield Finding(name, "holds optimiser state", "Save the model alone, with save_pretrained.")
-    if 8 + length + end != size:
-        yield Finding(name, "is cut short or has data behind its tensors", "Save the weights again.")
 
 
 def _check_config(config: dict[str, Any]) -> Iterator[Finding]:
