@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from trainers.commands.data_arguments import add_data_arguments, data_spec
+from trainers.commands.arguments import add_data_arguments, data_spec
 from trainers.encoder_depth.selection import METHODS
 
 _LIST = "\n".join(f"  {name:<{max(map(len, METHODS))}}  {method.prunes}" for name, method in METHODS.items())

@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainers.commands.data_arguments import add_data_arguments, data_spec
-from trainers.commands.decoding_arguments import add_decoding_arguments, decoding_of
+from trainers.commands.arguments import add_data_arguments, add_decoding_arguments, data_spec, decoding_of
 from trainers.commands.score import LEADERBOARD, add_protocol_argument, describe_counts, describe_leaderboard
 from trainers.results import EVALUATION_FILES
 

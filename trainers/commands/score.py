@@ -2,10 +2,11 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainers.errors import UserError
 from trainers.results import COUNTS, EVALUATION_FILES, LeaderboardFigures, PredictionRow
 
 LEADERBOARD = "open-asr-leaderboard"
@@ -101,13 +102,25 @@ def training_word_counts(args: argparse.Namespace, rows: Sequence[PredictionRow]
         return None
     from trainers.evaluation import get_normalizer, normalizer_for_language
     from trainers.evaluation.scoring import row_languages
-    from trainers.evaluation.word_counts import count_words
 
     languages = set(row_languages(rows, args.language))
     names = {args.normalizer or normalizer_for_language(language) for language in languages}
     counts: Counter[str] = Counter()
     for name in sorted(names):
         counts |= count_words(args.training_text, get_normalizer(name))
+    return counts
+
+
+def count_words(paths: Iterable[Path], normalizer: Callable[[str], str]) -> Counter[str]:
+    """Counts of the normalised words in text files of one sentence a line."""
+    counts: Counter[str] = Counter()
+    for path in paths:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"The training text {path} cannot be read: {error}. Give a UTF-8 text file.") from error
+        for line in lines:
+            counts.update(normalizer(line).split())
     return counts
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trainers.commands.decoding_arguments import add_decoding_arguments, add_window_arguments, decoding_of
+from trainers.commands.arguments import add_decoding_arguments, add_window_arguments, decoding_of
 
 HELP = """\
 Serve a model over HTTP: OpenAI's `POST /v1/audio/transcriptions`, a page for browsers at `/`, `/health`, `/metrics`.

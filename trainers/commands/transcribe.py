@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.commands.decoding_arguments import add_decoding_arguments, add_window_arguments, decoding_of
+from trainers.commands.arguments import add_decoding_arguments, add_window_arguments, decoding_of
 from trainers.data.suffixes import SOUND_SUFFIXES
 
 if TYPE_CHECKING:

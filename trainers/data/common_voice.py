@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from trainers.data.hub_errors import HUB_ERRORS, first_line
+from trainers.data.hub import HUB_ERRORS, first_line
 from trainers.data.rows import Utterance, details_of, optional_text, text_of
 from trainers.data.spec import DataSpec
 from trainers.data.suffixes import SOUND_SUFFIXES

@@ -13,10 +13,10 @@ import pyarrow.compute
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, Features, IterableDataset, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import httpx
 
 from trainers.data.folders import METADATA_FILES, load_audio_folder
-from trainers.data.formats import detect_format
-from trainers.data.hub_errors import HUB_ERRORS, first_line
 from trainers.data.places import Place
 from trainers.data.rows import (
     SPEAKER_COLUMNS,
@@ -33,9 +33,12 @@ from trainers.data.rows import (
     with_metadata,
 )
 from trainers.data.segments import Bounds, Part, bounds, part_of, stated_length
+from trainers.data.sources import detect_format
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
 
+# What goes wrong between this machine and the Hub. Without a network the client raises its HTTP library's own errors, which are no OSError.
+HUB_ERRORS = (OSError, HfHubHTTPError, httpx.HTTPError)
 _LOOKED_AT = 8  # recordings that show whether a data set's times are those of its clips' origin
 _STREAM_HEAD = 50
 
@@ -213,6 +216,11 @@ def _length(audio: Mapping[str, Any] | None) -> float | None:
     except (soundfile.LibsndfileError, RuntimeError):
         return None
     return float(header.frames) / header.samplerate
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _undecoded(spec: DataSpec, dataset: Any, column: str) -> Any:

@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
-from trainers.data.formats import detect_format
 from trainers.data.kinds import DATA_KINDS
+from trainers.data.sources import detect_format
 from trainers.data.spec import DataFormat, DataSpec
 
 

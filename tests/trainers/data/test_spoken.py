@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainers.data.formats import detect_format
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
+from trainers.data.sources import detect_format
 from trainers.data.spec import DataSpec
 from trainers.data.spoken import SOURCE
 from trainers.errors import UserError

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from tests.conftest import speak
 from trainers.data import tables
-from trainers.data.formats import detect_format
 from trainers.data.prepare import prepare
-from trainers.data.sources import load_source
+from trainers.data.sources import detect_format, load_source
 from trainers.data.spec import DataSpec
 from trainers.data.tables import read_table
 from trainers.errors import UserError
