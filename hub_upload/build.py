@@ -14,7 +14,8 @@ from trainers.files import write_json, write_jsonl, write_text
 from trainers.provenance import file_sha256, model_fingerprint, read_stamped
 from trainers.results import QUICKSTART_RESULTS, RESULT_FILES, STUDY_RESULTS, evaluation_files
 
-from . import card, published
+from . import published
+from .card import CardOptions, local_texts, make_card
 from .client import PublishError
 from .facts import (
     DEPTH_PLOT,
@@ -73,16 +74,6 @@ class BuildOptions:
     predictions: bool = False
     bases: dict[str, tuple[str, str]] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class CardOptions:
-    """What a card needs beside the facts; see `card.make_card`. `texts` are the user's sections."""
-
-    repo_id: str
-    revision: str = "main"
-    texts: dict[str, str] = field(default_factory=dict)
-    extra_metadata: dict[str, Any] = field(default_factory=dict)
 
 
 def build_folder(source: Path, target: Path, options: BuildOptions) -> str | None:
@@ -301,15 +292,7 @@ def complete_with_card(
     if facts.depth_rows:
         plot_depth(facts.depth_rows, target / DEPTH_PLOT)
     facts = read_facts(target, build.licences)
-    made = card.make_card(
-        facts,
-        options.repo_id,
-        revision=options.revision,
-        texts=options.texts,
-        extra_metadata=options.extra_metadata,
-        links=build.links,
-    )
-    made.save(output or target / "README.md")
+    make_card(facts, options, build.links).save(output or target / "README.md")
     if output is None and (results := eval_results(facts)):
         write_text(target / EVAL_RESULTS, yaml.safe_dump(results, allow_unicode=True, sort_keys=False))
     return facts
@@ -327,7 +310,7 @@ def write_card(folder: Path, build: BuildOptions, options: CardOptions, output: 
     with reading_files_of(str(folder)):
         read_config(folder)
         add_evidence(folder, build, evaluated_fingerprint(folder, model_fingerprint(folder)))
-        texts = {name: text.text for name, text in card.local_texts(folder).items()}
+        texts = {name: text.text for name, text in local_texts(folder).items()}
         existing = folder / "README.md"
         keep = foreign_metadata(existing.read_text(encoding="utf-8") if existing.is_file() else None, str(existing))
         complete_with_card(folder, build, replace(options, texts=texts, extra_metadata=keep), output)

@@ -1,6 +1,7 @@
 """A model's card: metadata and text from the facts in its folder, through the template in `model_cards/`."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +27,29 @@ TEMPLATE = Path(model_cards.__file__).with_name("model_card.md.jinja")
 TAGS = ("slam-asr", "whisper", "speech", "custom_code")
 
 
-def make_card(
-    facts: ModelFacts, repo_id: str, *, revision: str = "main", texts: dict[str, str] | None = None,
-    extra_metadata: dict[str, Any] | None = None, links: dict[str, str] | None = None,
-) -> ModelCard:  # fmt: skip
+@dataclass(frozen=True)
+class CardOptions:
+    """
+    What a card needs beside the facts.
+
+    repo_id: where the model is (to be) published; it stands in the snippets. revision: branch or tag in the snippets.
+    texts: the user's sections by name. extra_metadata: metadata that a card on the Hub has beside ours; `tags` are added to ours.
+    """
+
+    repo_id: str
+    revision: str = "main"
+    texts: dict[str, str] = field(default_factory=dict)
+    extra_metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def make_card(facts: ModelFacts, options: CardOptions, links: Mapping[str, str]) -> ModelCard:
     """
     The card of a model.
 
     Args:
-        repo_id: where it is (to be) published; it stands in the snippets.
-        revision: branch or tag in the snippets.
-        texts: the user's sections by name.
-        extra_metadata: metadata that a card on the Hub has beside ours; `tags` are added to ours.
         links: repositories of the study's systems by name.
     """
-    texts = texts or {}
+    texts = options.texts
     sections = {name: user_text.wrap(name, texts.get(name, "")) for name in {*user_text.SECTIONS, *texts}}
     notes = "\n\n".join(sections[name] for name in sorted(sections) if name != "introduction")
     rows = result_rows(facts)
@@ -48,11 +57,11 @@ def make_card(
     pruned = report["total"] != report["total_unpruned"]
     with_baseline = any(row["baseline"] != "" for row in rows)
     return ModelCard.from_template(
-        metadata(facts, repo_id, extra_metadata or {}),
+        metadata(facts, options.repo_id, options.extra_metadata),
         template_path=str(TEMPLATE),
-        title=repo_id.split("/")[-1],
-        snippets=snippets(repo_id, revision),
-        revision=revision,
+        title=options.repo_id.split("/")[-1],
+        snippets=snippets(options.repo_id, options.revision),
+        revision=options.revision,
         user_text={"introduction": sections["introduction"], "notes": notes},
         results=rows,
         further_rates=RATE_NAMES[1:],
@@ -68,7 +77,7 @@ def make_card(
         ),
         depth_plot=DEPTH_PLOT if (facts.folder / DEPTH_PLOT).is_file() else None,
         depth_path=facts.depth_path,
-        study=study_rows(facts.depth_rows, links or {}),
+        study=study_rows(facts.depth_rows, links),
         licence_parts=[{name: plain(value) for name, value in vars(part).items()} for part in facts.licence.parts],
         code={plain(name): sha256 for name, sha256 in facts.code.items()},
         **{name: text(facts) for name, text in TEXTS.items()},
@@ -151,7 +160,7 @@ def _baseline_of(facts: ModelFacts, language: str, figures: Mapping[str, Any]) -
     return min(same, key=lambda row: row.get("seed") != recipe.get("seed"), default=None)
 
 
-def study_rows(rows: list[ResultRow], links: dict[str, str]) -> list[dict[str, object]]:
+def study_rows(rows: list[ResultRow], links: Mapping[str, str]) -> list[dict[str, object]]:
     """The rows of the study's table, as text; systems that are on the Hub are linked."""
 
     def name(row: ResultRow) -> str:

@@ -20,8 +20,8 @@ import model_cards
 from trainers.files import write_json
 from trainers.results import Evaluation
 
-from .build import ADAPTER_BASES, CardOptions, build_folder, complete_with_card
-from .card import make_card
+from .build import ADAPTER_BASES, build_folder, complete_with_card
+from .card import CardOptions, make_card
 from .commands.arguments import add_build_arguments, build_options
 from .facts import DEPTH_PLOT, ModelFacts
 from .licences import Licence, Part
@@ -52,7 +52,7 @@ def read_example(folder: Path) -> ModelFacts:
 
 def render_example(folder: Path) -> str:
     """The card that the template makes of those facts now."""
-    return str(make_card(read_example(folder), repo_id(folder)))
+    return str(make_card(read_example(folder), CardOptions(repo_id(folder)), links={}))
 
 
 def main() -> None:

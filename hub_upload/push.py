@@ -14,8 +14,8 @@ from trainers.errors import UserError, is_disk_full, reading_files_of
 from trainers.files import scratch_folder
 
 from . import checks, user_text
-from .build import BuildOptions, CardOptions, build_folder, complete_with_card, source_to_load
-from .card import local_texts
+from .build import BuildOptions, build_folder, complete_with_card, source_to_load
+from .card import CardOptions, local_texts
 from .checks import is_hub_id
 from .client import ConflictError, PublishError, call, connect, request_timeout
 from .client_environment import HUB_TIMEOUT, VERIFY_TIMEOUT

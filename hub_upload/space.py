@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
@@ -32,17 +31,6 @@ GRADIO_VERSION = "6.31.0"
 # For a visitor: sound in seconds, a file's size, work in seconds (on a free Space), and how many may wait.
 LIMITS = {"seconds_of_sound": 600, "megabytes": 50, "seconds_of_work": 300, "waiting": 20}
 NEEDED = ("torch", "transformers", "soundfile", "soxr")  # by the code that travels with a model
-
-
-@dataclass(frozen=True)
-class SpaceOptions:
-    """`model` is a repository or a folder; `space_id` the Space's own name, `MODEL-demo` by default."""
-
-    model: str
-    space_id: str | None = None
-    revision: str | None = None
-    private: bool = False
-    timeout: float = HUB_TIMEOUT
 
 
 def write_space(
@@ -105,45 +93,53 @@ def describe(names: list[str]) -> str:
     return f"{what} Recordings of up to {LIMITS['seconds_of_sound'] // 60} minutes and {LIMITS['megabytes']} MB."
 
 
-def push_space(options: SpaceOptions) -> str:
+def push_space(
+    model: str,
+    space_id: str | None = None,
+    revision: str | None = None,
+    *,
+    private: bool = False,
+    timeout: float = HUB_TIMEOUT,
+) -> str:
     """
     Publish the demo of a published model; its address.
 
     The app loads the commit that the model's revision names now, so that later code does not run there unread.
+
+    Args:
+        space_id: the Space's own name, `MODEL-demo` by default.
     """
-    space_id = options.space_id or f"{options.model}-demo"
-    check_repo_id(options.model)
+    space_id = space_id or f"{model}-demo"
+    check_repo_id(model)
     check_repo_id(space_id)
-    api = connect(options.timeout)
+    api = connect(timeout)
     check_rights(api, space_id, repo_type="space")
     with scratch_folder("space") as folder:
-        commit, config, languages = model_on_hub(api, options)
-        write_space(folder, options.model, commit, config, languages)
+        commit, config, languages = model_on_hub(api, model, revision)
+        write_space(folder, model, commit, config, languages)
         checks.refuse_unfit(folder, get_token())
-        state = open_repo(api, space_id, private=options.private, repo_type="space", space_sdk="gradio")
-        done = commit_folder(api, space_id, folder, state, title=f"Demo of {options.model}", repo_type="space")
+        state = open_repo(api, space_id, private=private, repo_type="space", space_sdk="gradio")
+        done = commit_folder(api, space_id, folder, state, title=f"Demo of {model}", repo_type="space")
     url = f"{api.endpoint}/spaces/{space_id}"
     print(f"{'published' if done.made else 'unchanged:'} {url} ({done.oid})")
     return url
 
 
-def model_on_hub(api: HfApi, options: SpaceOptions) -> tuple[str, dict[str, Any], list[str]]:
+def model_on_hub(api: HfApi, model: str, revision: str | None) -> tuple[str, dict[str, Any], list[str]]:
     """Commit, configuration and languages of a published model."""
-    step = f"reading {options.model}"
+    step = f"reading {model}"
     try:
-        info = call(step, lambda: api.model_info(options.model, revision=options.revision, timeout=request_timeout()))
+        info = call(step, lambda: api.model_info(model, revision=revision, timeout=request_timeout()))
         with scratch_folder("card") as cache:
-            path = call(
-                step, lambda: api.hf_hub_download(options.model, "config.json", revision=info.sha, cache_dir=cache)
-            )
+            path = call(step, lambda: api.hf_hub_download(model, "config.json", revision=info.sha, cache_dir=cache))
             config = read_json(Path(path))
     except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
         raise PublishError(
-            f"{options.model} is not on the Hub, or has no config.json at {options.revision or 'main'}. Publish it first: "
-            f"`slam-asr push DIR {options.model}`. A folder is shown with --local."
+            f"{model} is not on the Hub, or has no config.json at {revision or 'main'}. Publish it first: "
+            f"`slam-asr push DIR {model}`. A folder is shown with --local."
         ) from error
     if config.get("model_type") != "slam_asr":
-        raise PublishError(f"{options.model} holds a model of type {config.get('model_type')!r}, not 'slam_asr'.")
+        raise PublishError(f"{model} holds a model of type {config.get('model_type')!r}, not 'slam_asr'.")
     languages = info.card_data.to_dict().get("language", []) if info.card_data else []
     return str(info.sha), config, [languages] if isinstance(languages, str) else list(languages)
 
@@ -189,7 +185,7 @@ def run_local(
             )
         else:
             check_repo_id(model)
-            commit, config, languages = model_on_hub(connect(timeout), SpaceOptions(model, revision=revision))
+            commit, config, languages = model_on_hub(connect(timeout), model, revision)
             write_space(folder, model, commit, config, languages, installed=True)
         environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", "SLAM_ASR_ENDS_WITH_STDIN": "1"}
         command = [sys.executable, str(folder / "app.py"), *([str(port)] if port else [])]

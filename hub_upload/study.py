@@ -34,7 +34,7 @@ class StudyOptions:
 
     folder: Path
     prefix: str
-    choose: tuple[str, ...] = ()
+    choose: Sequence[str] = ()
     title: str | None = None
     build: BuildOptions = field(default_factory=BuildOptions)
     private: bool = False

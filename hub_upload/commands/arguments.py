@@ -1,8 +1,9 @@
 """Options that the publishing commands share."""
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainers.errors import UserError
 
@@ -113,3 +114,9 @@ def build_options(args: argparse.Namespace) -> "BuildOptions":
         form=next((form for form in ("adapter", "standalone") if getattr(args, form, False)), None),
         merge=getattr(args, "merge", False),
     )
+
+
+def options_by_name(kind: Any, args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a dataclass of options, each from the argument of its name; `build` from `build_options`."""
+    named = {field.name: getattr(args, field.name) for field in fields(kind) if field.name != "build"}
+    return {**named, "build": build_options(args)}

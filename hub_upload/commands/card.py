@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ..client_environment import prepare_environment
 from .arguments import add_build_arguments, build_options
 
 HELP = """Write the model card (README.md) of a model folder.
@@ -22,10 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hub_upload.client_environment import prepare_environment
-
     prepare_environment()
-    from hub_upload.build import CardOptions, write_card
+    from hub_upload.build import write_card
+    from hub_upload.card import CardOptions
 
     repo_id = args.repo_id or f"your-name/{args.folder.resolve().name}"
     options = CardOptions(repo_id, revision=args.tag or "main")

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from .arguments import add_build_arguments, add_form_arguments, add_hub_arguments, add_verify_timeout, build_options
+from ..client_environment import prepare_environment
+from .arguments import add_build_arguments, add_form_arguments, add_hub_arguments, add_verify_timeout, options_by_name
 
 HELP = """Publish a model folder to the Hugging Face Hub and verify it.
 
@@ -18,15 +19,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("repo_id", metavar="REPO_ID", help="NAMESPACE/NAME")
     add_form_arguments(parser)
     parser.add_argument("--revision", default="main", metavar="BRANCH", help="branch to commit to (main)")
-    parser.add_argument("--pr", action="store_true", help="open a pull request in place of a commit to the branch")
+    parser.add_argument(
+        "--pr", dest="create_pr", action="store_true", help="open a pull request in place of a commit to the branch"
+    )
     parser.add_argument("--tag", help="name the commit; the card's snippets then use this tag")
     parser.add_argument(
         "--dry-run", action="store_true", help="build, check and load back, then print what would change"
     )
     parser.add_argument("--message", default="Publish with slam-asr", help="title of the commit")
     parser.add_argument(
-        "--audio", type=Path, metavar="FILE", help="recording for the proof (a synthetic one by default)"
-    )
+        "--audio", dest="recording", type=Path, metavar="FILE",
+        help="recording for the proof (a synthetic one by default)",
+    )  # fmt: skip
     parser.add_argument(
         "--user-text", choices=["local", "hub"], help="whose text counts where the card was edited here and on the Hub"
     )
@@ -36,27 +40,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hub_upload.client_environment import prepare_environment
-
     prepare_environment()
     from hub_upload.push import PushOptions, push_model
 
-    options = PushOptions(
-        folder=args.folder,
-        repo_id=args.repo_id,
-        build=build_options(args),
-        private=args.private,
-        revision=args.revision,
-        create_pr=args.pr,
-        tag=args.tag,
-        dry_run=args.dry_run,
-        message=args.message,
-        recording=args.audio,
-        user_text=args.user_text,
-        timeout=args.timeout,
-        verify_timeout=args.verify_timeout,
-    )
-    result = push_model(options)
+    result = push_model(PushOptions(**options_by_name(PushOptions, args)))
     if result.commit:
         print(f"{result.url}/tree/{result.commit}")
     return 0

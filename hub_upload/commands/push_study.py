@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from .arguments import add_build_arguments, add_form_arguments, add_hub_arguments, add_verify_timeout, build_options
+from ..client_environment import prepare_environment
+from .arguments import add_build_arguments, add_form_arguments, add_hub_arguments, add_verify_timeout, options_by_name
 
 HELP = """Publish a study's chosen checkpoints, each verified, as one collection.
 
@@ -26,21 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hub_upload.client_environment import prepare_environment
-
     prepare_environment()
     from hub_upload.study import StudyOptions, push_study
 
-    options = StudyOptions(
-        folder=args.folder,
-        prefix=args.prefix,
-        choose=tuple(args.choose),
-        title=args.title,
-        build=build_options(args),
-        private=args.private,
-        dry_run=args.dry_run,
-        timeout=args.timeout,
-        verify_timeout=args.verify_timeout,
-    )
-    push_study(options)
+    push_study(StudyOptions(**options_by_name(StudyOptions, args)))
     return 0

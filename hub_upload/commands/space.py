@@ -2,6 +2,7 @@
 
 import argparse
 
+from ..client_environment import prepare_environment
 from .arguments import add_hub_arguments
 
 HELP = """Publish a demo of a model as a Gradio Space, or run the same app here with --local.
@@ -28,10 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hub_upload.client_environment import prepare_environment
-
     prepare_environment()
-    from hub_upload.space import SpaceOptions, push_space, run_local
+    from hub_upload.space import push_space, run_local
     from trainers.errors import UserError
 
     if args.local:
@@ -40,5 +39,5 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"--engine {args.engine}: a Space has the model's own code, which computes with torch. Add --local, or leave it out."
         )
-    push_space(SpaceOptions(args.model, args.space_id, args.revision, args.private, args.timeout))
+    push_space(args.model, args.space_id, args.revision, private=args.private, timeout=args.timeout)
     return 0

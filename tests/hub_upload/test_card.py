@@ -13,8 +13,8 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from hub_upload import example, user_text
-from hub_upload.build import BuildOptions, CardOptions, write_card
-from hub_upload.card import result_rows
+from hub_upload.build import BuildOptions, write_card
+from hub_upload.card import CardOptions, result_rows
 from hub_upload.card_lines import TEXTS, spans
 from hub_upload.client import ConflictError
 from hub_upload.example import CARD, examples, read_example, render_example

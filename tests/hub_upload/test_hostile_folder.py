@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hub_upload.build import BuildOptions, CardOptions, build_folder, source_to_load, write_card
-from hub_upload.card import local_texts
+from hub_upload.build import BuildOptions, build_folder, source_to_load, write_card
+from hub_upload.card import CardOptions, local_texts
 from hub_upload.checks import check_folder
 from hub_upload.client import ConflictError, PublishError
 from hub_upload.facts import read_depth_rows, read_limits
