@@ -113,17 +113,14 @@ def push_model(options: PushOptions, report: Callable[[str], None] = print) -> P
             report(describe_left(folder, target))
             return PushResult(url, None, False, lines)
         commit = publish(api, options, state, target)
-        report(f"{'committed' if commit.made else 'unchanged, already at'} {commit.oid}{_where(commit)}")
+        where = f" as {commit.pull_request}" if commit.pull_request else ""
+        report(f"{'committed' if commit.made else 'unchanged, already at'} {commit.oid}{where}")
         if options.tag:
             new = tag_commit(api, options.repo_id, options.tag, commit.oid)
             report(f"{'tagged' if new else 'already tagged'} {options.tag}")
         verify_published(api, options, target, commit, expected)
         report(f"verified: a fresh process with an empty cache loads {url} at {commit.oid} and transcribes the same")
         return PushResult(url, commit.oid, commit.made, lines, commit.pull_request)
-
-
-def _where(commit: Commit) -> str:
-    return f" as {commit.pull_request}" if commit.pull_request else ""
 
 
 def build_for(api: HfApi, options: PushOptions, state: RepoState, target: Path) -> None:
