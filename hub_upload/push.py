@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
-from trainers.errors import UserError, is_disk_full, reading_files_of
+from trainers.errors import UserError, is_disk_full, listed, reading_files_of
 from trainers.files import scratch_folder
 
 from . import checks, user_text
@@ -330,8 +330,7 @@ def describe_left(source: Path, target: Path) -> str:
     """What of the model folder is not on the allow-list, in a line."""
     files = (path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file())
     left = sorted(name for name in files if not (target / name).exists())
-    shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
-    return f"stays here: {shown}" if left else "all of the folder is published"
+    return f"stays here: {listed(left)}" if left else "all of the folder is published"
 
 
 def push_run(output_dir: str | Path, repo_id: str, report: Callable[[str], None] = print, **options: Any) -> PushResult:

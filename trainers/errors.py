@@ -29,6 +29,12 @@ def is_disk_full(error: BaseException) -> bool:
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
 
 
+def listed(items: Sequence[str], most: int = 5, mark: str = ", ") -> str:
+    """The first of some items, and how many more there are, for a message; `mark` stands between two."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return mark.join(items[:most]) + more
+
+
 @contextlib.contextmanager
 def reading_files_of(name: str) -> Iterator[None]:
     """

@@ -18,7 +18,7 @@ import torch
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.checkpoint_slam_asr import load_strictly
 from modeling_slam_asr.lora_slam_asr import PREFIX, ParameterReport, set_lora
-from trainers.errors import UserError
+from trainers.errors import UserError, listed
 from trainers.sound import RATE
 
 LORA_NAME = re.compile(r"^(.*)\.lora_(A|B)\.(?:[^.]+\.)?weight$")
@@ -69,7 +69,7 @@ def read_reference(path: Path) -> ReferenceCheckpoint:
         lora = {**lora, **more}
     elif rest:
         raise UserError(
-            f"{path} holds {_listed(rest)} beside 'projector' and 'lora', which this command does not know."
+            f"{path} holds {listed(sorted(map(str, rest)))} beside 'projector' and 'lora', which this command does not know."
         )
     for name, value in {**projector, **lora}.items():
         if not isinstance(value, torch.Tensor):
@@ -108,7 +108,7 @@ def projector_settings(projector: dict[str, torch.Tensor], d_model: int) -> dict
         }
     if "linear1.weight" not in shapes or "linear2.weight" not in shapes:
         raise UserError(
-            f"The projector has the tensors {_listed(shapes)}: this is none of concat-linear, conv1d and Q-Former."
+            f"The projector has the tensors {listed(sorted(map(str, shapes)))}: this is none of concat-linear, conv1d and Q-Former."
         )
     hidden, width = shapes["linear1.weight"]
     settings = {"projector_hidden_size": hidden, "projector_layer_norm": "layer_norm.weight" in shapes}
@@ -225,8 +225,3 @@ def _peft_name(name: str, path: Path) -> str:
             f"In {path}, {name!r} is no LoRA tensor (..lora_A.weight or ..lora_B.weight) and cannot be imported."
         )
     return f"{found[1].removeprefix(PREFIX)}.lora_{found[2]}.weight"
-
-
-def _listed(names: Any) -> str:
-    shown = sorted(map(str, names))
-    return ", ".join(shown[:6]) + (f" and {len(shown) - 6} more" if len(shown) > 6 else "")

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
-from trainers.errors import DiskFullError, UserError, is_disk_full
+from trainers.errors import DiskFullError, UserError, is_disk_full, listed
 from trainers.files import replacing, write_json
 
 MARKER = "complete.json"
@@ -175,9 +175,8 @@ def load_trainable(model: nn.Module, folder: Path) -> None:
         if tensors[name].shape != wanted[name].shape
     ]
     if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise UserError(
-            f"The checkpoint {folder} does not belong to this recipe: {'; '.join(problems[:5])}{more}. "
+            f"The checkpoint {folder} does not belong to this recipe: {listed(problems, mark='; ')}. "
             "Resume with the recipe that the run was started with."
         )
     with torch.no_grad():

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from trainers.data.rows import read_audio
-from trainers.errors import UserError
+from trainers.errors import UserError, listed
 from trainers.evaluation.normalizers import get_normalizer, normalizer_for_language
 
 _SHOWN = 10
@@ -54,9 +54,9 @@ class DataChecks:
             )
         lines += [f"overlap      {line}" for line in overlap_lines(self.shared_recordings)]
         for pair, speakers in self.shared_speakers.items():
-            lines.append(f"speakers     {len(speakers)} are in {pair}: {_some(speakers)}")
+            lines.append(f"speakers     {len(speakers)} are in {pair}: {listed(speakers)}")
         for role, texts in self.shared_texts.items():
-            quoted = _some([repr(text) for text in texts])
+            quoted = listed([repr(text) for text in texts])
             lines.append(
                 f"texts        {len(texts)} transcripts of {role} are in train too, whoever speaks them: {quoted}"
             )
@@ -101,7 +101,7 @@ def shared_recordings(datasets: Mapping[str, Any]) -> dict[str, list[str]]:
 def overlap_lines(shared: Mapping[str, list[str]]) -> list[str]:
     """What `shared_recordings` found, for people."""
     return [
-        f"{len(ids)} recordings are in {pair}: {_some(ids)}. The figures will be too good."
+        f"{len(ids)} recordings are in {pair}: {listed(ids)}. The figures will be too good."
         for pair, ids in shared.items()
     ]
 
@@ -178,7 +178,3 @@ def _mark(row: Mapping[str, Any]) -> bytes | None:
         return hashlib.sha256(read_audio(row).tobytes()).digest()
     except (UserError, OSError, ValueError):  # counted as damaged elsewhere
         return None
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")

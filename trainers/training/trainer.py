@@ -19,7 +19,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from trainers.data.batching import EpochBatchSampler, EpochRows, Key, evaluation_batches
 from trainers.data.collator import SpeechCollator
-from trainers.errors import UserError
+from trainers.errors import UserError, listed
 from trainers.evaluation import score_rows
 from trainers.results import PredictionRow, figures_of, prediction_row
 from trainers.training.callbacks import WER, history, hold_signals, is_best
@@ -173,7 +173,9 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         result = super().compute_loss(model, batch, return_outputs, num_items_in_batch)
         loss = result[0] if isinstance(result, tuple) else result
         if model.training and not torch.isfinite(loss):
-            where = f"in step {self.state.global_step + 1}, on the batch of: {_named(inputs.get('ids', []))}"
+            where = (
+                f"in step {self.state.global_step + 1}, on the batch of: {listed(inputs.get('ids', []), _NAMED_IDS)}"
+            )
             on = (
                 ""
                 if last_checkpoint(Path(str(self.args.output_dir))) is None
@@ -253,7 +255,7 @@ class SlamAsrTrainer(Seq2SeqTrainer):
             if loss is not None and not torch.isfinite(loss):
                 raise NonFiniteLoss(
                     f"The loss in {description} is {loss.item()} after step {self.state.global_step}, on the batch of: "
-                    f"{_named(batch['ids'])}. Listen to these recordings and leave out what is damaged; if they are sound, "
+                    f"{listed(batch['ids'], _NAMED_IDS)}. Listen to these recordings and leave out what is damaged; if they are sound, "
                     "use dtype: float32 or a lower learning_rate."
                 )
             texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
@@ -401,11 +403,6 @@ class SlamAsrTrainer(Seq2SeqTrainer):
             with room_to_write(folder):
                 model.save_pretrained(folder, checkpoint_form=checkpoint_form)
                 self.processor.save_pretrained(folder)
-
-
-def _named(ids: Sequence[str]) -> str:
-    more = f" and {len(ids) - _NAMED_IDS} more" if len(ids) > _NAMED_IDS else ""
-    return f"{', '.join(ids[:_NAMED_IDS])}{more}"
 
 
 def utterance_seconds(dataset: Any) -> list[float]:
