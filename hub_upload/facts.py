@@ -238,8 +238,7 @@ def read_depth_rows(path: Path) -> list[ResultRow]:
         if path.suffix == ".jsonl":
             rows = [json.loads(line) for line in text.splitlines() if line.strip()]
         else:
-            value = json.loads(text)
-            rows = value.get("results", []) if isinstance(value, dict) else value
+            rows = json.loads(text)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise ValueError("it must hold a list of objects, one for each system and language")
     except (ValueError, RecursionError) as error:
