@@ -19,6 +19,7 @@ from transformers import (
     LogitsProcessor,
     StoppingCriteria,
     StoppingCriteriaList,
+    TextIteratorStreamer,
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import logging
@@ -351,6 +352,30 @@ class EndSilence(LogitsProcessor):
         return torch.where(rows[:, None], only_end, scores)
 
 
+class DraftTextStreamer(TextIteratorStreamer):
+    """
+    The text so far, again and again: the CTC transcript at first, while the LLM is still reading, then what the LLM has written with
+    the rest of the CTC transcript behind it, and at the end the LLM's text alone.
+
+    As `TextIteratorStreamer`, but each piece is the whole text and replaces the one before. Use it as `streamer=` of `generate`
+    for one utterance; a model without a CTC head has no first guess.
+    """
+
+    draft = written = ""
+
+    def put_draft(self, tokens: Sequence[int]) -> None:
+        """Called by `generate` with the token ids of the CTC transcript."""
+        self.draft = str(self.tokenizer.decode(list(tokens), **self.decode_kwargs)).strip()
+        self.text_queue.put(self.draft, timeout=self.timeout)
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        self.written += text
+        rest = [] if stream_end else self.draft.split()[len(self.written.split()) :]
+        self.text_queue.put(" ".join([self.written.strip(), *rest]).strip(), timeout=self.timeout)
+        if stream_end:
+            self.text_queue.put(self.stop_signal, timeout=self.timeout)
+
+
 def can_draft(config: GenerationConfig, options: Mapping[str, Any], llm: type) -> bool:
     """Whether a call with this configuration and these other `options` wants greedy tokens alone, which a draft can serve."""
     return (
@@ -399,7 +424,7 @@ def ctc_share(config: GenerationConfig, options: dict[str, Any], head: bool, utt
     if asked and not fits:
         raise ValueError(NO_DRAFT)
     # A head that has a say is true, and then its transcript saves half of the LLM's passes or more.
-    usual = getattr(config, "ctc_draft", weight > 0)
+    usual = getattr(config, "ctc_draft", weight > 0) or isinstance(options.get("streamer"), DraftTextStreamer)
     return CtcShare(only, fits and (usual if asked is None else asked), weight)
 
 

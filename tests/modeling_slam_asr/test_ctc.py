@@ -11,11 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import GenerationConfig, LlamaForCausalLM, MambaForCausalLM, Qwen3NextForCausalLM, TextStreamer
+from transformers import GenerationConfig, LlamaForCausalLM, MambaForCausalLM, Qwen3NextForCausalLM
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration
 from modeling_slam_asr.configuration_slam_asr import COMPRESSIONS
-from modeling_slam_asr.generation_slam_asr import can_draft, draft_decoding, pad_left
+from modeling_slam_asr.generation_slam_asr import DraftTextStreamer, can_draft, draft_decoding, pad_left
 from modeling_slam_asr.projector_slam_asr import CtcPrefixScores, CtcScores, expected_embeddings
 from modeling_slam_asr.transcripts_slam_asr import align_tokens, ctc_words
 
@@ -248,18 +248,10 @@ def test_streamed_text_begins_with_the_draft(
     options = {"max_new_tokens": 12, "suppress_tokens": unreadable}
     said = tiny_processor.batch_decode(model.generate(**asked, **options), skip_special_tokens=True)[0]
     guess = tiny_processor.batch_decode(model.generate(**asked, ctc_only=True), skip_special_tokens=True)[0]
-    pieces = []
-
-    class Streamer(TextStreamer):
-        def put_draft(self, tokens: list[int]) -> None:
-            pieces.append(self.tokenizer.decode(tokens, skip_special_tokens=True))
-
-        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-            pieces.append(text)
-
-    streamer = Streamer(tiny_processor.tokenizer, skip_special_tokens=True)
-    model.generate(**asked, **options, ctc_draft=True, streamer=streamer)
-    assert pieces[0].strip() == guess and "".join(pieces[1:]).strip() == said and len(pieces) > 1
+    streamer = DraftTextStreamer(tiny_processor.tokenizer, skip_special_tokens=True)
+    model.generate(**asked, **options, streamer=streamer)
+    texts = list(streamer)
+    assert texts[0] == guess and texts[-1] == said and len(texts) > 1
 
 
 def test_draft_is_refused_where_it_cannot_be(
