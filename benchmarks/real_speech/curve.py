@@ -13,6 +13,8 @@ from typing import NotRequired, TypedDict
 
 from trainers.figures import GREY, draw_legend, draw_rates, new_figure, rate_with_interval, style, write_figure
 
+APART = 1.02  # series of as many hours stand side by side
+
 
 class HoursRow(TypedDict):
     """A system: its training speech in hours, and its rate on the test sets with the interval, as fractions."""
@@ -48,8 +50,9 @@ def draw(curves: Curves, path: Path) -> None:
             steps.plot(places, [100 * rate for rate in rates], label=name, markersize=5, **style(number))
     hours.axhline(100 * curves["whisper"], color=GREY, linestyle="--", linewidth=0.9, label="whisper-base itself")
     hours.set_xscale("log")
-    amounts = sorted({row["hours"] for row in curves["hours"]})
-    hours.set_xticks(amounts, [f"{amount:.2g}" for amount in amounts])
+    most = max(row["hours"] for row in curves["hours"])
+    ticks = [2**power for power in range(20) if 2**power < 2 * most]
+    hours.set_xticks(ticks, list(map(str, ticks)))
     hours.minorticks_off()
     hours.set_xlabel("hours of training speech")
     hours.set_ylabel("word error rate (%), 95 % interval")

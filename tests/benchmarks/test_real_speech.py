@@ -9,6 +9,7 @@ import soundfile
 
 from benchmarks.real_speech import speed_copies
 from benchmarks.real_speech.baselines import table
+from benchmarks.real_speech.curve import Curves, draw
 from benchmarks.real_speech.speak import held_back_transcripts, plan
 from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
@@ -68,3 +69,17 @@ def test_speed_copies_are_an_audio_folder(tmp_path: Path, monkeypatch: pytest.Mo
     rows, _ = prepare([DataSpec(str(tmp_path / "more/copies"))], "train", quiet=True)
     assert [row["transcript"] for row in rows] == ["hello world"] * 2
     assert sorted(len(read_audio(row)) for row in rows) == pytest.approx([32_000 / 1.1, 32_000 / 0.9], abs=2)
+
+
+def test_the_curve_names_its_series(tmp_path: Path) -> None:
+    curves: Curves = {
+        "hours": [
+            {"series": "two voices", "hours": 0.9, "steps": 600, "wer": 0.4, "wer_ci": [0.3, 0.5]},
+            {"series": "two voices", "hours": 1.8, "steps": 600, "wer": 0.3},
+        ],
+        "steps": {"more voices": [(500, 0.21), (1000, 0.18)]},
+        "whisper": 0.06,
+    }
+    draw(curves, tmp_path / "curve.svg")
+    drawn = (tmp_path / "curve.svg").read_text(encoding="utf-8")
+    assert all(f"<!-- {name} -->" in drawn for name in ("two voices", "more voices", "whisper-base itself", "1"))
