@@ -403,6 +403,11 @@ class CtcShare:
         return self.only or self.draft or self.weight > 0
 
 
+def joint_weight(config: GenerationConfig, options: Mapping[str, Any]) -> float:
+    """The `ctc_weight` of a call: how much the CTC head has to say in each next token, by `options` or else by `config`."""
+    return options.get("ctc_weight", getattr(config, "ctc_weight", None)) or 0.0
+
+
 def ctc_share(config: GenerationConfig, options: dict[str, Any], head: bool, utterances: int, llm: type) -> CtcShare:
     """
     What is asked of the CTC head, by `options` (it is taken out of them) or else by `config`.
@@ -415,7 +420,8 @@ def ctc_share(config: GenerationConfig, options: dict[str, Any], head: bool, utt
     """
     only = options.pop("ctc_only", getattr(config, "ctc_only", False))
     asked = options.pop("ctc_draft", None)
-    weight = options.pop("ctc_weight", getattr(config, "ctc_weight", None)) or 0.0
+    weight = joint_weight(config, options)
+    options.pop("ctc_weight", None)
     if not 0 <= weight < 1 or (weight and (not head or config.prompt_lookup_num_tokens is not None)):
         raise ValueError(
             f"ctc_weight={weight!r} must be from 0 to below 1, and 0 for a model without a CTC head and with prompt_lookup_num_tokens."

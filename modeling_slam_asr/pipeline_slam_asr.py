@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import AutomaticSpeechRecognitionPipeline
 from transformers.utils import logging
 
-from .generation_slam_asr import llm_arguments
+from .generation_slam_asr import joint_weight, llm_arguments
 from .processing_slam_asr import SlamAsrProcessor, pad_features, pad_rows
 from .recordings_slam_asr import RecordingsMixin, WindowItem, WindowTranscript
 from .transcripts_slam_asr import align_tokens
@@ -254,7 +254,7 @@ class SlamAsrPipeline(RecordingsMixin, AutomaticSpeechRecognitionPipeline):  # t
         if look:
             finished = [t.tokens + ([] if t.end is None else [t.end]) for t in transcripts]
             looks = list(look_again(self.model, finished, **request, attentions=words and not ctc, **audio))
-        joint = bool(plan.options.get("ctc_weight", getattr(plan.config, "ctc_weight", None)))
+        joint = joint_weight(plan.config, plan.options) > 0
         aligned: list[np.ndarray | None] = [None] * len(windows)
         if ctc:
             aligned = align_transcripts(self.model, [transcript.tokens for transcript in transcripts], **audio)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypedDict, cast, get_type_hints
 
 from trainers.errors import UserError
-from trainers.results import COUNTS, ERROR_TYPES, Hardware, Metrics, ResultRow
+from trainers.results import COUNTS, Figures, Hardware, Metrics, ResultRow, errors_of
 
 PRODUCED_BY = "slam-asr evaluate"
 EXPORT_MANIFEST = "manifest.json"
@@ -199,7 +199,7 @@ def _contradiction(metrics: Mapping[str, Any]) -> str | None:
     words, rate = int(metrics["reference_words"]), metrics["wer"]
     if counts["hits"] + counts["substitutions"] + counts["deletions"] != words:
         return f"hits, substitutions and deletions are not the {words} reference words"
-    errors = sum(counts[kind] for kind in ERROR_TYPES)
+    errors = errors_of(cast(Figures, counts))
     if words and (rate is None or abs(float(rate) - errors / words) > RATE_TOLERANCE):
         return f"{errors} errors in {words} words are not a WER of {rate}"
     interval = metrics.get("wer_ci")

@@ -25,12 +25,11 @@ from scipy import signal
 from scipy.stats import mannwhitneyu
 from tqdm import tqdm
 
+from benchmarks.ctc_head import read_rows
 from benchmarks.result import figures_parser, publish
 from modeling_slam_asr.pipeline_slam_asr import align_transcripts, look_again
 from modeling_slam_asr.transcripts_slam_asr import split_words, token_pieces, word_confidences
-from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
-from trainers.data.spec import DataSpec
 from trainers.inference.torch_engine import load_pipeline
 from trainers.sound import RATE
 
@@ -188,9 +187,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    parts = [one.rpartition(":") for one in arguments.data or ["embedded:test"]]
-    rows = prepare([DataSpec(dataset=name, split=split) for name, _, split in parts], "test", quiet=True)[0]
-    rows = rows.shuffle(seed=0).select(range(min(arguments.utterances, len(rows))))
+    rows = read_rows(arguments.data or ["embedded:test"], arguments.utterances)
     sounds, texts = [read_audio(row) for row in rows], list(rows["text"])
     pipe: Any = load_pipeline(arguments.model)
     found, transcripts = drafts(pipe, sounds, arguments.language)

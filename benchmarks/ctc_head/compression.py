@@ -21,10 +21,9 @@ from typing import Any, TypedDict
 import numpy as np
 import torch
 
+from benchmarks.ctc_head import read_rows
 from benchmarks.result import figures_parser, publish
-from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
-from trainers.data.spec import DataSpec
 from trainers.evaluation.scoring import score_rows
 from trainers.evaluation.speed import process_peak_bytes
 from trainers.inference.datasets import transcribe_dataset
@@ -46,13 +45,6 @@ class Given(TypedDict):
     threads: int
     steps: int
     dtype: str
-
-
-def read_rows(given: Given) -> Any:
-    """Utterances in an order of chance that is always the same."""
-    parts = [one.rpartition(":") for one in given["data"]]
-    rows = prepare([DataSpec(dataset=name, split=split) for name, _, split in parts], "test", quiet=True)[0]
-    return rows.shuffle(seed=0).select(range(min(given["utterances"], len(rows))))
 
 
 def load(given: Given) -> tuple[Any, str]:
@@ -127,7 +119,7 @@ def train_steps(given: Given, modes: Sequence[str], answers: Any) -> None:
         trained = name.startswith("projector.") or "lora_" in name
         parameter.requires_grad_(trained)
         parameter.data = parameter.data.float() if trained else parameter.data
-    batches = training_batches(pipe, given, read_rows(given))
+    batches = training_batches(pipe, given, read_rows(given["data"], given["utterances"]))
     model.train()
     seconds: dict[str, list[float]] = {mode: [] for mode in modes}
     for number, batch in enumerate([batches[0], *batches]):
@@ -183,7 +175,7 @@ def main() -> int:
     steps, _ = in_a_process(given, MODES)
     peaks = {mode: in_a_process(given, [mode])[1] for mode in MODES}
     pipe, kind = load(given)
-    rows = read_rows(given)
+    rows = read_rows(given["data"], given["utterances"])
     sounds = [read_audio(row) for row in rows]
     single = [encoded(pipe, [sound], None, given["language"]) for sound in sounds[: 2 * given["steps"]]]
     joint = [

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.ctc_head.compression import Given, encoded, floors, load, prefill, read_rows, training_batches
+from benchmarks.ctc_head import read_rows
+from benchmarks.ctc_head.compression import Given, encoded, floors, load, prefill, training_batches
 from trainers.data.rows import read_audio
 
 
@@ -27,7 +28,7 @@ def given(make_tiny_model: Callable[..., Any], tiny_processor: Any, tiny_audio_d
 
 def test_compression_is_measured_against_all_frames_of_the_same_model(given: Given) -> None:
     pipe, kind = load(given)
-    rows = read_rows(given)
+    rows = read_rows(given["data"], given["utterances"])
     assert kind == "blank" and len(rows) > 2
     batches = [encoded(pipe, [read_audio(row)], None, "da") for row in rows]
     found = prefill(pipe, kind, batches)
@@ -40,7 +41,7 @@ def test_compression_is_measured_against_all_frames_of_the_same_model(given: Giv
 
 def test_training_batches_have_states_and_labels(given: Given) -> None:
     pipe, kind = load(given)
-    (batch,) = training_batches(pipe, given, read_rows(given))
+    (batch,) = training_batches(pipe, given, read_rows(given["data"], given["utterances"]))
     pipe.model.train()
     losses = []
     for compress in (None, kind):
@@ -51,7 +52,7 @@ def test_training_batches_have_states_and_labels(given: Given) -> None:
 
 def test_floors_are_scored(given: Given) -> None:
     pipe, _ = load(given)
-    found = floors(pipe, given, read_rows(given), [0.99, 0.01])
+    found = floors(pipe, given, read_rows(given["data"], given["utterances"]), [0.99, 0.01])
     assert list(found) == ["0.99", "0.01"]
     assert all(row["reference_words"] > 0 and row["wer"] > 0 for row in found.values())
 
