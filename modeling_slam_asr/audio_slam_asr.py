@@ -51,6 +51,7 @@ _LOUDEST = 8.0  # of floats from -1 to 1: filters and codecs go beyond 1, and no
 _LONGEST_NAME = 300  # characters of a file's name that a message shows
 _RATES = range(1_000, 10_000_000)  # Hz; a 16 is meant in kHz
 _HEAD_BYTES = 1 << 20  # of a long file, where an MP3 file says how long it is
+_Decoded = tuple[np.ndarray, int, str | None]  # samples `(samples, channels)`, their rate, what shows a missing end
 
 logger = logging.get_logger(__name__)
 
@@ -86,13 +87,15 @@ def load_audio(
             `MAX_SECONDS` or unpacks to more than `MAX_UNPACKED` times its size; or the part or channel is not in it.
     """
     name = describe(source)
-    return _load(*_unwrap(source, name, source_rate), sampling_rate, name, whole, Part(start, end, channel))
+    samples, sign = _load(*_unwrap(source, name, source_rate), sampling_rate, name, Part(start, end, channel))
+    check_end(sign, name, whole)
+    return samples
 
 
 def _load(
-    source: Any, source_rate: int | None, sampling_rate: int, name: str, whole: bool = False, part: Part = WHOLE
-) -> np.ndarray:
-    """What [`load_audio`] does, once mappings, decoders and open files are unwrapped."""
+    source: Any, source_rate: int | None, sampling_rate: int, name: str, part: Part = WHOLE
+) -> tuple[np.ndarray, str | None]:
+    """The samples of [`load_audio`], once mappings, decoders and open files are unwrapped, and what shows a missing end."""
     if hasattr(source, "is_floating_point"):  # a tensor of torch, which need not be there
         source = source.detach().cpu()
         source = (source.float() if source.is_floating_point() else source).numpy()
@@ -101,10 +104,10 @@ def _load(
     if isinstance(source, bytearray | memoryview):
         source = bytes(source)
     if isinstance(source, np.ndarray):
-        rate = sampling_rate if source_rate is None else source_rate
+        rate, sign = sampling_rate if source_rate is None else source_rate, None
         samples = part.cut(source, rate, name)
     elif isinstance(source, str | os.PathLike | bytes):
-        samples, rate = _decode(source, name, whole, part)
+        samples, rate, sign = _decode(source, name, part)
     else:
         raise ValueError(
             f"{name} is no audio. Give a path, a file's bytes, an array, or a mapping with 'array' and 'sampling_rate'."
@@ -113,17 +116,17 @@ def _load(
     if samples.size == 0:
         raise ValueError(f"{name} is empty: it holds no samples. Leave it out or record it again.")
     _refuse_non_finite(samples, name)
-    return _resample(samples, rate, sampling_rate, name)
+    return _resample(samples, rate, sampling_rate, name), sign
 
 
-def read_blocks(source: Any, sampling_rate: int = SAMPLING_RATE) -> tuple[Iterator[np.ndarray], float]:
+def read_blocks(source: Any, sampling_rate: int = SAMPLING_RATE) -> tuple[Iterator[np.ndarray], float, bool]:
     """
     Read one recording in turn: of a long file no more than a block is in memory at a time.
 
     Args:
         source, sampling_rate: as in [`load_audio`].
     Returns:
-        blocks `(samples,)` float32, which joined are the recording, and its length in seconds.
+        blocks `(samples,)` float32, which joined are the recording; its length in seconds; whether its end is there.
     Raises:
         ValueError: as [`load_audio`]; for what is found late in a long file, while the blocks are read.
     """
@@ -141,9 +144,13 @@ def read_blocks(source: Any, sampling_rate: int = SAMPLING_RATE) -> tuple[Iterat
             and info.samplerate in _RATES
             and (soxr or info.samplerate == sampling_rate)
         ):
-            return _file_blocks(os.fspath(file), sampling_rate, name), float(info.duration)
-    samples = _load(file, rate, sampling_rate, name)
-    return iter([samples]), len(samples) / sampling_rate
+            with open(file, "rb") as head:
+                sign = missing_end(head.read(_HEAD_BYTES), os.path.getsize(file), info.extra_info)
+            check_end(sign, name, False)
+            return _file_blocks(os.fspath(file), sampling_rate, name), float(info.duration), sign is None
+    samples, sign = _load(file, rate, sampling_rate, name)
+    check_end(sign, name, False)
+    return iter([samples]), len(samples) / sampling_rate, sign is None
 
 
 def is_address(source: Any) -> bool:
@@ -195,8 +202,7 @@ def _unwrap(source: Any, name: str, rate: int | None) -> tuple[Any, int | None]:
         if source.get("sampling_rate") is None:
             raise ValueError(f"{name} has samples but no 'sampling_rate' in Hz; without it they cannot be read.")
         return samples, source["sampling_rate"]
-    content = source.get("bytes")
-    content = source.get("path") if content is None else content
+    content = next((source[key] for key in ("bytes", "path") if source.get(key) is not None), None)
     if content is None:
         raise ValueError(f"{name} has none of the keys 'array', 'raw', 'bytes', 'path' and 'audio'.")
     return content, rate
@@ -225,8 +231,6 @@ def _file_name(path: str | os.PathLike[str]) -> str | bytes:
 def _file_blocks(path: str, sampling_rate: int, name: str) -> Iterator[np.ndarray]:
     try:
         with soundfile.SoundFile(_file_name(path)) as file:
-            with open(path, "rb") as start:
-                check_end(missing_end(start.read(_HEAD_BYTES), os.path.getsize(path), file.extra_info), name, False)
             rate, scale = file.samplerate, 1.0
             frames = min(BLOCK_SECONDS * rate, max(1, _SMALL_BYTES // (4 * file.channels)))
             if file.subtype in ("FLOAT", "DOUBLE"):
@@ -331,9 +335,7 @@ def _body(response: Any, name: str, ends: float) -> bytes:
     return b"".join(parts)
 
 
-def _decode(
-    source: str | os.PathLike[str] | bytes, name: str, whole: bool, part: Part = WHOLE
-) -> tuple[np.ndarray, int]:
+def _decode(source: str | os.PathLike[str] | bytes, name: str, part: Part = WHOLE) -> _Decoded:
     if isinstance(source, str | os.PathLike) and not is_address(source) and soundfile is not None and not part.all:
         data, size = None, _size(source, name)
     else:
@@ -343,18 +345,18 @@ def _decode(
         raise ValueError(f"{name} is empty: the file has 0 bytes.")
     data = None if data is None else with_sizes(data)
     if soundfile is None:
-        samples, rate = decode_wav(data or b"", name, whole)
-        return part.cut(samples, rate, name), rate
+        samples, rate, sign = decode_wav(data or b"", name)
+        return part.cut(samples, rate, name), rate, sign
     try:
         if data is not None and len(joined := joined_files(data, name)) > 1:
-            return _decode_joined(joined, name, whole, part)
+            return _decode_joined(joined, name, part)
         with (
             io.BytesIO(data) if data is not None else open(source, "rb") as stored,
             soundfile.SoundFile(stored) as file,
         ):
             rate, sign = file.samplerate, None
             if file.frames >= UNKNOWN_FRAMES:
-                return part.cut(_read_stream(file, size, name), rate, name), rate
+                return part.cut(_read_stream(file, size, name), rate, name), rate, None
             first, count = (0, file.frames) if part.all else part.frames(file.frames, rate, name)
             _check_size(count, file.channels, rate, size, name)
             if part.all:
@@ -371,13 +373,12 @@ def _decode(
         raise ValueError(f"{name} cannot be read: {error.strerror or error}.") from error
     if not part.all and len(samples) < count:
         sign = f"its header announces more than the {first + len(samples)} samples that are there"
-    check_end(sign, name, whole)
-    return samples, rate
+    return samples, rate, sign
 
 
-def _decode_joined(files: list[bytes], name: str, whole: bool, part: Part) -> tuple[np.ndarray, int]:
+def _decode_joined(files: list[bytes], name: str, part: Part) -> _Decoded:
     """Several files in a row as one recording; the size of all is checked before each takes memory."""
-    size, kinds, decoded, held = sum(map(len, files)), set(), [], 0
+    size, kinds, decoded, held, sign = sum(map(len, files)), set(), [], 0, None
     for file in files:
         info = soundfile.info(io.BytesIO(file))
         kinds.add((info.channels, info.samplerate))
@@ -387,9 +388,10 @@ def _decode_joined(files: list[bytes], name: str, whole: bool, part: Part) -> tu
             )
         announced = info.frames if info.frames < UNKNOWN_FRAMES else 0
         _check_size(held + announced, info.channels, info.samplerate, size, name)
-        decoded.append(_decode(file, name, whole)[0])
-        held += len(decoded[-1])
-    return part.cut(np.concatenate(decoded), info.samplerate, name), info.samplerate
+        samples, _, lost = _decode(file, name)
+        decoded.append(samples)
+        held, sign = held + len(samples), sign or lost
+    return part.cut(np.concatenate(decoded), info.samplerate, name), info.samplerate, sign
 
 
 def _content(source: str | os.PathLike[str], name: str) -> bytes:

@@ -4,9 +4,9 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Literal, Required, TypedDict
+from typing import Any, Required, TypedDict, cast
 
 import numpy as np
 from transformers.utils import logging
@@ -15,6 +15,7 @@ from .audio_slam_asr import describe, rate_pair, read_blocks
 from .transcripts_slam_asr import (
     Answer,
     Chunk,
+    Marks,
     Transcript,
     Word,
     attention_words,
@@ -48,7 +49,7 @@ __all__ = ["MARKS", "Piece", "RecordingsMixin", "SettledText", "WindowItem", "Wi
 logger = logging.get_logger(__name__)
 
 TIMESTAMPS = (True, "word", "estimate")
-MARKS: tuple[Literal["no_speech", "truncated", "loop"], ...] = ("no_speech", "truncated", "loop")  # where they are true
+MARKS = tuple(Marks.__annotations__)
 _AUDIO_KEYS = {"array", "raw", "sampling_rate", "path", "bytes", "audio"}
 
 
@@ -77,6 +78,7 @@ class Piece:
     confidences: Sequence[float | None] = ()
     truncated: bool = False
     loop: bool = False
+    incomplete: bool = False
 
     def timed_words(self) -> list[Word]:
         """The words with their times, or with estimates."""
@@ -108,7 +110,7 @@ class _Segment:
     text: str
     start: float
     end: float
-    words: list[Word] = field(default_factory=list)
+    words: list[Word]
 
 
 def assemble(pieces: Sequence[Piece], return_timestamps: bool | str | None, return_confidence: bool | str) -> Answer:
@@ -119,7 +121,7 @@ def assemble(pieces: Sequence[Piece], return_timestamps: bool | str | None, retu
         return_timestamps: `True` for a chunk a window, `"word"` or `"estimate"` for a chunk a word.
         return_confidence: `True` for confidences, `"tokens"` for each token's log-probability too.
     Returns:
-        `text` and, as asked for, `chunks`, `confidence`, `tokens`; and `no_speech`, `truncated` and `loop` where true.
+        `text` and, as asked for, `chunks`, `confidence`, `tokens`; and the [`MARKS`] that are true.
     """
     segments: list[_Segment] = []
     for piece in pieces:
@@ -135,11 +137,9 @@ def assemble(pieces: Sequence[Piece], return_timestamps: bool | str | None, retu
         answer["confidence"] = confidence([log_prob for _, log_prob in tokens])
     if return_confidence == "tokens":
         answer["tokens"] = [{"text": text, "log_prob": log_prob} for text, log_prob in tokens]
-    if all(piece.no_speech for piece in pieces):
-        answer["no_speech"] = True
-    for mark in MARKS[1:]:
-        if any(getattr(piece, mark) for piece in pieces):
-            answer[mark] = True
+    for mark in MARKS:
+        if (all if mark == "no_speech" else any)(getattr(piece, mark) for piece in pieces):
+            answer[mark] = True  # type: ignore[literal-required]
     return answer
 
 
@@ -191,10 +191,7 @@ def _chunk(segment: _Segment, return_confidence: bool | str) -> Chunk:
     chunk: Chunk = {"text": segment.text, "timestamp": (round(segment.start, 2), round(segment.end, 2))}
     if return_confidence:
         chunk["confidence"] = confidence([log_prob for _, log_prob in segment.piece.tokens or []])
-    for mark in MARKS:
-        if getattr(segment.piece, mark):
-            chunk[mark] = True
-    return chunk
+    return cast(Chunk, chunk | {mark: True for mark in MARKS if getattr(segment.piece, mark)})
 
 
 @dataclass
@@ -286,8 +283,7 @@ class RecordingsMixin:
         if chunk_length_s:
             first.setdefault("window_seconds", chunk_length_s)
         if stride_length_s is not None:
-            both = stride_length_s if isinstance(stride_length_s, list | tuple) else [stride_length_s]
-            first.setdefault("overlap_seconds", max(both))
+            first.setdefault("overlap_seconds", float(np.max(stride_length_s)))
         longest = self.feature_extractor.n_samples / self.feature_extractor.sampling_rate
         window_sizes(first.get("window_seconds"), first.get("overlap_seconds"), longest)
         check_vad(first.get("vad"))
@@ -329,8 +325,10 @@ class RecordingsMixin:
         try:
             if "stride" in extra:
                 raise ValueError("`stride` is for CTC models. Give the recording whole: this pipeline cuts it itself.")
-            for window in self._windows(inputs, window_seconds, overlap_seconds, progress):
+            windows, whole = self._windows(inputs, window_seconds, overlap_seconds, progress)
+            for window in windows:
                 piece, samples = self._gate(window, silence_db, drop_no_speech, vad)
+                piece.incomplete = window.last and not whole
                 item: WindowItem = {"piece": piece, "extra": extra, "is_last": window.last}
                 if samples is not None:
                     item["features"] = self.processor.extract_features(samples)
@@ -343,17 +341,16 @@ class RecordingsMixin:
 
     def _windows(
         self, inputs: Any, window_seconds: float | None, overlap_seconds: float | None, progress: bool | None
-    ) -> Iterator[Window]:
-        longest = self.processor.max_seconds
-        whole = None
-        if window_seconds is None:
-            window_seconds, whole = default_window(self.model.config, longest)
-        size, overlap = window_sizes(window_seconds, overlap_seconds, longest)
-        rate = self.processor.sampling_rate
-        blocks, seconds = read_blocks(inputs, rate)
+    ) -> tuple[Iterator[Window], bool]:
+        """The windows of a recording, and whether its end is there."""
+        longest, rate = self.processor.max_seconds, self.processor.sampling_rate
+        trained = default_window(self.model.config, longest)
+        wanted, uncut = trained if window_seconds is None else (window_seconds, None)
+        size, overlap = window_sizes(wanted, overlap_seconds, longest)
+        blocks, seconds, whole = read_blocks(inputs, rate)
         name = describe(inputs).removeprefix("The recording ").strip("'")
         shown = progress if progress is not None else sys.stderr.isatty()
-        return with_bar(cut_windows(blocks, rate, size, overlap, whole), rate, seconds, name, shown)
+        return with_bar(cut_windows(blocks, rate, size, overlap, uncut), rate, seconds, name, shown), whole
 
     def _gate(
         self, window: Window, silence_db: float, drop_no_speech: bool, vad: str | None
@@ -394,8 +391,8 @@ class RecordingsMixin:
         windows = model_inputs["windows"]
         asked = [window for window in windows if "features" in window]
         if asked:
-            words = return_timestamps == "word"
-            found = self._transcribe(asked, bool(return_confidence), words, trim_loops, generate_kwargs)
+            look, words = bool(return_confidence), return_timestamps == "word"
+            found = self._transcribe(asked, look, words, trim_loops, generate_kwargs)
             for window, answer in zip(asked, found, strict=True):
                 self._fill(window["piece"], answer)
         done: Any = [{k: v for k, v in window.items() if k not in ("features", "ids")} for window in windows]
@@ -408,16 +405,18 @@ class RecordingsMixin:
         # The LLM of a compressing model is shown speech only: where there was none, it writes nothing.
         piece.no_speech |= self.model.config.projector_compress is not None and not transcript.tokens
         ended = transcript.tokens + ([] if transcript.end is None else [transcript.end])
+        wanted = answer.log_probs, answer.attention, answer.aligned
+        pieces = [] if all(one is None for one in wanted) else token_pieces(self.tokenizer, ended)
         if answer.log_probs is not None:
-            piece.tokens = list(zip(token_pieces(self.tokenizer, ended), answer.log_probs, strict=True))
+            piece.tokens = list(zip(pieces, answer.log_probs, strict=True))
             heard = answer.aligned if answer.joint else None
-            piece.confidences = word_confidences([text for text, _ in piece.tokens], answer.log_probs, heard)
+            piece.confidences = word_confidences(pieces, answer.log_probs, heard)
         if answer.aligned is not None:
-            spoken = token_pieces(self.tokenizer, transcript.tokens)
+            spoken = pieces[: len(transcript.tokens)]
             piece.words = ctc_words(spoken, answer.aligned, length(), piece.active, piece.start, piece.end)
         elif answer.attention is not None:
             listened = answer.attention, length(), piece.start, piece.sound_range()
-            piece.words = attention_words(token_pieces(self.tokenizer, ended), *listened) if transcript.tokens else []
+            piece.words = attention_words(pieces, *listened) if transcript.tokens else []
 
     def postprocess(
         self,
@@ -487,11 +486,12 @@ def _message(error: Exception) -> str:
     return str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
 
 
+@dataclass
 class _Answers:
     """The answers in the order of the inputs, made as they are asked for."""
 
-    def __init__(self, inputs: Any, answers: Callable[[], Iterator[dict[str, Any]]]) -> None:
-        self.inputs, self.answers = inputs, answers
+    inputs: Any
+    answers: Callable[[], Iterator[dict[str, Any]]]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self.answers()

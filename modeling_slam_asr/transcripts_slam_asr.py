@@ -38,11 +38,12 @@ class TokenScore(TypedDict):
 
 
 class Marks(TypedDict, total=False):
-    """What is true of an answer or a chunk; a mark that is not has no key."""
+    """What is true of an answer or a chunk; a mark that is not has no key. `incomplete`: the end of its file is missing."""
 
     no_speech: bool
     truncated: bool
     loop: bool
+    incomplete: bool
 
 
 class Chunk(Marks):

@@ -453,8 +453,8 @@ def check_end(sign: str | None, name: str, whole: bool) -> None:
     logger.warning(f"{name} is cut short: {sign}. What is there is transcribed.")
 
 
-def decode_wav(data: bytes, name: str, whole: bool) -> tuple[np.ndarray, int]:
-    """Samples `(samples, channels)` and rate of a 16-bit WAV file, by the standard library alone."""
+def decode_wav(data: bytes, name: str) -> tuple[np.ndarray, int, str | None]:
+    """Samples `(samples, channels)`, rate and what shows a missing end, of a 16-bit WAV file by the standard library alone."""
     try:
         with wave.open(io.BytesIO(data)) as file:
             width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
@@ -468,9 +468,8 @@ def decode_wav(data: bytes, name: str, whole: bool) -> tuple[np.ndarray, int]:
         raise ValueError(
             f"{name} has {8 * width}-bit samples. `pip install soundfile` reads other widths than 16 bits."
         )
-    check_end(missing_sound(announced, len(frames)), name, whole)
     samples = np.frombuffer(frames, dtype="<i2").astype(np.float32) / 32_768
-    return samples.reshape(-1, channels), rate
+    return samples.reshape(-1, channels), rate, missing_sound(announced, len(frames))
 
 
 def mp3_size(data: bytes, at: int = 0) -> int | None:

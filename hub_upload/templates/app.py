@@ -31,6 +31,7 @@ NOTES = {
     "no_speech": "There is probably no speech in this recording (or in parts of it), only noise.",
     "loop": "The model repeated itself; the text is unreliable.",
     "truncated": "The text was cut off at its longest length.",
+    "incomplete": "The recording is cut short: the end of its file is missing.",
 }
 
 where = {"revision": SETTINGS["revision"]} if SETTINGS["revision"] else {}

@@ -92,7 +92,7 @@ def test_a_decoder_is_asked_once() -> None:
             return super().get_all_samples()
 
     decoder = Counting()
-    blocks, seconds = read_blocks({"audio": decoder})
+    blocks, seconds, _ = read_blocks({"audio": decoder})
     assert len(np.concatenate(list(blocks))) == len(TALK) == round(seconds * RATE)
     assert decoder.calls == 1
 
@@ -184,7 +184,7 @@ def test_long_files_are_read_in_blocks(rate: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     samples = (0.1 * rng.standard_normal((70 * rate, 2))).astype(np.float32)
     soundfile.write(tmp_path / "long.flac", samples, rate)
-    blocks, seconds = read_blocks(tmp_path / "long.flac")
+    blocks, seconds, _ = read_blocks(tmp_path / "long.flac")
     held = list(blocks)
     assert seconds == pytest.approx(70)
     assert max(map(len, held)) <= 31 * RATE
@@ -198,7 +198,7 @@ def test_damage_late_in_a_long_file(tmp_path: Path) -> None:
     samples = np.zeros(70 * RATE, dtype=np.float32)
     samples[-5] = np.nan
     soundfile.write(tmp_path / "late.wav", samples, RATE, subtype="FLOAT")
-    blocks, _ = read_blocks(tmp_path / "late.wav")
+    blocks, _, _ = read_blocks(tmp_path / "late.wav")
     with pytest.raises(ValueError, match=r"late.wav' has 1 NaN"):
         list(blocks)
 
@@ -263,7 +263,7 @@ def test_a_header_that_counts_itself_is_no_damage() -> None:
 def test_long_files_are_looked_at_too(tmp_path: Path, messages: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "long.wav"
     path.write_bytes(encoded(np.tile(NOISE, 25))[: 32_000 * 100])
-    blocks, seconds = read_blocks(path)
+    blocks, seconds, _ = read_blocks(path)
     assert sum(map(len, blocks)) == pytest.approx(seconds * RATE) and 90 < seconds < 101
     assert messages.text.count("is cut short") == 1
 
@@ -307,7 +307,7 @@ def test_wav_files_without_sizes(tmp_path: Path, size: bytes, seconds: float) ->
     path.write_bytes(content)
     expected = load_audio(encoded(wave, RATE, "WAV", "PCM_16"))
     assert np.array_equal(load_audio(bytes(content), whole=True), expected)
-    blocks, length = read_blocks(path)
+    blocks, length, _ = read_blocks(path)
     assert np.array_equal(np.concatenate(list(blocks)), expected)
     assert length == pytest.approx(seconds)
 
@@ -320,7 +320,7 @@ def test_a_wav_file_beyond_2_gib_is_read_in_blocks(tmp_path: Path) -> None:
     path = tmp_path / "day.wav"
     path.write_bytes(head)
     os.truncate(path, size + len(head))  # a file with a hole: it takes no room on the disk
-    blocks, seconds = read_blocks(path)
+    blocks, seconds, _ = read_blocks(path)
     assert seconds == 8 * 3600 and len(next(blocks)) <= 30 * RATE
     os.truncate(path, 3 << 30)
     assert read_in_part(path, "day.wav"), "sound goes on after a size that a writer into a pipe puts there"

@@ -207,6 +207,23 @@ def test_steady_noise_is_marked(pipe: Any) -> None:
     assert pipe(noise, drop_no_speech=True) == {"text": "", "no_speech": True}
 
 
+@pytest.mark.parametrize("seconds", [3.0, 70.0])
+def test_a_file_without_its_end_is_marked(pipe: Any, tmp_path: Path, seconds: float) -> None:
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, np.resize(talk(3.0), int(seconds * RATE)), RATE)
+    data = path.read_bytes()
+    asked = {"return_timestamps": True, "window_seconds": 30.0, **SHORT}
+    whole = pipe(str(path), **asked)
+    assert "incomplete" not in whole and not any("incomplete" in chunk for chunk in whole["chunks"])
+    path.write_bytes(data[: 9 * len(data) // 10])
+    for source in (str(path), path.read_bytes()):
+        answer = pipe(source, **asked)
+        assert answer["incomplete"] is True
+        assert [chunk.get("incomplete", False) for chunk in answer["chunks"]] == [
+            number == len(answer["chunks"]) for number in range(1, len(answer["chunks"]) + 1)
+        ]
+
+
 @pytest.mark.parametrize("vad", ["silero", "webrtc"])
 def test_voice_detectors(pipe: Any, vad: str) -> None:
     package = importlib.util.find_spec("silero_vad") if vad == "silero" else windows_slam_asr.webrtcvad

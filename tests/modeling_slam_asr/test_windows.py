@@ -107,7 +107,7 @@ def test_half_an_hour_needs_no_more_memory_than_minutes(tmp_path: Path) -> None:
             file.write(minute)
     tracemalloc.start()
     try:
-        blocks, seconds = read_blocks(path)
+        blocks, seconds, _ = read_blocks(path)
         count = sum(1 for _ in cut_windows(blocks, RATE, 25.0))
         _, peak = tracemalloc.get_traced_memory()
     finally:

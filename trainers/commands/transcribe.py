@@ -35,6 +35,7 @@ Marks stand in an object only where they are true:
   no_speech  digital silence or steady noise; silence is not transcribed
   truncated  the transcript did not end by itself but at the limit for the audio's length
   loop       it ran into a repetition, of which the first copy is kept
+  incomplete the end of the file is missing, as after a copy that broke off
 
 Doubtful transcripts (no speech, a loop, a low confidence) are named on the standard error too, and noise is marked in
 subtitles; --quiet leaves only errors there.

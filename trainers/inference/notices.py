@@ -36,6 +36,8 @@ def answer_notices(answer: Answer, synthetic: bool) -> list[str]:
     synthetic: whether the model heard synthetic speech only (`knows_synthetic_speech_only`).
     """
     notices = []
+    if answer.get("incomplete"):
+        notices.append("the file is cut short: what is there is transcribed. Get a whole copy of it.")
     if answer.get("no_speech"):
         what = "its text is most likely invented" if answer["text"] else "nothing was transcribed"
         notices.append(f"no speech was found, only silence or steady noise: {what}.")

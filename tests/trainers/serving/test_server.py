@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from modeling_slam_asr import recordings_slam_asr, windows_slam_asr
+from modeling_slam_asr.recordings_slam_asr import MARKS
 from tests.trainers.serving.running import lecture, running, talk
 from trainers.engines import ModelSource
 
@@ -65,9 +66,7 @@ def test_verbose_json_has_segments_with_marks_and_words(client: Any, server_pipe
     for segment, chunk in zip(answer.segments, wanted["chunks"], strict=True):
         assert segment.confidence == pytest.approx(chunk["confidence"], rel=1e-4)
         assert segment.low_confidence == (chunk["confidence"] < 0.6)
-        assert {mark for mark in ("truncated", "loop", "no_speech") if getattr(segment, mark, False)} == {
-            mark for mark in ("truncated", "loop", "no_speech") if chunk.get(mark)
-        }
+        assert {mark for mark in MARKS if getattr(segment, mark, False)} == {mark for mark in MARKS if chunk.get(mark)}
     assert answer.duration == pytest.approx(6 * 1.75, abs=0.01)
     words = create(client, data, response_format="verbose_json", timestamp_granularities=["word", "segment"])
     timed = server_pipe(data, return_timestamps="word", return_confidence=True, **REQUEST)
@@ -86,6 +85,17 @@ def test_silence_is_marked_and_not_transcribed(client: Any) -> None:
     assert quiet.text == "" and quiet.no_speech and "no speech" in quiet.notices[0]
     steady = create(client, wav_bytes(noise(1.5)), response_format="verbose_json")
     assert steady.no_speech and all(segment.no_speech_prob == 1.0 for segment in steady.segments)
+
+
+def test_an_upload_without_its_end_is_marked(client: Any) -> None:
+    from tests.trainers.serving.running import wav_bytes
+    from trainers.sound import noise
+
+    data = wav_bytes(noise(2.0))
+    assert create(client, data[: len(data) // 2]).incomplete is True
+    answer = create(client, data[: len(data) // 2], response_format="verbose_json")
+    assert answer.incomplete and answer.segments[-1].incomplete and "cut short" in answer.notices[0]
+    assert not hasattr(create(client, data), "incomplete")
 
 
 def test_seconds_are_the_recording_s_whatever_a_detector_leaves(

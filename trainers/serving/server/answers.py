@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, cast
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
@@ -159,11 +159,7 @@ class Answers:
 
 
 def _marks(answer: Answer | Chunk) -> Marks:
-    found: Marks = {}
-    for mark in MARKS:
-        if answer.get(mark):
-            found[mark] = True
-    return found
+    return cast(Marks, {mark: True for mark in MARKS if answer.get(mark)})
 
 
 def _usage(windows: list[WindowItem]) -> Usage:
