@@ -295,8 +295,17 @@ def transcription_defaults(base: GenerationConfig, end: int | None) -> Generatio
     )
 
 
-def refuse_deaf(language_model: Any) -> None:
-    """Raise a ValueError for an LLM whose `generate` reads tokens alone, and so no audio embeddings."""
+@torch.no_grad()
+def refuse_unfit(language_model: Any) -> None:
+    """Raise a ValueError for an LLM whose `generate` reads tokens alone, and so no audio, or that sees what it is to predict."""
+    if (
+        getattr(language_model.config, "is_decoder", None) is False
+    ):  # BERT and its like; GPT-NeoX says so too and is causal
+        logits = language_model(input_ids=torch.tensor([[0, 1], [0, 2]], device=language_model.device)).logits[:, 0]
+        if (logits[0] - logits[1]).abs().max() > 1e-4 * logits.abs().max():
+            raise ValueError(
+                f"{type(language_model).__name__} reads text in both directions, so it cannot learn to write on. Choose a causal LLM."
+            )
     if "inputs_embeds" not in inspect.signature(language_model.prepare_inputs_for_generation).parameters:
         raise ValueError(
             f"{type(language_model).__name__} cannot generate from embeddings, which audio becomes. Choose an LLM of another class; of "

@@ -34,7 +34,7 @@ from .checkpoint_slam_asr import (
 )
 from .configuration_slam_asr import CHECKPOINT_FORMS, SlamAsrConfig, base_config, unknown_key
 from .encoder_slam_asr import SlamAsrEncoder
-from .generation_slam_asr import multiply_once, quieten, refuse_deaf, stored_generation_config, transcription_defaults
+from .generation_slam_asr import multiply_once, quieten, refuse_unfit, stored_generation_config, transcription_defaults
 from .lora_slam_asr import (
     LORA_FIELDS,
     LORA_FOLDERS,
@@ -311,7 +311,7 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
             **{name: value for name, value in llm_options.items() if value is not None},
         )
         language_model, info = loaded
-        refuse_deaf(language_model)
+        refuse_unfit(language_model)
         refuse_problems(str(config.text_model_id), missing=info["missing_keys"], mismatched=_shapes(info))
         for name, parameter in language_model.named_parameters():
             refuse_non_finite(str(config.text_model_id), name, parameter)

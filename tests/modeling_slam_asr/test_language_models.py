@@ -258,3 +258,12 @@ def test_an_llm_that_cannot_generate_from_embeddings(tiny_whisper_encoder_dir: P
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="Gemma3ForConditionalGeneration cannot generate from embeddings"):
         Model.from_base_models(tiny_whisper_encoder_dir, tmp_path)
+
+
+def test_an_llm_that_reads_in_both_directions(tiny_whisper_encoder_dir: Path, tmp_path: Path) -> None:
+    config = CONFIG_MAPPING["bert"](
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=99
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="BertLMHeadModel reads text in both directions"):
+        Model.from_base_models(tiny_whisper_encoder_dir, tmp_path)
