@@ -15,7 +15,17 @@ from trainers.data.spec import NON_SPEECH, AugmentationSpec, DataSpec
 from trainers.errors import UserError
 from trainers.evaluation.normalizers import get_normalizer
 from trainers.files import write_text
-from trainers.recipes.checked_dataclasses import CHOICES, LATER, REST, build, check_numbers, content, default_of, plain
+from trainers.recipes.checked_dataclasses import (
+    CHOICES,
+    LATER,
+    REST,
+    build,
+    check_numbers,
+    content,
+    default_of,
+    expand_home,
+    plain,
+)
 from trainers.recipes.passthrough import (
     INSTEAD_OF,
     check_model,
@@ -24,6 +34,7 @@ from trainers.recipes.passthrough import (
     lora_keys,
     projector_keys,
     projector_types,
+    with_numbers,
 )
 from trainers.recipes.recipe_values import (
     DATA_ROLES,
@@ -201,6 +212,7 @@ class Recipe:
             from_zero="seed num_workers weight_decay max_grad_norm early_stopping_min_delta",
             fractions="max_bad_fraction warmup_fraction min_lr_fraction ctc_weight",
         )
+        expand_home(self, "audio_model text_model init_from output_dir")
         has_head = bool(self.projector.more.get("ctc"))
         if (self.warm_start is not None or self.ctc_weight or self.decoding.ctc_weight) and not has_head:
             raise UserError(
@@ -213,6 +225,7 @@ class Recipe:
             )
         if self.model or self.projector.more:
             check_model(self.model, self.projector.to_config())
+        self.trainer = with_numbers(self.trainer)
         check_trainer(self.trainer)
         defaults = {one.name: default_of(one) for one in dataclasses.fields(self)}
         for argument, key in INSTEAD_OF.items():
@@ -224,21 +237,7 @@ class Recipe:
         if self.batch_seconds is not None and self.batch_tokens is not None:
             raise UserError("batch_seconds and batch_tokens are both set: choose one way to fill a batch.")
         if any(spec.streaming for spec in self.train):
-            if len(self.train) > 1:
-                raise UserError(
-                    "A streamed training set must be the only one: list one source and set non_speech to 0, or set streaming: false."
-                )
-            if self.warm_start is not None:
-                raise UserError(
-                    "warm_start needs the training set whole: set train.streaming to false, or warm_start to null."
-                )
-            self._refuse_limits_of_a_stream(self.train[0])
-            if self.max_steps is None:
-                raise UserError("train.streaming needs max_steps: a stream's length, and so its epochs, are not known.")
-            if self.batch_seconds or self.batch_tokens:
-                raise UserError(
-                    "train.streaming works with batch_size only: lengths are not known before they are read."
-                )
+            self._refuse_what_a_stream_lacks()
         for role in ("validation", "test"):
             if any(spec.streaming for spec in getattr(self, role)):
                 raise UserError(f"{role}.streaming is true, but only training data are streamed: leave it out.")
@@ -254,18 +253,33 @@ class Recipe:
             try:
                 validate_repo_id(self.push_to_hub)
             except HFValidationError as error:
-                raise UserError(f"push_to_hub: {error} Give a name, or namespace/name.") from error
+                raise UserError(f"push_to_hub: {error} Give namespace/name.") from error
+            if "/" not in self.push_to_hub:
+                raise UserError(
+                    f"push_to_hub={self.push_to_hub!r} has no namespace. Give your user's or organisation's name too, as in me/{self.push_to_hub}."
+                )
         if not self.output_dir:
             self.output_dir = f"runs/{self.name or 'slam-asr'}"
 
-    @staticmethod
-    def _refuse_limits_of_a_stream(spec: DataSpec) -> None:
+    def _refuse_what_a_stream_lacks(self) -> None:
+        """
+        Raises:
+            UserError: something needs the training set whole, or the lengths of its recordings; it names all that does.
+        """
+        problems = []
+        if len(self.train) > 1:
+            problems.append("it must be the only training set: list one source, and set non_speech to 0")
+        if self.warm_start is not None:
+            problems.append("warm_start needs the set whole: set it to null")
         for name in ("max_samples", "max_hours", "max_shards"):
-            if (value := getattr(spec, name)) is not None:
-                raise UserError(
-                    f"train.{name}={value} chooses among all recordings, which a stream does not know: leave it out "
-                    "(max_steps ends the run), or set train.streaming to false."
-                )
+            if (value := getattr(self.train[0], name)) is not None:
+                problems.append(f"{name}={value} chooses among all recordings: leave it out, max_steps ends the run")
+        if self.max_steps is None:
+            problems.append("its length, and so its epochs, are not known: set max_steps")
+        if self.batch_seconds or self.batch_tokens:
+            problems.append("lengths are not known before they are read: set batch_size alone")
+        if problems:
+            raise UserError(f"train.streaming is true: {'; '.join(problems)}. Or set train.streaming to false.")
 
     def _refuse_what_was_trained_on(self) -> None:
         """
@@ -342,7 +356,7 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
         values["train"] = with_non_speech(values.get("train") or [], sounds)
     if isinstance(values.get("lora"), bool):  # `lora=true` is the paper's LoRA
         values["lora"] = {} if values["lora"] else None
-    return build(Recipe, values)
+    return build(Recipe, values, also=("language", "transcripts", "non_speech"))
 
 
 def with_non_speech(train: list[Any], count: Any) -> list[Any]:

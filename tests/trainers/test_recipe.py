@@ -93,8 +93,12 @@ def test_the_papers_grid_is_complete() -> None:
         ("seed.x=1", "seed must be a whole number"),
         ("audio_model.x=1", "has no keys"),
         ("nonsense", "key=value"),
-        ("train.streaming=true", "streaming needs"),
-        ("train={dataset: a/b, streaming: true, max_hours: 5}", "train.max_hours=5.0 chooses among all recordings"),
+        ("langauge=nl", "Did you mean 'language'"),
+        (
+            "train.streaming=true",
+            "train.streaming is true: its length, and so its epochs, are not known: set max_steps.",
+        ),
+        ("train={dataset: a/b, streaming: true, max_hours: 5}", "max_hours=5.0 chooses among all recordings"),
         ("test={dataset: a/b, streaming: true}", "test.streaming is true, but only training data are streamed"),
         ("early_stopping_patience=3", "needs validation"),
         ("audio_model=null", "audio_model must be text"),
@@ -110,6 +114,7 @@ def test_the_papers_grid_is_complete() -> None:
         ("augmentation.spec_augment.time_width=-4", "spec_augment.time_width=-4 must be 0 or more"),
         ("normalizer=klingon", "There is no normalizer 'klingon'"),
         ("push_to_hub=a/b/c", "push_to_hub: Repo id"),
+        ("push_to_hub=slam-danish", "has no namespace"),
         ("train.3.split=dev", "names element 3 of what is one alone"),
     ],
 )
@@ -119,6 +124,25 @@ def test_a_wrong_override_is_explained(tmp_path: Path, override: str, says: str)
     with pytest.raises(UserError, match=r"Recipe r\.yaml") as caught:
         load_recipe(path, [override])
     assert says in str(caught.value)
+
+
+def test_all_that_a_stream_lacks_is_told_at_once() -> None:
+    stream = {"dataset": "a/b", "streaming": True}
+    with pytest.raises(UserError) as caught:
+        load_recipe("own_data", ["train={dataset: a/b, streaming: true}", "validation={dataset: c/d}", "language=nl"])
+    for key in ("non_speech to 0", "warm_start needs", "set max_steps", "set batch_size alone"):
+        assert key in str(caught.value)
+    assert from_dict({**MINIMAL, "train": stream, "max_steps": 5}).train[0].streaming
+
+
+def test_home_and_powers_of_ten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    recipe = load_recipe("miniature", ["output_dir=~/runs/x", "trainer.adam_epsilon=1e-8"])
+    assert recipe.output_dir == str(tmp_path / "runs/x") and recipe.trainer == {"adam_epsilon": 1e-8}
+    assert Path(from_dict({**MINIMAL, "init_from": "~/model"}).init_from or "") == tmp_path / "model"
+    assert load_recipe("miniature", ["trainer.optim_args=rank=1e-8"]).trainer["optim_args"] == "rank=1e-8"
+    with pytest.raises(UserError, match="bf16_full_eval cannot be set"):
+        load_recipe("miniature", ["trainer.bf16_full_eval=true"])
 
 
 def test_a_run_by_the_ctc_head_alone_has_no_lora() -> None:

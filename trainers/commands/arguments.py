@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from trainers.data.kinds import KIND_NAMES
 from trainers.errors import UserError
 
 if TYPE_CHECKING:
@@ -12,6 +13,12 @@ if TYPE_CHECKING:
 def add_data_arguments(parser: Any, split: str, limit: int | None = None) -> None:
     """Add them to a parser or a group of one; `split` and `limit` (None: all recordings) are the defaults."""
     parser.add_argument("--dataset", required=True, help="Hub name, folder, manifest, or 'embedded'")
+    parser.add_argument(
+        "--format",
+        choices=("auto", *KIND_NAMES),
+        default="auto",
+        help="kind of data set (default: found from what it is)",
+    )
     parser.add_argument("--config", help="configuration of a Hub data set, for instance its language")
     parser.add_argument("--split", default=split, help=f"split to read (default: {split})")
     parser.add_argument("--audio-column", help="column with the recordings (default: found by its usual names)")
@@ -40,7 +47,17 @@ def data_spec(args: argparse.Namespace, **filters: Any) -> "DataSpec":
     from trainers.credentials import refuse_credentials
     from trainers.data.spec import DataSpec
 
-    names = ("dataset", "config", "split", "audio_column", "text_column", "audio_root", "segments", "language")
+    names = (
+        "dataset",
+        "format",
+        "config",
+        "split",
+        "audio_column",
+        "text_column",
+        "audio_root",
+        "segments",
+        "language",
+    )
     values = {name: getattr(args, name) for name in names}
     refuse_credentials(values)
     return DataSpec(**values, max_samples=args.limit, **filters)

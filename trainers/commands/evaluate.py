@@ -18,7 +18,7 @@ EPILOG = f"""\
 examples:
   slam-asr evaluate quickstart/model --dataset embedded --output-dir runs/quickstart-test
   slam-asr evaluate my/model --dataset data/test.jsonl --language nl
-  slam-asr evaluate user/slam-asr-danish --dataset fixie-ai/common_voice_17_0 --config da --split test --text-column sentence
+  slam-asr evaluate user/slam-asr-danish --dataset fixie-ai/common_voice_17_0 --config da
   slam-asr evaluate my/model --dataset hf-audio/open-asr-leaderboard --config ami_cleaned --protocol open-asr-leaderboard
 
 The data set is a Hub name, a JSON Lines manifest with `audio` and `text`, or another kind of docs/training.md.
@@ -59,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def data_name(published: Mapping[str, str]) -> str:
     """The name of a data set's folder: its own, its configuration, and its split where that is not `test`."""
     split = published.get("split")
-    stem = re.sub(r"\.(jsonl?|csv|tsv)(\.gz)?$", "", published["name"])
+    stem = re.sub(r"\.(jsonl?|ndjson|csv|tsv|parquet|txt)(\.gz)?$", "", published["name"])
     parts = [stem, published.get("config"), None if split == "test" else split]
     return re.sub(r"[^\w.-]+", "_", "-".join(part for part in parts if part)).strip(".") or "data"
 

@@ -23,7 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run", metavar="NAME", help="RECIPE is a study: train this one of its runs")
     parser.add_argument(
-        "--dry-run", action="store_true", help="print data hours, steps, parameters and memory, and stop"
+        "--dry-run",
+        action="store_true",
+        help="check the data, measure a few steps, and print hours of speech, steps, minutes, parameters and memory",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in output_dir")
     parser.add_argument("--output-dir", help="the same as output_dir=...")

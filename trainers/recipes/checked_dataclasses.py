@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import difflib
 import math
+import os
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -24,13 +25,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {matches[0]!r}?" if matches else ""
 
 
-def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+def build(cls: type[T], values: Mapping[str, Any], where: str = "", also: Collection[str] = ()) -> T:
     """An instance of the dataclass `cls` from `values`, nested dataclasses included.
 
     Args:
         cls: a dataclass whose fields are annotated with scalars, lists, mappings, optional types or dataclasses.
         values: the mapping; missing keys take the field's default.
         where: dotted path of `values` in the file, for messages.
+        also: keys that the file may have and `values` has no more, for messages.
 
     Raises:
         UserError: an unknown key (with the nearest known one), a missing required key, or a value of the wrong type.
@@ -52,7 +54,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
         known = named if rest is None else {*named, *fields[rest].metadata[REST]()}
         if rest is None or key not in known:
             raise UserError(
-                f"Unknown key {path!r}.{nearest(str(key), sorted(known))} Known keys here: {', '.join(sorted(named))}"
+                f"Unknown key {path!r}.{nearest(str(key), sorted({*known, *also}))} Known keys here: {', '.join(sorted({*named, *also}))}"
                 f"{'' if rest is None else ' and those of the class behind them'}."
             )
         arguments.setdefault(rest, {})[key] = value
@@ -122,6 +124,13 @@ def check_numbers(
             value = getattr(spec, name)
             if value is not None and not (math.isfinite(value) and fits(value)):
                 raise UserError(f"{where}{name}={value} {says}.")
+
+
+def expand_home(spec: object, names: str) -> None:
+    """Put the user's folder in place of a leading `~` in path fields of a dataclass, their names apart by spaces."""
+    for name in names.split():
+        if (value := getattr(spec, name)) is not None:
+            setattr(spec, name, os.path.expanduser(value))
 
 
 def convert(value: Any, hint: Any, path: str) -> Any:

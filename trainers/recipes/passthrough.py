@@ -6,6 +6,7 @@ What a recipe has a key of its own for moves to that key, so that each setting s
 import copy
 import dataclasses
 import inspect
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -43,6 +44,7 @@ _OWN_KEYS = {
 }  # fmt: skip
 # Settings that say the same as a key of the recipe in another way: with one, the key must be at its default.
 INSTEAD_OF = {"warmup_steps": "warmup_fraction", "lr_scheduler_kwargs": "min_lr_fraction"}
+_POWER_OF_TEN = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 _FROM_BASES = ("audio_config", "text_config", "is_encoder_decoder")
 _PARTS = ("self", "feature_extractor", "tokenizer", "args", "kwargs")
 _SET_BY_THE_RUN = (
@@ -68,6 +70,7 @@ _NOT_PASSED = {
     "fsdp_": "use `accelerate launch --config_file`",
     "auto_find_batch_size": "use batch_seconds, and --dry-run for an estimate of the memory",
     "train_sampling_strategy": "use batch_seconds, which puts utterances of similar length together",
+    "bf16_full_eval": "validation computes as training does: use dtype: bfloat16",
     "label_smoothing_factor": "the model computes its own loss",
     **dict.fromkeys(_SET_BY_THE_RUN, "the run sets it itself"),
 }
@@ -176,6 +179,15 @@ def check_model(settings: Mapping[str, Any], projector: Mapping[str, Any]) -> No
         SlamAsrConfig(**{name: value for name, value in settings.items() if name in config_keys()}, **projector)
     except (ValueError, TypeError) as error:
         raise UserError(f"model or projector: {' '.join(str(error).split())}") from error
+
+
+def with_numbers(value: Any) -> Any:
+    """A setting, or a mapping or list of them, where text such as "1e-8", which YAML 1.1 takes for no number, is one."""
+    if isinstance(value, dict):
+        return {name: with_numbers(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [with_numbers(one) for one in value]
+    return float(value) if isinstance(value, str) and _POWER_OF_TEN.fullmatch(value) else value
 
 
 def check_trainer(settings: Mapping[str, Any]) -> None:

@@ -183,7 +183,7 @@ def folder_mark(name: str) -> str:
 
     Empty for what is not on this machine: a Hub repository's name (its `revision` pins it) or the embedded corpus.
     """
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.is_file():
         return file_sha256(path)
     if not path.is_dir():

@@ -9,7 +9,7 @@ from trainers.credentials import refuse_credentials
 from trainers.encoder_depth.healing import HealSpec
 from trainers.encoder_depth.selection import METHODS
 from trainers.errors import UserError
-from trainers.recipes.checked_dataclasses import build, nearest
+from trainers.recipes.checked_dataclasses import build, expand_home, nearest
 from trainers.recipes.recipe_values import Rule, apply_overrides, find_recipe, read_yaml, with_base
 
 if TYPE_CHECKING:  # a type checker cannot read the table
@@ -54,6 +54,9 @@ class CacheSpec:
     max_gigabytes: float | None = 50.0
     batch_seconds: float = 60.0
 
+    def __post_init__(self) -> None:
+        expand_home(self, "directory")
+
 
 @dataclass
 class StudyRecipe:
@@ -77,6 +80,7 @@ class StudyRecipe:
 
     def __post_init__(self) -> None:
         self.output_dir = self.output_dir or f"studies/{self.name}"
+        expand_home(self, "output_dir")
         names = list(GridSpec.__dataclass_fields__)
         for where, conditions in (("rules", [rule.when for rule in self.rules]), ("skip", self.skip)):
             for condition in conditions:

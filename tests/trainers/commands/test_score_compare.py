@@ -136,7 +136,8 @@ def test_compare_takes_the_evaluations_of_a_study_s_runs(tmp_path: Path) -> None
 
 def test_results_of_several_data_sets_accumulate(tmp_path: Path) -> None:
     assert data_name({"name": "org/set", "config": "da", "split": "validation"}) == "org_set-da-validation"
-    assert data_name({"name": "test.jsonl", "split": "test"}) == "test"
+    for suffix in ("jsonl", "ndjson.gz", "parquet", "txt"):
+        assert data_name({"name": f"test.{suffix}", "split": "test"}) == "test"
     folder = write(tmp_path / "evaluation" / "test" / "predictions.jsonl", "a").parent
     rows = {"1": "to\u2028linjer", "2": "en"}
     stored = [{"id": name, "reference": text, "prediction": ""} for name, text in rows.items()]

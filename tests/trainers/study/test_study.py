@@ -115,6 +115,13 @@ def test_key_is_of_the_content(make_study: Any, tmp_path: Path, tiny_whisper_enc
     assert len(keys(skip=[{"lora": True, "prune_encoder_layers": [0, 1]}])) == 2
 
 
+def test_a_file_in_the_home_folder_is_read_for_a_runs_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.jsonl").write_text("{}", encoding="utf-8")
+    folder_mark.cache_clear()
+    assert folder_mark("~/own.jsonl") == folder_mark(str(tmp_path / "own.jsonl")) != ""
+
+
 def test_a_warm_start_is_of_the_contents(make_study: Any, tmp_path: Path) -> None:
     """Of the data's files and the base models' weights, as a run's key is: a manifest that grows has another one."""
     manifest = tmp_path / "own.jsonl"
