@@ -115,9 +115,9 @@ class SavingMixin(LoraMixin):
         if checkpoint_form not in CHECKPOINT_FORMS:
             raise ValueError(f"checkpoint_form={checkpoint_form!r} is unknown. Choose 'standalone' or 'adapter'.")
         if push_to_hub:
-            raise ValueError(
-                "save_pretrained does not upload. Call `push_to_hub(repo_id)` or `slam-asr push DIR REPO_ID`."
-            )
+            raise ValueError("save_pretrained does not upload. `push_to_hub(repo_id)` and `slam-asr push` do.")
+        if getattr(self, "peft_config", None) is not None:
+            raise ValueError("PEFT wraps this model whole. Save the PeftModel, or call its `merge_and_unload()` first.")
         if variant is not None:
             raise ValueError(f"variant={variant!r} cannot be loaded again. Leave it out, or name another folder.")
         if checkpoint_form == "adapter" and merge_lora:

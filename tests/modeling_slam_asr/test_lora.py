@@ -287,3 +287,22 @@ def test_lora_by_other_ways_is_refused_before_it_is_lost(make_tiny_model: Callab
     model.unload_lora()
     model.add_lora(settings)
     model.save_pretrained(tmp_path)
+
+
+def test_peft_around_the_whole_model(make_tiny_model: Callable[..., Any], batch: Any, tmp_path: Path) -> None:
+    """PEFT's own way to save is the one then; what the model itself would write could not be read again."""
+    model, again = make_tiny_model(), make_tiny_model()
+    again.load_state_dict(model.state_dict())
+    wrapped = peft.get_peft_model(
+        model, peft.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["projector"], init_lora_weights=False)
+    )
+    with pytest.raises(ValueError, match="PEFT wraps this model whole"):
+        model.save_pretrained(tmp_path / "own")
+    wrapped.save_pretrained(tmp_path / "peft")
+    loaded = peft.PeftModel.from_pretrained(again, tmp_path / "peft")
+    with torch.no_grad():
+        logits = wrapped.eval()(**batch).logits
+        assert torch.allclose(loaded.eval()(**batch).logits, logits, atol=1e-6)
+        merged = wrapped.merge_and_unload()
+        merged.save_pretrained(tmp_path / "merged")
+        assert torch.allclose(type(merged).from_pretrained(tmp_path / "merged")(**batch).logits, logits, atol=1e-5)
