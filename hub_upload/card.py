@@ -19,7 +19,7 @@ from .card_lines import TEXTS
 from .facts import DEPTH_PLOT, ModelFacts, baseline_rows
 from .foreign import OWN_METADATA
 from .markdown import plain
-from .model_index import figures_by_language, model_index
+from .model_index import figures_by_language, model_index, remarks
 from .snippets import snippets
 from .user_text import UserText
 
@@ -117,7 +117,7 @@ def result_rows(facts: ModelFacts) -> list[dict[str, object]]:
             baseline = _baseline_of(facts, language, figures)
             rows.append(
                 {
-                    "dataset": plain(_dataset_title(evaluation)),
+                    "dataset": plain(_dataset_title(evaluation, facts)),
                     "language": plain(LANGUAGE_NAMES.get(language, language)) or "not said",
                     "utterances": f"{figures.get('utterances', 0):,}",
                     "words": f"{figures['reference_words']:,}",
@@ -135,9 +135,10 @@ def result_rows(facts: ModelFacts) -> list[dict[str, object]]:
     return rows
 
 
-def _dataset_title(evaluation: Evaluation) -> str:
+def _dataset_title(evaluation: Evaluation, facts: ModelFacts) -> str:
     data = evaluation.dataset
-    return " ".join(str(data[key]) for key in ("name", "config", "split") if data.get(key))
+    name = " ".join(str(data[key]) for key in ("name", "config", "split") if data.get(key))
+    return "; ".join([name, *remarks(evaluation, facts.generation)])
 
 
 def _baseline_of(facts: ModelFacts, language: str, figures: Mapping[str, Any]) -> ResultRow | None:

@@ -1,6 +1,7 @@
 """What the files of a model folder say about the model: the only source of a card's figures."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -24,6 +25,8 @@ from .limits import Limits
 from .published import CODE, Publication, loaded_files, public_name, read_json, read_recipe
 
 DEPTH_PLOT = "wer_vs_depth.png"
+STUDY_RUN = re.compile(r"-seed\d+-[0-9a-f]{8}$")
+"""The end of the name that `trainers.study.plan` gives a run: its seed and the beginning of its key."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,11 @@ class ModelFacts:
         tested = [language for evaluation in self.evaluations for language in evaluation.languages]
         codes = {language_code(language) for language in (*sources, *tested) if language and language != "all"}
         return sorted(code for code in codes if code)
+
+    @property
+    def of_a_study(self) -> bool:
+        """Whether a study made the run: it chooses and heals blocks, trains several depths and draws rows as `train` does not."""
+        return STUDY_RUN.search(str(self.recipe.get("name"))) is not None
 
     @property
     def base_models(self) -> list[str]:

@@ -1,5 +1,6 @@
 """Results as the Hub reads them: the `model-index` of a card, and `.eval_results/*.yaml` beside it. Rates are in per cent there."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
@@ -10,6 +11,8 @@ from .checks import is_hub_id
 from .facts import ModelFacts
 
 EVAL_RESULTS = ".eval_results/slam-asr.yaml"
+DECODING = {"num_beams": 1, "max_new_tokens": None, "ctc_weight": 0, "do_sample": False}
+"""What `slam-asr evaluate` can decode otherwise than the model does by itself, each with what holds where nothing is said."""
 
 
 def figures_by_language(evaluation: Evaluation) -> list[tuple[str, ScoreTable]]:
@@ -20,11 +23,29 @@ def figures_by_language(evaluation: Evaluation) -> list[tuple[str, ScoreTable]]:
     return [(evaluation.languages[0] if evaluation.languages else "", evaluation.metrics)]
 
 
+def remarks(evaluation: Evaluation, generation: Mapping[str, Any]) -> list[str]:
+    """
+    What sets a result apart from that of the whole test set, decoded as the model does by itself; empty where nothing does.
+
+    Args:
+        generation: the model's own settings of decoding.
+    """
+    metrics, told = evaluation.metrics, []
+    if left_out := metrics.get("left_out"):
+        told.append(f"{left_out:,} further utterances left out")
+    if (decoding := metrics.get("decoding")) is not None:
+        pairs = {name: (decoding.get(name, usual), generation.get(name, usual)) for name, usual in DECODING.items()}
+        changed = [f"{name}={used}" for name, (used, own) in pairs.items() if used != own]
+        told += [f"decoded with {', '.join(changed)}"] if changed else []
+    return told
+
+
 def model_index(facts: ModelFacts) -> list[EvalResult]:
-    """The rates of each test set, and language of it, in per cent."""
+    """The rates of each whole test set, and language of it, in per cent."""
     results = []
-    for evaluation in facts.evaluations:
+    for evaluation in whole_test_sets(facts):
         data = evaluation.dataset
+        told = "".join(f" ({remark})" for remark in remarks(evaluation, facts.generation))
         for language, figures in figures_by_language(evaluation):
             if language == "all":
                 continue
@@ -41,7 +62,7 @@ def model_index(facts: ModelFacts) -> list[EvalResult]:
                             dataset_split=data.get("split"),
                             dataset_revision=data.get("revision"),
                             metric_type=rate.key,
-                            metric_name=rate.name,
+                            metric_name=rate.name + told,
                             metric_value=per_cent(value),
                         )
                     )
@@ -49,9 +70,9 @@ def model_index(facts: ModelFacts) -> list[EvalResult]:
 
 
 def eval_results(facts: ModelFacts) -> list[dict[str, Any]]:
-    """The content of `.eval_results/*.yaml`: the WER of each test set that is on the Hub, in per cent."""
+    """The content of `.eval_results/*.yaml`: the WER of each whole test set that is on the Hub, in per cent."""
     entries = []
-    for evaluation in facts.evaluations:
+    for evaluation in whole_test_sets(facts):
         data = evaluation.dataset
         rate = evaluation.metrics.get("wer")
         if is_hub_id(str(data["name"])) and rate is not None:
@@ -62,10 +83,21 @@ def eval_results(facts: ModelFacts) -> list[dict[str, Any]]:
                     value=per_cent(rate),
                     dataset_revision=data.get("revision"),
                     source_url=f"https://huggingface.co/datasets/{data['name']}",
-                    notes=f"word error rate in per cent, split {data.get('split') or 'not said'}; see {evaluation.path}",
+                    notes="; ".join(
+                        [
+                            f"word error rate in per cent, split {data.get('split') or 'not said'}",
+                            *remarks(evaluation, facts.generation),
+                            f"see {evaluation.path}",
+                        ]
+                    ),
                 )
             )
     return eval_result_entries_to_yaml(entries)
+
+
+def whole_test_sets(facts: ModelFacts) -> list[Evaluation]:
+    """The results that others' results on the same test set can be compared with."""
+    return [evaluation for evaluation in facts.evaluations if not evaluation.metrics.get("left_out")]
 
 
 def per_cent(rate: float) -> float:

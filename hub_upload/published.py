@@ -60,7 +60,7 @@ FIGURES = (
 )  # fmt: skip
 METRICS = (
     *FIGURES, "normalizer", "normalizers", "wer_standard_error", "minimum_detectable_difference", "dataset", "dataset_config",
-    "dataset_revision", "split", "decoding", "audio_seconds", "rtfx", "peak_memory_bytes", "hardware", "leaderboard", "produced_by",
+    "dataset_revision", "split", "left_out", "decoding", "audio_seconds", "rtfx", "peak_memory_bytes", "hardware", "leaderboard", "produced_by",
     "model_fingerprint", "predictions_sha256",
 )  # fmt: skip
 ROW = (

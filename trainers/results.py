@@ -224,6 +224,8 @@ class Metrics(ScoreTable):
     dataset_config: NotRequired[str]
     dataset_revision: NotRequired[str]
     split: NotRequired[str]
+    left_out: NotRequired[int]
+    """utterances of the test set that were left out by choice, as by `--limit`"""
     loss: NotRequired[float | None]
     """of a training run's own scoring"""
     decoding: NotRequired[dict[str, Any]]

@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     from trainers.serving.without_torch import prepare_process
 
     prepare_process(args.engine)
-    from trainers.data.prepare import prepare
+    from trainers.data.prepare import NOT_CHOSEN, prepare
     from trainers.engines import check_decoding, load_pipeline
     from trainers.evaluation import get_normalizer
     from trainers.evaluation.format import number, percent, percent_range
@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
         args.model, dataset, folder, pipe=pipe, language=args.language, normalizer=args.normalizer,
         batch_size=args.batch_size, resamples=args.resamples, seed=args.seed,
         generate_kwargs=decoding or None,
-        dataset_name=spec.published_name(), leaderboard=leaderboard,
+        dataset_name=spec.published_name(), left_out=report.dropped[NOT_CHOSEN], leaderboard=leaderboard,
     )  # fmt: skip
     interval = "" if metrics["wer_ci"] is None else f" (95 % interval {percent_range(metrics['wer_ci'])})"
     further = "".join(f", {rate.short} {percent(rate.of(metrics))}" for rate in RATES[1:])

@@ -34,6 +34,10 @@ class BadFile(TypedDict):
     error: str
 
 
+NOT_CHOSEN = "beyond max_samples or max_hours"
+"""Why utterances are left out that nothing is wrong with."""
+
+
 @dataclass
 class DataReport:
     """What became of the rows of one role (train, validation, test): how many were kept, and why the others were not."""
@@ -197,7 +201,7 @@ def _select(spec: DataSpec, source: Dataset, scanned: Sequence[Scanned], report:
             kept.append(index)
     chosen = _limit(spec, kept, scanned, seed)
     if len(chosen) < len(kept):
-        report.dropped["beyond max_samples or max_hours"] += len(kept) - len(chosen)
+        report.dropped[NOT_CHOSEN] += len(kept) - len(chosen)
     added = Dataset.from_dict(
         {"transcript": transcripts, "seconds": [item.duration for item in scanned]}, features=_ADDED
     )

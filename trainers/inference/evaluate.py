@@ -35,6 +35,7 @@ def evaluate(
     seed: int = 42,
     quiet: bool = False,
     dataset_name: Mapping[str, str] | None = None,
+    left_out: int = 0,
     leaderboard: bool = False,
 ) -> Metrics:
     """
@@ -47,6 +48,7 @@ def evaluate(
         normalizer: see `trainers.evaluation.get_normalizer`; the language's own when None.
         generate_kwargs: decoding settings; the model's own generation configuration when None.
         dataset_name: what the result calls the data, as `DataSpec.published_name` gives it.
+        left_out: how many utterances of that data `dataset` lacks by choice: figures of a part are not published as those of the whole.
         leaderboard: follow the Open ASR Leaderboard's protocol (see `trainers.evaluation.leaderboard`): English, greedy,
             without utterances that have an empty reference, and without telling the model the language. Its figures
             stand under `leaderboard` in the result, and its manifest beside the other files.
@@ -92,6 +94,7 @@ def evaluate(
             speed=decoded.speed,
             extra={
                 **({"dataset": dict(dataset_name)} if dataset_name else {}),
+                **({"left_out": left_out} if left_out else {}),
                 **board,
                 **system_figures(pipe, request["generate_kwargs"]),
                 "eval_rtfx": decoded.speed["rtfx"],
