@@ -1,6 +1,7 @@
 """The folder that is published: every file that loading needs, the evidence, the card; nothing of this machine."""
 
 import json
+import os
 import re
 import shutil
 from dataclasses import dataclass, field, replace
@@ -197,14 +198,24 @@ def copy_files(source: Path, target: Path, weights: bool) -> None:
 
 
 def source_to_load(source: Path, target: Path) -> Path:
-    """`target` with the model in `source`, its weights linked: it loads with this package's code, not with the folder's own."""
+    """`target` with the model in `source`, its weights linked where that can be: it loads with this package's code, not with the folder's own."""
     target.mkdir(parents=True, exist_ok=True)
     copy_files(source, target, weights=False)
     for path in loaded_files(source, WEIGHTS):
         place = target / path.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(path)
+        link(path, place)
     return target
+
+
+def link(path: Path, place: Path) -> None:
+    """`place` as a link to `path`; a copy where links are not to be had: Windows asks for a right, and a hard link for one disk."""
+    for way in (os.symlink, os.link):
+        try:
+            return way(path, place)
+        except OSError:
+            continue
+    shutil.copyfile(path, place)
 
 
 def copy_evidence(source: Path, target: Path, options: BuildOptions) -> None:

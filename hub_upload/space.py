@@ -22,6 +22,7 @@ from . import checks
 from .client import PublishError, call, connect, request_timeout
 from .client_environment import HUB_TIMEOUT
 from .facts import recipe_data
+from .packages import NEEDED, NEEDED_FOR_LORA
 from .published import read_json, read_recipe
 from .remote import commit_folder
 from .rights import check_repo_id, check_rights, open_repo
@@ -30,7 +31,6 @@ APP = Path(__file__).with_name("templates") / "app.py"
 GRADIO_VERSION = "6.31.0"
 # For a visitor: sound in seconds, a file's size, work in seconds (on a free Space), and how many may wait.
 LIMITS = {"seconds_of_sound": 600, "megabytes": 50, "seconds_of_work": 300, "waiting": 20}
-NEEDED = ("torch", "transformers", "soundfile", "soxr")  # by the code that travels with a model
 
 
 def write_space(
@@ -71,7 +71,7 @@ def write_space(
     shutil.copyfile(APP, folder / "app.py")
     write_json(folder / "space.json", settings)
     adapters = config.get("lora") or config.get("encoder_lora")
-    needed = {*NEEDED, *(["peft"] if adapters else [])}
+    needed = {*NEEDED, *([NEEDED_FOR_LORA] if adapters else [])}
     lines = [line for line in requires("slam-asr") or () if Requirement(line).name in needed and ";" not in line]
     write_text(folder / "requirements.txt", "\n".join(lines) + "\n")
     data = SpaceCardData(

@@ -1,13 +1,14 @@
 """What a stranger does with a published model. Run by file name in a fresh process; it imports nothing of this project.
 
 `python -I stranger.py REQUEST.json`: the request names the model (folder or repository, with its revision), a wav file, the
-examples of its card, and where to write the result: logits as safetensors, the rest as JSON.
+examples of its card, folders of packages, and where to write the result: logits as safetensors, the rest as JSON.
 """
 
 import contextlib
 import io
 import json
 import os
+import site
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,20 @@ def refuse_others(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(refuse_others)
 
 
+def add_packages(folders: list[str]) -> None:
+    """
+    Look in these folders too, after Python's own library and before site-packages. None of their startup files (`*.pth`,
+    `usercustomize`, `sitecustomize`) is run, as it would be with a user's own site folder or PYTHONPATH.
+    """
+    known = {str(Path(place).resolve()) for place in sys.path}
+    sites = [index for index, place in enumerate(sys.path) if place in site.getsitepackages()]
+    at = min(sites, default=len(sys.path))
+    sys.path[at:at] = [folder for folder in folders if folder not in known]
+
+
 def main() -> None:
     request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    add_packages(request["packages"])
 
     import torch
     from safetensors.torch import save_file

@@ -18,6 +18,7 @@ from trainers.files import scratch_folder
 from .client import PublishError
 from .client_environment import VERIFY_TIMEOUT
 from .gate import open_gate
+from .packages import package_folders
 from .snippets import snippets
 
 STRANGER = Path(__file__).with_name("stranger.py")
@@ -74,6 +75,7 @@ def observe(
             "model": model,
             "revision": revision,
             "audio": str(audio),
+            "packages": package_folders(),
             "snippets": snippets(model, revision or "main"),
             "result": str(folder / "result.json"),
             "logits": str(folder / "logits.safetensors"),

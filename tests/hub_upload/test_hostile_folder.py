@@ -1,6 +1,7 @@
 """What a hostile model folder or card cannot bring into what is published."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,20 @@ def test_the_source_is_loaded_with_the_packages_code(model_folder: Path, tmp_pat
     code = {path.name: path.read_bytes() for path in loaded_files(PACKAGE, CODE)}
     assert {path.name: path.read_bytes() for path in loaded_files(made, CODE)} == code
     assert (made / "model.safetensors").resolve() == (model_folder / "model.safetensors").resolve()
+
+
+@pytest.mark.parametrize("denied", [("symlink",), ("symlink", "link")])
+def test_weights_are_found_where_links_are_not_to_be_had(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, denied: tuple[str, ...]
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("[WinError 1314] A required privilege is not held by the client")
+
+    for name in denied:
+        monkeypatch.setattr(os, name, refuse)
+    made = source_to_load(model_folder, tmp_path / "made")
+    assert not (made / "model.safetensors").is_symlink()
+    assert (made / "model.safetensors").read_bytes() == (model_folder / "model.safetensors").read_bytes()
 
 
 def test_other_weights_than_a_models_are_not_published(model_folder: Path) -> None:
