@@ -2,8 +2,9 @@
 
 A verdict rests on an interval of the relative change in word errors between matched runs: the same base models, language and
 seed. The interval comes from a paired comparison of transcripts where one is handed in, else from the two runs' own WER
-intervals (wider: it ignores that both transcribed the same utterances). Seeds of a language and depth are averaged; their
-spread is added to the interval. Depths are a choice and no sample: a claim on all of them is judged at each.
+intervals (wider: it ignores that both transcribed the same utterances). Seeds of the same models, language and depth are
+averaged; their spread is added to the interval. Models and depths are a choice and no sample: a claim on all depths is judged
+at each.
 
 - `agree`: the interval excludes no change, and the estimate lies where the claim says.
 - `disagree`: the interval lies wholly outside of what the claim says.
@@ -15,6 +16,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from scipy import stats
 
 from trainers.results import ERROR_TYPES, ErrorType, ResultRow, errors_of, known_wer, language_name, mean
 
@@ -87,33 +90,36 @@ def read_claims(rows: Iterable[ResultRow], paired: PairedInterval | None = None)
 def effect_of(pairs: Sequence[tuple[ResultRow, ResultRow]], paired: PairedInterval | None = None) -> Effect | None:
     """The mean relative change over matched pairs (baseline, other); None without a pair that has errors on both sides.
 
-    Seeds and depths of one language share their test utterances, so their sampling errors are not averaged away; those of
-    different languages are independent.
+    Models, depths and seeds of one language share their test utterances, so their sampling errors are not averaged away;
+    those of different languages are independent.
     """
-    groups: dict[str, dict[tuple[str, str], list[_Ratio]]] = {}
+    groups: dict[str, dict[tuple[str, ...], list[_Ratio]]] = {}
     for baseline, other in pairs:
         if errors_of(baseline) and errors_of(other):
-            depths = str(baseline["prune_encoder_layers"]), str(other["prune_encoder_layers"])
+            depths = (str(row["prune_encoder_layers"]) for row in (baseline, other))
+            system = baseline["audio_model"], baseline["text_model"], *depths
             ratio = _log_ratio(baseline, other, paired)
-            groups.setdefault(baseline["language"], {}).setdefault(depths, []).append(ratio)
+            groups.setdefault(baseline["language"], {}).setdefault(system, []).append(ratio)
     if not groups:
         return None
     languages = []
-    for by_depth in groups.values():
-        found = [_of_seeds(ratios) for ratios in by_depth.values()]
+    for by_system in groups.values():
+        found = [_of_seeds(ratios) for ratios in by_system.values()]
         languages.append(_Ratio(*(mean(values) for values in zip(*found, strict=True))))
     centre = mean(each.log for each in languages)
     below, above = (math.hypot(*errors) / len(languages) for errors in list(zip(*languages, strict=True))[1:])
-    count = sum(len(ratios) for by_depth in groups.values() for ratios in by_depth.values())
+    count = sum(len(ratios) for by_system in groups.values() for ratios in by_system.values())
     return Effect(math.expm1(centre), math.expm1(centre - below), math.expm1(centre + above), count)
 
 
 def _of_seeds(ratios: Sequence[_Ratio]) -> _Ratio:
-    """The mean of several seeds at one depth; their spread is added to what sampling leaves open."""
+    """The mean of several seeds; their spread, by Student's t, is added to what sampling leaves open. One seed shows none."""
     middle = mean(each.log for each in ratios)
-    spread = sum((each.log - middle) ** 2 for each in ratios) / max(len(ratios) - 1, 1) / len(ratios)
+    freedom = max(len(ratios) - 1, 1)
+    spread = sum((each.log - middle) ** 2 for each in ratios) / freedom / len(ratios)
+    width = float(stats.t.ppf(0.975, freedom)) * math.sqrt(spread)
     sides = (mean(each.below for each in ratios), mean(each.above for each in ratios))
-    return _Ratio(middle, *(math.hypot(side, _Z * math.sqrt(spread)) for side in sides))
+    return _Ratio(middle, *(math.hypot(side, width) for side in sides))
 
 
 def verdict_in_range(effect: Effect | None, low: float, high: float) -> str:
@@ -193,10 +199,13 @@ def _lora(rows: Sequence[ResultRow], language: str, paired: PairedInterval | Non
         )
     verdict = _all_of([verdict_in_range(each, low, high) for each in depths.values()])
     if effect is not None:
-        before = {kind: sum(base[kind] for base, _ in pairs) for kind in ERROR_TYPES}
-        after = {kind: sum(other[kind] for _, other in pairs) for kind in ERROR_TYPES}
+        counted = [pair for each in judged.values() for pair in each] or pairs
+        before = {kind: sum(base[kind] for base, _ in counted) for kind in ERROR_TYPES}
+        after = {kind: sum(other[kind] for _, other in counted) for kind in ERROR_TYPES}
         found += " " + ", ".join(f"{kind} {before[kind]} to {after[kind]}" for kind in ERROR_TYPES).capitalize() + "."
-        verdict = _with_error_types(verdict, before, after, danish, effect.high < 0)
+        change = effect_of(counted, paired)
+        fewer = change is not None and change.high < 0
+        verdict = _with_error_types(verdict, before, after, len(counted), danish, fewer)
     verdict = _unless_too_wrong(verdict, pairs)
     return Claim(f"LoRA, {language_name(language)}", statement, found, verdict, {language: effect} if effect else {})
 
@@ -209,12 +218,17 @@ def _all_of(verdicts: Sequence[str]) -> str:
 
 
 def _with_error_types(
-    verdict: str, before: Mapping[ErrorType, int], after: Mapping[ErrorType, int], danish: bool, fewer: bool
+    verdict: str, before: Mapping[ErrorType, int], after: Mapping[ErrorType, int], pairs: int, danish: bool, fewer: bool
 ) -> str:
-    """A claim on size and kind of errors holds only if both halves do; kinds are read off errors that are `fewer` for certain."""
+    """A claim on size and kind of errors holds only if both halves do; kinds are read off errors that are `fewer` for certain.
+
+    Args:
+        before, after: sums over `pairs`, which all transcribed the same utterances: no more certain than the counts of one.
+    """
     if danish:
         rise = after["insertions"] - before["insertions"]
-        margin = _Z * math.sqrt(after["insertions"] + before["insertions"])  # counts as Poisson variables
+        # The mean counts as Poisson variables, times the number of pairs.
+        margin = _Z * math.sqrt(pairs * (after["insertions"] + before["insertions"]))
         kinds = AGREE if rise > margin else DISAGREE if rise < -margin else UNCLEAR
     else:
         cut = sum(before.values()) - sum(after.values())

@@ -9,13 +9,14 @@ from trainers.evaluation.bootstrap import BootstrapSettings, make_blocks
 from trainers.evaluation.predictions import row_origins, texts
 from trainers.evaluation.scoring import normalize_and_align, row_languages
 from trainers.evaluation.significance import paired_bootstrap
+from trainers.files import read_object
 from trainers.results import ResultRow
 from trainers.study.claims import PairedInterval
 
 RESAMPLES = 1000
 
 
-def paired_intervals(folder: Path, normalizer: str | None = None) -> PairedInterval:
+def paired_intervals(folder: Path) -> PairedInterval:
     """A function for `read_claims` that compares the `predictions.jsonl` files of a study's rows.
 
     Args:
@@ -28,6 +29,8 @@ def paired_intervals(folder: Path, normalizer: str | None = None) -> PairedInter
         if any(row.get("language") == language for row in rows):
             rows = [row for row in rows if row.get("language") == language]
         named = None if language == "all" else language
+        used = list(read_object(folder / run / "metrics.json").get("normalizers", {}))  # as the run's own rate
+        normalizer = used[0] if len(used) == 1 else None
         found = normalize_and_align(*texts(rows), normalizer=normalizer, languages=row_languages(rows, named))
         return [str(row["id"]) for row in rows], found, row_origins(rows)
 

@@ -29,8 +29,7 @@ def write_report(study: StudyRecipe, runs: Sequence[PlannedRun]) -> Path:
     rows = collect(study, runs)
     folder = study.folder
     pictures = draw(rows, folder) if rows else []
-    normalizer = study.run.get("normalizer")
-    paired = paired_intervals(folder, normalizer if isinstance(normalizer, str) else None)
+    paired = paired_intervals(folder)
     text = render(study, runs, rows, read_claims(rows, paired), pictures, against_plain(rows, paired))
     return write_text(folder / "report.md", text)
 
@@ -113,7 +112,8 @@ def claims_table(claims: Sequence[Claim]) -> str:
         "the interval lies outside of that. Anything else is not enough evidence. *Withheld*: all systems of the pairs have "
         f"a WER above {100 * TOO_WRONG:.0f} %. Intervals are paired: both systems "
         "transcribed the same utterances, which are resampled together, within each test set by speaker where it has several, so they "
-        "speak for these sets and not for others. The spread over seeds is added.",
+        "speak for these sets and not for others. The spread over seeds is added, by Student's t; systems with one seed show none: another "
+        "training run of theirs may differ by more.",
     ]
     return "\n".join(lines)
 

@@ -91,6 +91,26 @@ def test_seeds_that_differ_widen_the_interval() -> None:
     assert shaky.high - shaky.low > 2 * (steady.high - steady.low)
 
 
+def test_few_seeds_are_widened_by_students_t() -> None:
+    """Of two seeds the interval of the mean is 12.7 standard errors wide to each side; the normal one would cover 70 %."""
+    rows = [row((500, 300, 200), seed=seed) for seed in (1, 2)]
+    rows += [row((500 + more, 300, 200), prune=2, seed=seed) for seed, more in ((1, 20), (2, 40))]
+    pairs = match(rows, (0, False), (2, False))
+    effect = effect_of(
+        pairs, lambda first, second: (second["wer"] / first["wer"] - 1,) * 2
+    )  # nothing is left to sampling
+    assert effect is not None
+    error = (math.log(1.04) - math.log(1.02)) / 2
+    assert math.log1p(effect.high) - math.log1p(effect.change) == pytest.approx(12.706 * error, rel=1e-3)
+
+
+def test_other_models_are_no_seeds() -> None:
+    rows = [row((500, 300, 200), text_model=name) for name in "ab"]
+    rows += [row((500 + more, 300, 200), prune=2, text_model=name) for name, more in (("a", 100), ("b", 300))]
+    effect = effect_of(match(rows, (0, False), (2, False)))
+    assert effect is not None and effect.pairs == 2 and 0.15 < effect.low < effect.high < 0.25
+
+
 def test_one_pair_has_the_interval_of_its_own_comparison() -> None:
     pairs = match([row((500, 300, 200)), row((400, 300, 200), prune=2)], (0, False), (2, False))
     effect = effect_of(pairs, lambda first, second: (-0.22, -0.03))
@@ -114,6 +134,26 @@ def test_lora_is_judged_at_each_depth() -> None:
     alone = effect_of(match(rows, (2, False), (2, True)))
     assert alone is not None and effect.pairs == 3
     assert math.log1p(effect.high) - math.log1p(effect.low) < 1.1 * (math.log1p(alone.high) - math.log1p(alone.low))
+
+
+def test_the_same_utterances_at_many_depths_are_no_larger_test_set() -> None:
+    def danish(depths: int, seeds: int) -> str:
+        kinds = ((False, (2000, 900, 100)), (True, (1835, 888, 112)))
+        rows = [
+            row(errors, prune=prune, lora=lora, seed=seed, language="da")
+            for prune in range(depths) for seed in range(seeds) for lora, errors in kinds
+        ]  # fmt: skip
+        return verdicts(rows, paired=lambda first, second: (-0.065, -0.045))["LoRA, Danish"]
+
+    assert danish(1, 1) == danish(8, 1) == danish(8, 3) == UNCLEAR
+
+
+def test_kinds_are_read_where_the_size_is_judged() -> None:
+    """A depth that hardly recognises anything, with its many errors, does not decide of which kind they are."""
+    rows = [row((500, 300, 200)), row((420, 230, 200), lora=True)]
+    rows += [row((4000, 2000, 3000), prune=4), row((4000, 2000, 1500), prune=4, lora=True)]
+    (found,) = (claim for claim in read_claims(rows) if claim.name == "LoRA, Dutch")
+    assert found.verdict == AGREE and "Substitutions 500 to 420, deletions 300 to 230" in found.found
 
 
 def test_verdicts_on_systems_that_hardly_recognise_anything_are_withheld() -> None:

@@ -74,6 +74,7 @@ def test_several_language_models_are_no_seeds_of_one(tmp_path: Path, monkeypatch
     more = {"saving": 0.1, "eval_rtfx": 9.0, "train_seconds": 60.0, "key": "k"}
     rows = [kept(2, errors, text_model=model, **more) for model, errors in (("org/lm-a", 1000), ("org/lm-b", 5000))]
     report = render(load_study("paper_study"), [], rows, [], [])
+    assert "systems with one seed show none: another training run of theirs may differ by more" in report
     for name, rate in (("lm-a", "10.0 %"), ("lm-b", "50.0 %")):
         table = report.split(f"## Dutch, a, {name}\n", 1)[1].split("\n## ", 1)[0]
         assert f"| LoRA | 10 | 1 | **{rate}** |" in table
