@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -14,10 +15,10 @@ from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from trainers.errors import UserError
 from trainers.evaluation.format import percent
 from trainers.evaluation.speed import process_peak_bytes
-from trainers.files import write_json
+from trainers.files import read_object, write_json
 from trainers.inference.evaluate import evaluate
 from trainers.provenance import TRAINING_RECORD
-from trainers.recipe import load_recipe
+from trainers.recipe import Recipe, load_recipe
 from trainers.results import QUICKSTART_RESULTS, ResultRow
 from trainers.study.data import StudyData
 from trainers.study.execute import datasets_for, finish
@@ -26,7 +27,8 @@ from trainers.study.proof import prove
 from trainers.study.quickstart_report import write_report
 from trainers.study.recipe import CacheSpec, GridSpec, StudyRecipe
 from trainers.study.rows import BOOTSTRAP_SEED
-from trainers.study.state import claim, read_result
+from trainers.study.state import STARTED, claim, read_result
+from trainers.training.arguments import check_environment
 
 PRUNED_LAYERS = 2
 SYSTEMS = {
@@ -46,16 +48,22 @@ def run_quickstart(output_dir: Path, *, seed: int = 42, resume: bool = False, ov
         resume: go on with what an interrupted or finished run left there.
         overrides: `key=value` changes of the recipe `miniature`.
     Raises:
-        UserError: `output_dir` holds an earlier run and `resume` is false.
+        UserError: `output_dir` holds an earlier run and `resume` is false, or one with other settings.
     """
     started = time.monotonic()
-    if (output_dir / "runs").exists() and not resume:
+    begun = (output_dir / "runs").exists()
+    if begun and not resume:
         raise UserError(
             f"{output_dir} already holds a quickstart. Go on with it (--resume) or choose another --output-dir."
         )
     study = plan(output_dir, seed, overrides)
     runs = systems(study)
     recipe, data = runs[0].recipe, StudyData(study, runs)
+    if any(read_object(run.folder / STARTED).get("key", run.key) != run.key for run in runs):
+        raise UserError(
+            f"{output_dir} holds a quickstart with other settings, or of another version. Choose another --output-dir."
+        )
+    check_environment(recipe)
     step(1, "speech, synthesised once and kept")
     sets = {role: data.rows(recipe, role) for role in ("train", "validation", "test")}
     test = sets["test"]
@@ -82,9 +90,9 @@ def run_quickstart(output_dir: Path, *, seed: int = 42, resume: bool = False, ov
     proof, spoken = prove(model, recording), test[0]["text"]
     for place in (output_dir, model):
         write_json(place / QUICKSTART_RESULTS, rows)
-    report = write_report(
-        output_dir, rows, proof, recording.name, spoken, facts(runs[0], sets, best, time.monotonic() - started)
-    )
+    command = shlex.join(["slam-asr", "quickstart", "--seed", str(seed), *overrides])
+    took = f"{'The last start' if begun else 'This run'} took {(time.monotonic() - started) / 60:.1f} minutes"
+    report = write_report(output_dir, rows, proof, recording.name, spoken, facts(command, recipe, sets, best, took))
     print(f"\n{report.read_text(encoding='utf-8')}")
     print(f"Spoken:      {spoken}\nTranscribed: {proof['pipeline']}\n")
     for name, what in (
@@ -144,17 +152,17 @@ def export(run: Path, folder: Path) -> None:
     write_json(folder / "training.json", {name: training[name] for name in TRAINING_RECORD if name in training})
 
 
-def facts(run: PlannedRun, data: dict[str, Any], best: ResultRow, seconds: float) -> list[str]:
+def facts(command: str, recipe: Recipe, data: dict[str, Any], best: ResultRow, took: str) -> list[str]:
     """What a reader needs to judge and repeat the figures."""
-    recipe = run.recipe
     hours = {role: sum(rows["seconds"]) / 3600 for role, rows in data.items()}
     memory = process_peak_bytes()
     peak = "" if memory is None else f" and at most {memory / 2**30:.2f} GiB of memory"
+    length = f"{recipe.num_epochs:g} epochs" if recipe.max_steps is None else f"{recipe.max_steps} steps"
     return [
-        f"Command: `slam-asr quickstart --seed {recipe.seed}`; recipe `trainers/recipes/miniature.yaml`.",
-        f"Training: {len(data['train'])} utterances ({hours['train']:.2f} h), {recipe.max_steps} steps of {recipe.batch_size} "
+        f"Command: `{command}`; recipe `trainers/recipes/miniature.yaml`.",
+        f"Training: {len(data['train'])} utterances ({hours['train']:.2f} h), {length} in batches of {recipe.batch_size} "
         f"a system; test: {len(data['test'])} utterances ({hours['test']:.2f} h). The best system is {best['name']}.",
-        f"This run took {seconds / 60:.1f} minutes with {torch.get_num_threads()} threads{peak}.",
+        f"{took} with {torch.get_num_threads()} threads{peak}.",
     ]
 
 

@@ -160,8 +160,8 @@ def refuse_data_parallel(recipe: Recipe) -> None:
     visible = torch.cuda.device_count() if recipe.device != "cpu" else 0
     if visible > 1 and PartialState().num_processes == 1:
         raise UserError(
-            f"{visible} GPUs are visible to one process. Use all of them with `accelerate launch --num_processes {visible} "
-            "-m trainers.train RECIPE.yaml`, or one with CUDA_VISIBLE_DEVICES=0."
+            f"{visible} GPUs are visible to one process. Use one with CUDA_VISIBLE_DEVICES=0, or all of them: for a run "
+            f"`accelerate launch --num_processes {visible} -m trainers.train RECIPE.yaml`, for a study `--jobs {visible}`."
         )
 
 

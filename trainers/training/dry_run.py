@@ -23,7 +23,7 @@ from trainers.embedded.base_models import base_model
 from trainers.errors import UserError
 from trainers.recipe import Recipe
 from trainers.recipes.recipe_values import DATA_ROLES
-from trainers.training.arguments import make_sampler, planned_steps, uses_autocast
+from trainers.training.arguments import check_environment, make_sampler, planned_steps, uses_autocast
 from trainers.training.data_checks import DataChecks, check_data
 from trainers.training.models import build_processor, config_settings, reading_base_models
 from trainers.training.timing import Measured, measure
@@ -62,8 +62,10 @@ def plan_run(recipe: Recipe) -> Plan:
     """Everything that `--dry-run` prints. Local data are read and checked; of Common Voice on the Hub the transcripts are.
 
     Raises:
-        UserError: data or base models that the run would not find either, or another data set that is still on the Hub.
+        UserError: data or base models that the run would not find either, what else would stop it here, or another data set
+            that is still on the Hub.
     """
+    check_environment(recipe)
     data: dict[str, RolePlan] = {}
     datasets: dict[str, Any] = {}
     for role in DATA_ROLES:

@@ -72,6 +72,8 @@ def test_report_shows_table_plot_claims_and_proof(finished: Path) -> None:
     assert "![Word error rate" in text and (finished / "wer.svg").stat().st_size > 1000
     assert text.count("Verdict:") >= 3
     assert "| `AutoModel` |" in text
+    assert "Command: `slam-asr quickstart --seed 7 audio_model=" in text and " max_steps=2 " in text
+    assert "2 steps in batches of 4 a system" in text
 
 
 def test_model_is_complete_and_has_only_what_was_kept(finished: Path) -> None:
@@ -90,6 +92,23 @@ def test_a_second_run_needs_resume_and_then_repeats_the_results(finished: Path, 
     before = (finished / "results.json").read_bytes()
     run_quickstart(finished, seed=7, resume=True, overrides=overrides)
     assert (finished / "results.json").read_bytes() == before
+
+
+def test_other_settings_do_not_go_on_with_what_is_there(finished: Path, overrides: tuple[str, ...]) -> None:
+    before = (finished / "results.json").read_bytes()
+    for seed, more in ((8, ()), (7, ("max_steps=1",))):
+        with pytest.raises(UserError, match="other settings"):
+            run_quickstart(finished, seed=seed, resume=True, overrides=(*overrides, *more))
+    assert (finished / "results.json").read_bytes() == before
+
+
+def test_several_gpus_are_refused_before_anything_is_made(
+    overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES=0"):
+        run_quickstart(tmp_path / "new", overrides=overrides)
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_same_seed_gives_the_same_figures(finished: Path, overrides: tuple[str, ...], tmp_path: Path) -> None:

@@ -118,6 +118,15 @@ def test_the_plan_measures_the_time(tiny_recipe_values: dict[str, Any], tmp_path
     assert not (tmp_path / "run").exists()
 
 
+def test_several_gpus_are_refused_as_by_the_run(
+    tiny_recipe_values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    values = {**tiny_recipe_values, "output_dir": str(tmp_path / "run"), "device": "auto"}
+    with pytest.raises(UserError, match=r"CUDA_VISIBLE_DEVICES=0, .*accelerate launch --num_processes 2"):
+        plan_run(from_dict(values))
+
+
 def test_the_minutes_say_that_a_warm_start_is_not_among_them(
     tiny_recipe_values: dict[str, Any], tmp_path: Path
 ) -> None:
