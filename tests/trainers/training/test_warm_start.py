@@ -83,6 +83,16 @@ def test_key_of_what_can_be_shared(warm_recipe: Callable[..., Any]) -> None:
         assert shared_key(warm_recipe(**change)) != own
 
 
+def test_what_runs_do_not_share_is_no_part_of_it(warm_recipe: Callable[..., Any], tmp_path: Path) -> None:
+    """The first of the runs must not decide: its weight decay, its limit of gradients and its autocast are its own."""
+    found = []
+    for name, own in (("a", {}), ("b", {"weight_decay": 0.5, "max_grad_norm": 1e-3, "bf16": True})):
+        run_training(warm_recipe(output_dir=str(tmp_path / name), **own))
+        found.append(load_file(tmp_path / name / "warm_start/best/trainable.safetensors"))
+    for key, value in found[0].items():
+        assert torch.equal(value, found[1][key])
+
+
 def test_interrupted_and_resumed_is_uninterrupted(warm_recipe: Callable[..., Any], tmp_path: Path) -> None:
     def start(folder: Path, stop_after: int | None) -> WarmStart:
         recipe = warm_recipe(output_dir=str(tmp_path / "run"))
