@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import json
 
 HELP = """\
 Do every run of a grid once, from one pass of the encoder over the data, and report. What is finished is never repeated;
@@ -50,11 +51,14 @@ def run(args: argparse.Namespace) -> int:
     from trainers.study.recipe import load_study
     from trainers.study.state import FAILED, FINISHED, describe_status, status_of
 
-    overrides = [*args.overrides, *([f"output_dir={args.output_dir}"] if args.output_dir else [])]
+    overrides = [*args.overrides, *([f"output_dir={json.dumps(args.output_dir)}"] if args.output_dir else [])]
     study = load_study(args.recipe, overrides)
     runs = plan_runs(study)
     shard = parse_shard(args.shard) if args.shard else None
     mine = in_shard(runs, shard)
+    if not mine:
+        print(f"Shard {args.shard} is empty: the study has {len(runs)} runs.")
+        return 0
     if args.plan or args.dry_run:
         from trainers.errors import UserError
         from trainers.study.cost import describe_costs, try_kinds
@@ -79,7 +83,10 @@ def run(args: argparse.Namespace) -> int:
             check_bases(mine)
             if args.jobs == 1:
                 from trainers.study.execute import work
+                from trainers.training.arguments import check_environment
 
+                for recipe in (run.recipe for run in mine if status_of(run) != FINISHED):
+                    check_environment(recipe)
                 anew = functools.partial(write_report, study, runs)
                 work(study, mine, runs, retry_failed=args.retry_failed, quiet=args.quiet, report=anew)
             else:

@@ -125,6 +125,10 @@ class StudyData:
             self._encoder = (mark, loaded)
         return self._encoder[1]
 
+    def release_encoder(self) -> None:
+        """Let go of the encoder; whoever asks for it next reads it anew."""
+        self._encoder = None
+
     def encoder_mark(self, recipe: Recipe) -> str:
         """What tells one base encoder, and the form of its input, from another."""
         unit = SlamAsrConfig(**recipe.projector.to_config()).audio_geometry.frames_per_token

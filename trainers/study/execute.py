@@ -27,7 +27,9 @@ from trainers.study.plan import PlannedRun, contents, heal_content
 from trainers.study.recipe import StudyRecipe
 from trainers.study.rows import score_run
 from trainers.study.state import claim, collect, read_failure, read_result, write_failure, write_result
+from trainers.training.arguments import make_sampler, planned_steps
 from trainers.training.checkpoints import list_checkpoints, remove, room_to_write
+from trainers.training.models import build_processor
 from trainers.training.run import run_training
 from trainers.training.warm_start import shared_key
 
@@ -87,7 +89,10 @@ def work(
                 print(f"{run.name} failed: {error}", file=sys.stderr, flush=True)
         collect(study, all_runs)
         if report is not None:
-            report()
+            try:
+                report()
+            except Exception:  # a plot must not stop the runs that remain
+                logger.exception("The report could not be written")
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -168,13 +173,19 @@ def perform_elastic(run: PlannedRun, data: StudyData, study: StudyRecipe) -> lis
     if not study.cache.enabled:
         raise UserError("An elastic run needs the feature cache: set cache.enabled to true.")
     depths = [data.elastic_depth(run, depth) for depth in run.depths]
-    # Its epochs are longer by the number of depths; it gets as many steps as a run of one depth.
-    recipe = dataclasses.replace(run.recipe, test=[], num_epochs=run.recipe.num_epochs / len(depths))
     datasets: dict[str, Any] = {}
     for role in ("train", "validation"):
-        if getattr(recipe, role):
+        if getattr(run.recipe, role):
             cache = data.features(run.recipe, role, depths)
             datasets[role] = ElasticRows([cache.dataset(depth) for depth in depths], in_turn=role != "train")
+    # Its epochs are longer by the number of depths; it gets as many steps and validations as a run of one depth.
+    sampler = make_sampler(run.recipe, datasets["train"].depths[0], build_processor(run.recipe))
+    recipe = dataclasses.replace(
+        run.recipe,
+        test=[],
+        num_epochs=run.recipe.num_epochs / len(depths),
+        eval_steps=run.recipe.eval_steps or planned_steps(run.recipe, sampler)[1],
+    )
     start = warm_start_folder(study, run, recipe)
     training = run_training(
         recipe, resume=True, datasets=datasets, data_counts=data.describe(run.recipe), warm_start_folder=start
@@ -192,7 +203,7 @@ def warm_start_folder(study: StudyRecipe, run: PlannedRun, recipe: Recipe) -> Pa
         return None
     heal = heal_content(study) if study.heal is not None and run.point["healing"] != "none" else None
     depths = [list(depth) if isinstance(depth, tuple) else depth for depth in run.depths]
-    key = shared_key(recipe, run.point["healing"], depths, heal, contents(run.recipe))
+    key = shared_key(recipe, run.point["healing"], depths, heal, contents(run.recipe), study.features)
     return study.folder / "warm_starts" / key[:16]
 
 

@@ -1,13 +1,13 @@
 """Healed encoders in a study: one for each set of kept blocks, shared by the runs that use it."""
 
 import copy
+import dataclasses
 import hashlib
 import json
-from dataclasses import asdict
 from typing import Literal
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration
-from trainers.encoder_depth.healing import heal, untranscribed
+from trainers.encoder_depth.healing import HealSpec, heal, untranscribed
 from trainers.files import lock_file
 from trainers.provenance import HealingRecord
 from trainers.recipe import Recipe
@@ -36,8 +36,10 @@ def healed_model(
     else:
         cache = data.features(run.recipe, "train", [below, whole])
     # By content, and apart from the other depths of the cache: a grid that grows keeps its healed encoders.
-    # How the rows were found shows in their content.
-    settings = {key: value for key, value in asdict(spec).items() if key not in ("audio_root", "segments")}
+    # Where the rows were found shows in their content, and how often is saved changes nothing: both stand at their defaults,
+    # so that encoders which are healed already keep their folders.
+    settings = dataclasses.asdict(dataclasses.replace(spec, speech=[], save_steps=HealSpec.save_steps))
+    settings = {key: value for key, value in settings.items() if key not in ("audio_root", "segments")}
     mark = json.dumps([cache.key_of([below, whole]), list(kept), method, settings], sort_keys=True)
     folder = study.folder / "healed" / hashlib.sha256(mark.encode()).hexdigest()[:16]
     model = build_model(recipe)

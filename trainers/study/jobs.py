@@ -74,6 +74,14 @@ def run_jobs(
             signal.signal(number, handler)
     if told:
         raise SystemExit(128 + told[0])
+    for process in processes:
+        if process.exitcode is not None and process.exitcode < 0:
+            print(
+                f"A process of the study was killed by signal {-process.exitcode}, perhaps for want of memory: then give "
+                "fewer --jobs. The same command goes on with its runs.",
+                file=sys.stderr,
+                flush=True,
+            )
     return sum(process.exitcode != 0 for process in processes)
 
 

@@ -163,7 +163,7 @@ def run_key(study: StudyRecipe, point: GridPoint, recipe: Recipe, depths: tuple[
         "recipe": values,
         "selection": [point["selection"], study.profile_samples if profiled else None],
         "healing": [point["healing"], depths, heal_content(study) if healed else None],
-        "features": study.cache.dtype if study.cache.enabled else None,
+        "features": study.features,
     }
     return hashlib.sha256(json.dumps(marked, sort_keys=True, default=vars).encode()).hexdigest()
 

@@ -100,9 +100,16 @@ class StudyRecipe:
         """Where everything of the study is."""
         return Path(self.output_dir)
 
+    @property
+    def features(self) -> str | None:
+        """In which form runs read encoder states; None where they read sound."""
+        return self.cache.dtype if self.cache.enabled else None
+
 
 def load_study(source: str | Path, overrides: Sequence[str] = ()) -> StudyRecipe:
     """The study in a YAML file, or of that name among those that come with the project, with `key=value` overrides.
+
+    Where the grid names no `seed` or `prune_encoder_layers`, the value that `run` itself (not its base) gives is the grid's.
 
     Raises:
         UserError: no such recipe, or a key or value that does not fit.
@@ -118,6 +125,19 @@ def load_study(source: str | Path, overrides: Sequence[str] = ()) -> StudyRecipe
             )
         values["run"] = with_base(run, path)
         refuse_credentials(values)
-        return build(StudyRecipe, values)
+        own = {axis: run.get(axis) for axis in ("seed", "prune_encoder_layers")} if isinstance(run, dict) else {}
+        own = {axis: value for axis, value in own.items() if value is not None}
+        grid = values.get("grid") or {}
+        if isinstance(grid, dict):
+            values["grid"] = {**{axis: [value] for axis, value in own.items()}, **grid}
+        study = build(StudyRecipe, values)
+        for axis, value in own.items():
+            if value not in getattr(study.grid, axis):
+                raise UserError(f"run.{axis} is {value}, but grid.{axis} is {grid[axis]}: leave one of them out.")
+        if study.run.get("push_to_hub") is not None:
+            raise UserError(
+                "run.push_to_hub: a study publishes nothing; `slam-asr push-study` does, when it is finished."
+            )
+        return study
     except UserError as error:
         raise UserError(f"Study {path.name}: {error}") from error

@@ -1,5 +1,6 @@
 """From a trained run to its rows of `results.jsonl`, or of the quickstart's `results.json`: scored from its saved model."""
 
+import gc
 from pathlib import Path
 
 import torch
@@ -34,6 +35,8 @@ def score_run(
     rows = data.rows(run.recipe, role)
     assert rows is not None
     evaluation = folder / "evaluation"
+    data.release_encoder()  # no part of what is measured, nor is what training left
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     pipe = load_pipeline(run.model_folder, device=None if recipe.device == "auto" else recipe.device)
