@@ -252,8 +252,12 @@ def refuse_non_finite(what: str, name: str, tensor: torch.Tensor) -> None:
         for part in tensor.__tensor_flatten__()[0]:
             refuse_non_finite(what, name, getattr(tensor, part))
         return
-    if tensor.is_floating_point() and tensor.numel() and tensor.device.type != "meta":
-        low, high = torch.aminmax(tensor.detach())
+    packed = (
+        getattr(tensor, "quant_state", None) is not None
+    )  # bitsandbytes' whole numbers, kept as those of a float's bits
+    if tensor.is_floating_point() and tensor.numel() and tensor.device.type != "meta" and not packed:
+        values = tensor.detach()
+        low, high = torch.aminmax(values.to(torch.bfloat16) if values.itemsize == 1 else values)
         if not (torch.isfinite(low) and torch.isfinite(high)):
             raise ValueError(f"The checkpoint of {what} is damaged: the tensor {name} holds NaN or infinite values.")
 

@@ -8,10 +8,13 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+from transformers.utils import logging
 
 from .projector_slam_asr import ENCODER_SECONDS, PROJECTORS, AudioGeometry, audio_geometry
 
 __all__ = ["AUTO_MAP", "CUSTOM_PIPELINES", "FORMAT_VERSION", "PACKAGE_VERSION", "SlamAsrConfig", "without_foreign_code"]
+
+logger = logging.get_logger(__name__)
 
 # Outside every vocabulary: a placeholder is replaced by an audio embedding and never looked up in the LLM's table.
 AUDIO_TOKEN_ID = 2**31 - 1
@@ -53,6 +56,7 @@ _LIBRARY_KEYS = {
     "auto_map", "custom_pipelines", "transformers_version", "torch_dtype", "model_type", "name_or_path",
     "attn_implementation", "experts_implementation", "output_attentions", "num_labels", "quantization_config",
     "per_layer_config", "use_cache", "kept_encoder_layers", "distributed_config", "format_version", "slam_asr_version",
+    "bos_token_id", "eos_token_id", "pad_token_id",
 }  # fmt: skip
 # What a config.json or generation_config.json may ask for before any memory is taken: far above every model there is.
 _LARGEST = (
@@ -252,6 +256,14 @@ class SlamAsrConfig(PreTrainedConfig):
             ValueError: for a newer format, sizes that no model has, and code or kernels of other repositories.
         """
         values = upgraded(config_dict)
+        for key in [key for key in values if _is_unknown(key)]:
+            if not difflib.get_close_matches(
+                key, cls.field_names(), n=1, cutoff=0.85
+            ):  # else it is misspelt, and refused
+                logger.warning(
+                    f"config.json has the key {key!r}, which is none of SLAM-ASR's. It has no effect and is left out."
+                )
+                del values[key]
         refuse_sizes(values)
         return super().from_dict(without_foreign_code(values), **kwargs)
 
@@ -274,8 +286,13 @@ class SlamAsrConfig(PreTrainedConfig):
     @staticmethod
     def _check_keys(kwargs: dict[str, Any]) -> None:
         for key in kwargs:
-            if key not in _LIBRARY_KEYS and not key.startswith("_") and not hasattr(PreTrainedConfig, key):
+            if _is_unknown(key):
                 raise ValueError(unknown_key("configuration key", key))
+
+
+def _is_unknown(key: str) -> bool:
+    own = key in SlamAsrConfig.__dataclass_fields__ or key in _LIBRARY_KEYS
+    return not own and not key.startswith("_") and not hasattr(PreTrainedConfig, key)
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:

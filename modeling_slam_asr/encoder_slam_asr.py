@@ -201,6 +201,12 @@ class SlamAsrEncoder(WhisperPreTrainedModel):
                 states[depth] = hidden_states
         return states, frame_mask
 
+    def _replicate_for_data_parallel(self) -> Any:
+        raise RuntimeError(
+            "torch's DataParallel cannot run this model. Start one process a GPU, `torchrun --nproc-per-node 2 train.py`, or show one "
+            "GPU alone: CUDA_VISIBLE_DEVICES=0."
+        )
+
     def block_mask(self, hidden_states: torch.Tensor, frame_mask: torch.Tensor) -> Any:
         """The mask that the attention implementation in use wants, from a `(batch, frames)` mask; None if nothing is padded."""
         return create_bidirectional_mask(self.config, inputs_embeds=hidden_states, attention_mask=frame_mask)

@@ -64,7 +64,7 @@ class TranscriptLimit(StoppingCriteria):
 
 def token_limits(seconds: torch.Tensor, tokens_per_second: float) -> torch.Tensor:
     """The most new tokens of utterances of `seconds` `(batch,)`: int64 `(batch,)`."""
-    limits = [token_limit(each, tokens_per_second) for each in seconds.double().flatten().tolist()]
+    limits = [token_limit(each, tokens_per_second) for each in seconds.cpu().double().flatten().tolist()]
     return torch.tensor(limits, dtype=torch.long, device=seconds.device).reshape(seconds.shape)
 
 

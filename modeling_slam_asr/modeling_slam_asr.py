@@ -220,9 +220,8 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         encoded: Any = {}
         if encoder_hidden_states is not None:
             frames = self.audio_encoder.layer_norm(beside(encoder_hidden_states, self.audio_encoder.layer_norm.weight))
-            mask = encoder_attention_mask
-            mask = torch.ones(frames.shape[:2], device=frames.device) if mask is None else mask.to(frames.device)
-            mask = mask.bool()
+            mask = torch.ones(frames.shape[:2]) if encoder_attention_mask is None else encoder_attention_mask
+            mask = mask.to(frames.device).bool()
         else:
             encoded = self.audio_encoder(input_features, input_features_mask, **kwargs)
             frames, mask = encoded.last_hidden_state, encoded.attention_mask
@@ -403,6 +402,7 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         input_features_mask: torch.Tensor | None = None,
         encoder_hidden_states: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         generation_config: GenerationConfig | None = None,
         request: TranscriptRequest | None = None,
         **kwargs: Any,
@@ -415,6 +415,7 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         tokens here; a transcript that repeats itself is ended.
 
         Args:
+            labels: `(batch, length)`, of a batch to train on: its transcripts are not read.
             generation_config, kwargs: as of `GenerationMixin.generate`; the audio arguments are those of [`forward`].
                 `prompt_columns=True`, here or in the generation configuration, is for programs that cut the prompt off
                 themselves, `tokens[:, input_ids.shape[1]:]`: each row then begins with an audio placeholder for every
@@ -429,6 +430,8 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
             request = self.transcript_request(
                 input_ids, input_features_mask, encoder_attention_mask, generation_config, **kwargs
             )
+        if labels is not None:
+            attention_mask = (labels == -100) * (1 if attention_mask is None else attention_mask)
         config, rest = request.config, dict(request.options)
         ctc = ctc_share(config, rest, self.config.projector_ctc, len(input_ids), type(self.language_model))
         merged = self.merge_inputs(
@@ -468,7 +471,7 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         if not request.prompt_columns:
             return output
         tokens = output if isinstance(output, torch.Tensor) else output.sequences
-        columns = tokens.new_full((tokens.shape[0], input_ids.shape[1]), self.config.audio_token_id)
+        columns = tokens.new_full((len(tokens), input_ids.shape[1]), self.config.audio_token_id)
         tokens = torch.cat([columns, tokens], dim=1)
         if isinstance(output, torch.Tensor):
             return tokens
@@ -484,17 +487,14 @@ class SlamAsrForConditionalGeneration(CtcMixin, SlamAsrPreTrainedModel, Generati
         **kwargs: Any,
     ) -> TranscriptRequest:
         """The settings of a call of [`generate`] with these arguments; given to it as `request`, they are not derived again."""
-        geometry, seconds = self.config.audio_geometry, torch.tensor(ENCODER_SECONDS)
         masks = (input_features_mask, MEL_FRAMES_PER_SECOND), (encoder_attention_mask, ENCODER_FRAMES_PER_SECOND)
-        for mask, rate in masks:
-            if mask is not None:
-                seconds = mask.sum(-1).to(input_ids.device) / rate
-                break
+        known = [mask.sum(-1).to(input_ids.device) / rate for mask, rate in masks if mask is not None]
+        seconds = known[0] if known else torch.tensor(ENCODER_SECONDS)
         tokens = (input_ids == self.config.audio_token_id).sum(-1)
         return transcript_request(
             self.generation_config,
             generation_config,
             kwargs,
-            tokens * geometry.seconds_per_token(seconds),
+            tokens * self.config.audio_geometry.seconds_per_token(seconds),
             self.config.max_tokens_per_second,
         )

@@ -5,13 +5,15 @@ import itertools
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import GeneratorType
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
-from transformers import AutomaticSpeechRecognitionPipeline
+from transformers import AutomaticSpeechRecognitionPipeline, TextStreamer
 from transformers.utils import logging
 
 from .generation_slam_asr import joint_weight, llm_arguments
@@ -103,6 +105,9 @@ def eager_twin(language_model: Any) -> Any:
     """
     tensors = itertools.chain(language_model.parameters(), language_model.buffers())
     twin = copy.deepcopy(language_model, {id(tensor): tensor for tensor in tensors})
+    for module in twin.modules():  # a compiled `forward` is the original's; accelerate's are the module's own
+        if not hasattr(module, "_hf_hook"):
+            module.__dict__.pop("forward", None)
     twin.set_attn_implementation("eager")
     return twin
 
@@ -216,7 +221,14 @@ class SlamAsrPipeline(RecordingsMixin, AutomaticSpeechRecognitionPipeline):  # t
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Transcribe one recording (a dict), a list of them (a list), or a generator or data set of them (an iterator)."""
         inputs = self._recordings(inputs)
-        return [] if isinstance(inputs, list) and not inputs else super().__call__(inputs, **kwargs)
+        if isinstance(inputs, Dataset) and hasattr(inputs, "__len__") and not hasattr(inputs, "__iter__"):
+            inputs = _Rows(inputs)
+        if isinstance(inputs, list) and not inputs:
+            return []
+        streamer = kwargs.get("streamer", (kwargs.get("generate_kwargs") or {}).get("streamer"))
+        lazy = isinstance(inputs, GeneratorType | Dataset)  # what is answered as it is asked for
+        with one_stream(None if lazy else streamer):
+            return super().__call__(inputs, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """Save model and processor: what this pipeline can do, its saved copy can do."""
@@ -288,6 +300,36 @@ def _listening(look: SecondLook) -> np.ndarray:
     """Which audio each token listens to, `(tokens, audio_positions)`."""
     attentions = look.attentions or []
     return alignment_matrix(attentions, look.audio) if attentions else np.zeros((0, len(look.audio)))
+
+
+@contextmanager
+def one_stream(streamer: Any) -> Iterator[None]:
+    """Of transformers' streamers of text: all windows of a recording are one text, which ends with the last, be it silent."""
+    if not isinstance(streamer, TextStreamer):
+        yield
+        return
+    say = streamer.on_finalized_text
+    vars(streamer)["on_finalized_text"] = lambda text, stream_end=False: say(
+        text + " " if stream_end and text else text
+    )
+    try:
+        yield
+    finally:
+        del vars(streamer)["on_finalized_text"]
+        say("", stream_end=True)
+
+
+class _Rows(Dataset):
+    """The items of a map-style data set, of which only those below its length are asked for."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.rows[index] for index in range(len(self)))
 
 
 class _Windows(IterableDataset):

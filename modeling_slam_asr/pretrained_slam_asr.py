@@ -3,6 +3,7 @@
 import copy
 import difflib
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,7 +94,7 @@ class SavingMixin(LoraMixin):
             raise ValueError(f"{folder} is a file; a checkpoint is a folder. Name another place.")
         folder.mkdir(parents=True, exist_ok=True)
         before = self.config.checkpoint_form, self.config.lora, self.config.encoder_lora
-        earlier = {file: _version(file) for file in folder.glob("model*.safetensors*")}
+        earlier = _weights(folder)
         state = self._state_to_save(state_dict, checkpoint_form, merge_lora)
         self.config.checkpoint_form = checkpoint_form
         if merge_lora:
@@ -103,9 +104,8 @@ class SavingMixin(LoraMixin):
         finally:
             self.config.checkpoint_form, self.config.lora, self.config.encoder_lora = before
         if is_main_process:
-            for file, version in earlier.items():
-                if file.exists() and _version(file) == version:
-                    file.unlink()  # of an earlier save in one file, or in shards: loading would prefer it
+            for file, _ in earlier.items() & _weights(folder).items():
+                file.unlink()  # of an earlier save in one file, or in shards: loading would prefer it
             self._save_lora_folders(folder, checkpoint_form)
             for source in Path(__file__).parent.glob("*_slam_asr.py"):
                 if source.resolve() != (folder / source.name).resolve():
@@ -121,9 +121,7 @@ class SavingMixin(LoraMixin):
         if variant is not None:
             raise ValueError(f"variant={variant!r} cannot be loaded again. Leave it out, or name another folder.")
         if checkpoint_form == "adapter" and merge_lora:
-            raise ValueError(
-                "The adapter form keeps LoRA apart. merge_lora=True goes with checkpoint_form='standalone'."
-            )
+            raise ValueError("The adapter form keeps LoRA apart. merge_lora=True goes with the form 'standalone'.")
         if checkpoint_form == "adapter" and not (self.config.audio_model_id and self.config.text_model_id):
             raise ValueError(
                 "The adapter form needs audio_model_id and text_model_id in the configuration. Save the standalone form."
@@ -175,11 +173,13 @@ class SavingMixin(LoraMixin):
                 save_lora(getattr(self, part), folder / name, base, revision)
 
 
-def _version(file: Path) -> tuple[int, int]:
-    found = file.stat()
-    return found.st_ino, found.st_mtime_ns
+def _weights(folder: Path) -> dict[Path, tuple[int, int]]:
+    """The weights in a folder, by the names that transformers gives, each with what changes when it is written."""
+    found = [file for file in folder.iterdir() if re.fullmatch(_WEIGHTS, file.name)]
+    return {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in found}
 
 
+_WEIGHTS = r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?"
 # What `_from_adapter` understands of `from_pretrained`'s arguments, and what has no meaning for it.
 _PART_OPTIONS = ("dtype", "device_map", "attn_implementation", "quantization_config", "max_memory", "offload_folder")
 _WITHOUT_EFFECT = ("trust_remote_code", "code_revision", "adapter_kwargs", "use_safetensors", "weights_only",
@@ -381,7 +381,7 @@ class SlamAsrPreTrainedModel(SavingMixin, PreTrainedModel):  # type: ignore[misc
             info: dict[str, Any] = {}
         else:
             model, info = cls._from_standalone(path, config, stored, hub, args, kwargs)
-        model.generation_config = generation or model.generation_config
+        model.generation_config = kwargs.get("generation_config") or generation or model.generation_config
         quieten(model.language_model)
         model.freeze()
         return (model, info) if want_info else model

@@ -345,6 +345,11 @@ def pad_rows(rows: Sequence[Sequence[int]], value: int, side: str) -> torch.Tens
 def _is_batch(audio: Any) -> bool:
     """True for a list of recordings; a list of numbers is one recording."""
     audio = rate_pair(audio)
+    shape = tuple(getattr(audio, "shape", ()))
+    if len(shape) == 2 and min(shape) > 2:
+        raise ValueError(
+            f"An array of shape {shape} could be a batch or one recording of many channels. Give a list of recordings, or the channels' mean."
+        )
     return isinstance(audio, list | tuple) and not (audio and isinstance(audio[0], int | float | np.number))
 
 

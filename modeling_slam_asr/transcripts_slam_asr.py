@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
+from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from .windows_slam_asr import FRAME_SECONDS, next_pause, sound_range
 
@@ -19,14 +20,7 @@ __all__ = [
     "token_pieces", "warp", "word_confidences",
 ]  # fmt: skip
 
-LANGUAGE_NAMES = {
-    "ar": "Arabic", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek", "en": "English", "es": "Spanish",
-    "et": "Estonian", "fi": "Finnish", "fo": "Faroese", "fr": "French", "hi": "Hindi", "hu": "Hungarian",
-    "is": "Icelandic", "it": "Italian", "ja": "Japanese", "ko": "Korean", "lt": "Lithuanian", "lv": "Latvian",
-    "nb": "Norwegian", "nl": "Dutch", "nn": "Norwegian", "no": "Norwegian", "pl": "Polish", "pt": "Portuguese",
-    "ro": "Romanian", "ru": "Russian", "sv": "Swedish", "tr": "Turkish", "uk": "Ukrainian", "vi": "Vietnamese",
-    "zh": "Chinese",
-}  # fmt: skip
+LANGUAGE_NAMES = {code: name.title() for code, name in LANGUAGES.items()} | {"nb": "Norwegian", "nn": "Norwegian"}
 _PROMPT_NAMES = LANGUAGE_NAMES | {name.lower(): name for name in LANGUAGE_NAMES.values()}
 
 
@@ -91,7 +85,9 @@ class PromptMixin:
         if prompt is None:
             prompt = self.prompt
             if language is not None and self.language_prompt is not None:
-                prompt = self.language_prompt.format(language=_PROMPT_NAMES.get(language.lower(), language))
+                spelt = language.lower(), re.split("[-_]", language.lower())[0]  # en-US is English too
+                name = next((_PROMPT_NAMES[one] for one in spelt if one in _PROMPT_NAMES), language)
+                prompt = self.language_prompt.format(language=name)
         return self.context_prompt.format(context=context) + prompt if context else prompt
 
     def _around_audio(self, prompt: str) -> tuple[str, str]:
@@ -436,7 +432,8 @@ def word_confidences(
     """
     least = np.array(log_probs)
     if aligned is not None:
-        least[: len(aligned)] = np.minimum(least[: len(aligned)], aligned[:, 2])
+        # An engine that has no table of embeddings knows nothing, NaN, of tokens beside the head's classes.
+        least[: len(aligned)] = np.fmin(least[: len(aligned)], aligned[:, 2])
     words = split_words("".join(pieces))
     owner = _owners(words, pieces)
     held = [least[owner == index] for index in range(len(words))]

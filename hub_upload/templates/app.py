@@ -74,9 +74,9 @@ class StopWhenAsked(StoppingCriteria):
         if self.asked.is_set() or time.monotonic() > self.deadline:
             raise Stopped
 
-    def __call__(self, *_: Any, **__: Any) -> Any:
+    def __call__(self, input_ids: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         self.check()
-        return torch.zeros(1, dtype=torch.bool)
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 class Draft(str):

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from hub_upload import space
 from hub_upload.published import read_json
@@ -189,3 +190,13 @@ def test_only_a_published_page_runs_its_models_code(tmp_path: Path, options: dic
         source.index('if not SETTINGS["installed"]') : source.index("else:  # a page of one's own machine")
     ]
     assert source.count("trust_remote_code=True") == trusting.count("trust_remote_code=True") == 1
+
+
+def test_the_end_of_the_work_is_told_where_the_tokens_are(app: Any) -> None:
+    """transformers joins what all criteria say, on the device of the tokens."""
+    stop = app.StopWhenAsked(threading.Event())
+    said = stop(torch.zeros((3, 2), dtype=torch.long, device="meta"), None)
+    assert said.shape == (3,) and said.device.type == "meta"
+    stop.asked.set()
+    with pytest.raises(app.Stopped):
+        stop(torch.zeros((1, 2), dtype=torch.long), None)

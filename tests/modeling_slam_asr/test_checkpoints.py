@@ -13,7 +13,7 @@ import peft
 import pytest
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration as Model
 
@@ -250,3 +250,22 @@ def test_the_code_in_a_checkpoint_is_whole(make_tiny_model: Callable[..., Any], 
     for source in package.glob("*_slam_asr.py"):
         copied = tmp_path / source.name
         assert hashlib.sha256(copied.read_bytes()).digest() == hashlib.sha256(source.read_bytes()).digest()
+
+
+def test_saving_leaves_files_of_others_alone(make_tiny_model: Callable[..., Any], tmp_path: Path) -> None:
+    model = make_tiny_model()
+    kept = ["model_ema.safetensors", "model.fp16.safetensors", "model-best.safetensors"]
+    for name in kept:
+        (tmp_path / name).write_bytes(b"mine")
+    model.save_pretrained(tmp_path, max_shard_size="100KB")
+    assert (tmp_path / "model.safetensors.index.json").is_file() and not (tmp_path / "model.safetensors").exists()
+    model.save_pretrained(tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("model*safetensors*")) == sorted([*kept, "model.safetensors"])
+    assert all((tmp_path / name).read_bytes() == b"mine" for name in kept)
+
+
+def test_the_callers_generation_config_counts(make_tiny_model: Callable[..., Any], tmp_path: Path) -> None:
+    make_tiny_model().save_pretrained(tmp_path)
+    asked = GenerationConfig(num_beams=3, max_new_tokens=7)
+    loaded = Model.from_pretrained(tmp_path, generation_config=asked)
+    assert (loaded.generation_config.num_beams, loaded.generation_config.max_new_tokens) == (3, 7)

@@ -303,3 +303,20 @@ def test_half_precision_trains(make_tiny_model: Callable[..., Any], batch: Any) 
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
     model.projector.float()  # the projector may be kept in float32 beside a bfloat16 LLM
     assert model(**batch).loss.isfinite()
+
+
+def test_a_batch_to_train_on_is_transcribed_without_its_transcripts(tiny_model: Any, tiny_processor: Any) -> None:
+    sounds = [noise(1.3, 1), noise(0.4, 2)]
+    plain = tiny_processor(sounds)
+    labelled = tiny_processor(sounds, text=["en to", "tre fire fem"])
+    expected = tiny_model.generate(**plain, max_new_tokens=6)
+    assert torch.equal(tiny_model.generate(**labelled, max_new_tokens=6), expected)
+    del labelled["attention_mask"]
+    one = tiny_processor(sounds[:1], text=["en to"])
+    del one["attention_mask"]
+    assert torch.equal(tiny_model.generate(**one, max_new_tokens=6)[0], expected[0])
+
+
+def test_data_parallel_is_refused_in_words(tiny_model: Any) -> None:
+    with pytest.raises(RuntimeError, match="Start one process a GPU"):
+        tiny_model.audio_encoder._replicate_for_data_parallel()  # as torch's `replicate` does of each part

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import pickle
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers.utils import logging as transformers_logging
 
 from modeling_slam_asr import SlamAsrConfig
 from modeling_slam_asr.configuration_slam_asr import kept_layers
@@ -116,3 +118,20 @@ def test_wrong_values() -> None:
         SlamAsrConfig(audio_config={"model_type": "wav2vec2"})
     with pytest.raises(ValueError, match="contradicts itself"):
         config(prune_encoder_layers=1, kept_encoder_layers=[0, 1])
+
+
+def test_a_file_may_have_keys_of_others(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """Training scripts set `pad_token_id`, and programs of the Hub write keys of their own into config.json."""
+    made = config()
+    made.pad_token_id, made.transformers_js = 7, {"dtype": "q8"}
+    made.save_pretrained(tmp_path)
+    transformers_logging.enable_propagation()
+    with caplog.at_level(logging.WARNING):
+        loaded = SlamAsrConfig.from_pretrained(tmp_path)
+    transformers_logging.disable_propagation()
+    assert loaded.pad_token_id == 7 and not hasattr(loaded, "transformers_js")
+    assert caplog.text.count("has the key 'transformers_js'") >= 1 and "pad_token_id" not in caplog.text
+    values = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**values, "prune_encoder_layer": 1}), encoding="utf-8")
+    with pytest.raises(ValueError, match="Did you mean 'prune_encoder_layers'"):
+        SlamAsrConfig.from_pretrained(tmp_path)

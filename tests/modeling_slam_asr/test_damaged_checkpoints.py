@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration as Model
+from modeling_slam_asr.checkpoint_slam_asr import refuse_non_finite
 
 from .conftest import LORA, edit_tensors
 
@@ -206,3 +207,13 @@ def test_sizes_that_an_adapter_does_not_have_take_no_memory(
     assert (
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
     )  # KiB; the sizes ask for 1.5 GB and more
+
+
+def test_packed_and_one_byte_weights_are_no_damage() -> None:
+    packed = torch.full((8,), torch.inf, dtype=torch.bfloat16)  # whole numbers of four bits may look so
+    packed.quant_state = object()  # as bitsandbytes marks them
+    refuse_non_finite("x", "weight", packed)
+    refuse_non_finite("x", "weight", torch.ones(2, 2).to(torch.float8_e4m3fn))
+    for bad in (torch.tensor([torch.nan]).to(torch.float8_e4m3fn), torch.full((8,), torch.inf, dtype=torch.bfloat16)):
+        with pytest.raises(ValueError, match="holds NaN or infinite values"):
+            refuse_non_finite("x", "weight", bad)

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 import torch
 from torch.utils.data import Dataset
-from transformers import GenerationConfig, pipeline
+from transformers import GenerationConfig, TextIteratorStreamer, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 from transformers.utils import logging as transformers_logging
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
@@ -508,3 +508,34 @@ def test_a_saved_pipeline_keeps_its_prompts(
     copy = pipeline("automatic-speech-recognition", model=str(tmp_path))
     assert copy.processor.language_prompt == pipe.processor.language_prompt
     assert copy(talk(1.0), language="da", **SHORT) == pipe(talk(1.0), language="da", **SHORT)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_data_set_ends_at_its_length(pipe: Any, recordings: list[np.ndarray], workers: int) -> None:
+    class Endless(Dataset):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> np.ndarray:
+            return recordings[index % 2]
+
+    answers = pipe(Endless(), num_workers=workers, **SHORT)
+    assert len(answers) == 2 and list(answers) == [pipe(recording, **SHORT) for recording in recordings[:2]]
+
+
+def test_a_streamer_ends_with_the_recording(pipe: Any) -> None:
+    """Not with its first window, and also where nothing is said in it."""
+    for sound in (np.zeros(RATE, dtype=np.float32), np.concatenate([talk(1.0), talk(1.0), np.zeros(RATE)])):
+        streamer = TextIteratorStreamer(pipe.tokenizer, skip_special_tokens=True, timeout=30)
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(pipe, sound, window_seconds=1.0, overlap_seconds=0.0, streamer=streamer, **SHORT)
+            heard = "".join(streamer)
+            assert heard.split() == answer.result()["text"].split()
+        assert "on_finalized_text" not in vars(streamer)
+
+
+def test_word_times_of_a_compiled_llm(make_pipe: Callable[..., Any]) -> None:
+    pipe = make_pipe()
+    plain = pipe(talk(1.0), return_timestamps="word", **SHORT)
+    pipe.model.language_model.forward = torch.compile(pipe.model.language_model.forward, backend="eager")
+    assert pipe(talk(1.0), return_timestamps="word", **SHORT) == plain

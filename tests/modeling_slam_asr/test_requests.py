@@ -1,5 +1,6 @@
 """Requests to the processor: hotwords, texts in place of tokens, labels on request."""
 
+import copy
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -115,3 +116,24 @@ def test_what_is_saved_is_what_is_loaded(tiny_processor: Any, **settings_of_it: 
     for request in ({"language": "da"}, {"context": "Nyhavn"}, {}):
         asked = [one.apply_transcription_request(audio=WAVES[0], **request)["input_ids"] for one in (made, loaded)]
         assert torch.equal(*asked)
+
+
+def test_languages_by_code_name_and_locale(tiny_processor: Any) -> None:
+    processor = copy.copy(tiny_processor)
+    processor.language_prompt = "Write {language}: "
+    for given, name in {
+        "en": "English",
+        "en-US": "English",
+        "da_dk": "Danish",
+        "ca": "Catalan",
+        "Dutch": "Dutch",
+        "xx": "xx",
+    }.items():
+        assert processor.prompt_text(language=given) == f"Write {name}: "
+
+
+def test_an_array_of_many_rows_is_no_recording(tiny_processor: Any) -> None:
+    for batch in (np.zeros((3, 16_000)), torch.zeros(16_000, 8)):
+        with pytest.raises(ValueError, match="Give a list of recordings"):
+            tiny_processor(batch)
+    assert len(tiny_processor(np.ones((2, 16_000), dtype=np.float32))["input_features"]) == 1

@@ -1,5 +1,7 @@
 """The pipeline's answer from the windows' transcripts."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -92,3 +94,9 @@ def test_times_never_go_back(data: st.DataObject) -> None:
     times = [time for chunk in answer["chunks"] for time in chunk["timestamp"]]
     assert times == sorted(times)
     assert answer["text"].split() == [chunk["text"] for chunk in answer["chunks"]]
+
+
+def test_a_token_that_the_head_does_not_know_has_the_llms_confidence() -> None:
+    aligned = np.array([[0, 1, math.log(0.5)], [1, 2, np.nan]])
+    log_probs = [math.log(0.9), math.log(0.8), math.log(0.7)]
+    assert word_confidences([" hus", " og", ""], log_probs, aligned) == pytest.approx([0.5, 0.8])

@@ -164,7 +164,7 @@ def test_no_head_no_warm_start(tiny_recipe: Callable[..., Any]) -> None:
 
 
 def test_no_warm_start_on_a_stream(warm_recipe: Callable[..., Any]) -> None:
-    with pytest.raises(UserError, match="streaming to false, or warm_start to null"):
+    with pytest.raises(UserError, match="warm_start needs the set whole: set it to null"):
         warm_recipe(train={"dataset": "somebody/speech", "streaming": True})
 
 
