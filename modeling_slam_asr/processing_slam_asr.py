@@ -224,6 +224,42 @@ class SlamAsrProcessor(PromptMixin, ProcessorMixin):
         """[`apply_transcription_request`] with the transcripts as second argument."""
         return self.apply_transcription_request(audio, text=text, **kwargs)
 
+    def apply_chat_template(  # type: ignore[override]  # one turn of one kind, and the model's own template
+        self,
+        conversation: Sequence[Any],
+        chat_template: str | None = None,
+        *,
+        tokenize: bool = False,
+        return_dict: bool = True,
+        add_generation_prompt: bool = True,
+        **kwargs: Unpack[SlamAsrProcessorKwargs],
+    ) -> Any:
+        """
+        [`apply_transcription_request`] in the form of other audio LLMs' requests.
+
+        Args:
+            conversation: one or a list of them, each a user's turn with a recording (`{"type": "audio", "audio": ...}`, or `path` or
+                `url`) and, in place of the model's prompt, a text; to train on, an assistant's turn with the transcript behind it.
+            tokenize: False gives the requests as texts; True all inputs, by name.
+        Raises:
+            ValueError: for other turns or parts, and for a template of the caller's.
+        """
+        if chat_template is not None or not return_dict:
+            raise ValueError(
+                "The model has its own template, and its inputs have names: leave chat_template and return_dict out."
+            )
+        many = bool(conversation) and isinstance(conversation[0], list | tuple)
+        asked = [_read_turns(one) for one in (conversation if many else [conversation])]
+        told = [transcript for *_, transcript in asked if transcript is not None]
+        made = self.apply_transcription_request(
+            [audio for audio, *_ in asked],
+            prompt=[prompt for _, prompt, _ in asked],
+            text=told or None,  # a list that is too short is refused there
+            tokenize=tokenize,
+            **kwargs,
+        )
+        return made if tokenize or many else made[0]
+
     @staticmethod
     def _settings(kwargs: SlamAsrProcessorKwargs) -> tuple[int | None, str]:
         """The rate of the recordings and the side of the padding, wherever they were given; there is nothing else to set."""
@@ -351,6 +387,32 @@ def _is_batch(audio: Any) -> bool:
             f"An array of shape {shape} could be a batch or one recording of many channels. Give a list of recordings, or the channels' mean."
         )
     return isinstance(audio, list | tuple) and not (audio and isinstance(audio[0], int | float | np.number))
+
+
+def _read_turns(turns: Sequence[Any]) -> tuple[Any, str | None, str | None]:
+    """Of a conversation the recording, the text in place of the prompt, and the transcript."""
+    told = [turn["content"] for turn in turns[1:]]
+    parts = turns[0]["content"] if turns and turns[0].get("role") == "user" else []
+    sounds = [
+        next((part[key] for key in ("audio", "path", "url") if key in part), None)
+        for part in parts
+        if part["type"] == "audio"
+    ]
+    texts = [part["text"] for part in parts if part["type"] == "text"]
+    if (
+        [turn.get("role") for turn in turns[1:]] not in ([], ["assistant"])
+        or len(sounds) != 1
+        or len(texts) > 1
+        or len(parts) > 2
+    ):
+        raise ValueError(
+            "A conversation is a user's turn with one recording and at most one text, and to train on an assistant's with the "
+            "transcript. `apply_transcription_request` takes recordings, language, prompt and context by name."
+        )
+    transcript = told[0] if told else None
+    if isinstance(transcript, list):
+        transcript = "".join(part["text"] for part in transcript)
+    return sounds[0], texts[0] if texts else None, transcript
 
 
 def _with_keywords(contexts: Sequence[str | None], keywords: Any) -> list[str | None]:

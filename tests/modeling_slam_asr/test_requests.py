@@ -137,3 +137,35 @@ def test_an_array_of_many_rows_is_no_recording(tiny_processor: Any) -> None:
         with pytest.raises(ValueError, match="Give a list of recordings"):
             tiny_processor(batch)
     assert len(tiny_processor(np.ones((2, 16_000), dtype=np.float32))["input_features"]) == 1
+
+
+def test_conversations_of_other_audio_llms(tiny_processor: Any) -> None:
+    sounds = [noise(1.0), noise(0.5)]
+    turns = [
+        [{"role": "user", "content": [{"type": "audio", "audio": sound}, {"type": "text", "text": "Write:"}]}]
+        for sound in sounds
+    ]
+    made = tiny_processor.apply_chat_template(
+        turns, tokenize=True, return_dict=True, add_generation_prompt=True, return_tensors="pt"
+    )
+    wanted = tiny_processor.apply_transcription_request(sounds, prompt="Write:")
+    assert made.keys() == wanted.keys() and all(torch.equal(made[name], wanted[name]) for name in wanted)
+    one = [{"role": "user", "content": [{"type": "audio", "path": sounds[0]}]}]
+    assert (
+        tiny_processor.apply_chat_template(one)
+        == tiny_processor.apply_transcription_request(sounds[:1], tokenize=False)[0]
+    )
+    told = [*one, {"role": "assistant", "content": [{"type": "text", "text": "en to"}]}]
+    labelled = tiny_processor.apply_chat_template(told, tokenize=True)
+    assert torch.equal(labelled["labels"], tiny_processor(sounds[:1], text=["en to"])["labels"])
+    for wrong in (
+        [],
+        [{"role": "system", "content": "x"}],
+        [{"role": "user", "content": []}],
+        [*told, *told],
+        [one[0], one[0]],
+    ):
+        with pytest.raises(ValueError, match="A conversation is a user's turn with one recording"):
+            tiny_processor.apply_chat_template(wrong, tokenize=True)
+    with pytest.raises(ValueError, match="leave chat_template"):
+        tiny_processor.apply_chat_template(one, chat_template="x")
