@@ -36,6 +36,8 @@ ALLOWED = {
     "_gradient_checkpointing_func": "a frozen block's repeated pass has to run without dropout; asked of the block alone",
     "_attn_implementation": "which attention an LLM runs on: it can be set publicly, but not read",
     "_is_stateful": "whether an LLM's cache has a recurrent state, which cannot be taken back: transformers' own drafts ask it too",
+    "_replicate_for_data_parallel": "torch's DataParallel asks each part for a copy: the one place where it can be refused in words",
+    "_hf_hook": "Accelerate puts its own `forward` where this is; there is no public question for it",
     # Python's own.
     "_exit": "os._exit ends a forked child, or an app whose parent is gone, without the parent's exit handlers",
 }
