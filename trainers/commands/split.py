@@ -29,14 +29,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
             f"--{part}", type=float, default=10.0, metavar="P", help="per cent of the rows (default: 10)"
         )
     parser.add_argument("--seed", type=int, default=42, help="another one chooses other speakers (default: 42)")
-    parser.add_argument("--overwrite", action="store_true", help="replace files of an earlier split")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="remove an earlier split first, also a part of it that is left out now"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the parts and say what is in each."""
     from trainers.data.rows import AUDIO_COLUMNS, SPEAKER_COLUMNS, TEXT_COLUMNS, first_present, optional_text
     from trainers.data.split import PARTS, split_groups
-    from trainers.data.tables import read_table, table_suffix
+    from trainers.data.tables import json_values, read_table, table_suffix
     from trainers.errors import UserError
     from trainers.files import write_jsonl
 
@@ -47,15 +49,17 @@ def run(args: argparse.Namespace) -> int:
         )
     table = read_table(args.table)
     stem = args.table.name.removesuffix(".gz").removesuffix(table_suffix(args.table) or "")
-    targets = {part: args.table.with_name(f"{stem}-{part}.jsonl") for part in PARTS if shares.get(part) != 0}
-    there = [path.name for path in targets.values() if path.exists()]
-    if there and not args.overwrite:
+    files = {part: args.table.with_name(f"{stem}-{part}.jsonl") for part in PARTS}
+    targets = {part: path for part, path in files.items() if shares.get(part) != 0}
+    earlier = [path for path in files.values() if path.exists()]
+    if earlier and not args.overwrite:
         raise UserError(
-            f"{', '.join(there)} of an earlier split lie beside {args.table}. Add --overwrite, or move them."
+            f"{', '.join(path.name for path in earlier)} of an earlier split lie beside {args.table}. Add --overwrite, which "
+            "removes them, or move them."
         )
     if args.by is not None and args.by not in table.columns:
         raise UserError(f"--by {args.by}: {args.table} has no such column. Columns there: {', '.join(table.columns)}.")
-    rows = [row for row in table.rows if row.fault is None]
+    rows = [json_values(table.path, row) for row in table.rows if row.fault is None]
     broken = [row for row in table.rows if row.fault is not None]
     usual = next((name for name in SPEAKER_COLUMNS if name in table.columns), None)
     by = args.by or usual or next((name for name in AUDIO_COLUMNS if name in table.columns), None)
@@ -63,11 +67,15 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"{args.table} names no speaker and no sound file. Columns there: {', '.join(table.columns)}. Add --by."
         )
-    groups = [optional_text(row.values.get(by)) for row in rows]
+    groups = [optional_text(row.get(by)) for row in rows]
     chosen = split_groups(groups, shares, args.seed)
     texts: dict[str, set[str]] = {}
+    for path in earlier:  # before the first is written: parts of two splits would have speakers in common
+        path.unlink()
+        if path not in targets.values():
+            print(f"{path} of an earlier split is removed.")
     for part, path in targets.items():
-        mine = [row.values for row, place in zip(rows, chosen, strict=True) if place == part]
+        mine = [row for row, place in zip(rows, chosen, strict=True) if place == part]
         write_jsonl(path, mine)
         texts[part] = {str(text).casefold() for row in mine if (text := first_present(row, TEXT_COLUMNS)) is not None}
         known = len({group for group, place in zip(groups, chosen, strict=True) if place == part and group is not None})
@@ -79,6 +87,10 @@ def run(args: argparse.Namespace) -> int:
         print(
             "No column names the speaker, so a voice may be in several parts: figures will be better than for strangers."
         )
+    clips = args.table.parent / "clips"  # of Common Voice as Mozilla has it
+    name = first_present(rows[0], AUDIO_COLUMNS)
+    if isinstance(name, str) and (clips / name).is_file() and not (args.table.parent / name).is_file():
+        print(f"The sound lies in {clips}: set audio_root to that folder in train, validation and test.")
     for row in broken[:10]:
         print(f"Left out: line {row.line}: {row.fault}")
     if len(broken) > 10:

@@ -27,7 +27,8 @@ def split_groups(groups: Sequence[Hashable | None], shares: Mapping[str, float],
         if group is not None:
             sizes[group] += 1
     wanted = [part for part in PARTS[::-1] if shares.get(part)]
-    if len(sizes) < len(wanted) + (None not in groups):
+    for_training = sum(sizes.values()) == len(groups)  # 1 group that is kept for it, where no row without one is
+    if len(sizes) < len(wanted) + for_training:
         raise UserError(
             f"There are {len(sizes)} groups, too few for {len(wanted)} parts beside the training data. Choose another column with --by, "
             "or leave a part out with --validation 0 or --test 0."
@@ -44,7 +45,7 @@ def split_groups(groups: Sequence[Hashable | None], shares: Mapping[str, float],
 
     for group in order:
         for part in sorted(wanted, key=lambda one: held[one] / goals[one]):
-            others = sum(not held[one] for one in wanted if one != part) + (None not in groups)
+            others = sum(not held[one] for one in wanted if one != part) + for_training
             fits = held[part] < goals[part] and held[part] + sizes[group] <= 1.5 * goals[part]
             if fits and len(sizes) - len(found) > others:
                 take(group, part)

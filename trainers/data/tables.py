@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import re
 import zlib
 from collections import Counter
@@ -82,6 +83,29 @@ def read_table(path: Path) -> Table:
         only = " It has a header and nothing below it." if table.columns else ""
         raise UserError(f"{path} has no lines to read.{only} Write one utterance a line, or name another file.")
     return table
+
+
+def json_values(path: Path, row: TableRow) -> dict[str, Any]:
+    """A row's values as JSON has them: dates and decimals as text, null for NaN and infinity.
+
+    Raises:
+        UserError: a value is bytes.
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, bytes):
+            raise UserError(
+                f"Row {row.line} of {path} holds bytes, such as sound, which are not copied. Write the sound to files and name them."
+            )
+        if isinstance(value, dict):
+            return {str(key): plain(each) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(each) for each in value]
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        return value if value is None or isinstance(value, str | int) else str(value)
+
+    return {name: plain(value) for name, value in row.values.items()}
 
 
 def read_text(path: Path) -> str:

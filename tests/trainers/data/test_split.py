@@ -1,16 +1,23 @@
 """A table cut by speaker: nobody in two parts, no row lost."""
 
+import argparse
 import csv
+import datetime
 import json
+import math
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainers.commands import split as command
 from trainers.data.manifests import load_manifest
 from trainers.data.spec import DataSpec
 from trainers.data.split import PARTS, split_groups
@@ -44,6 +51,11 @@ def test_shares_are_nearly_met() -> None:
     groups = [f"speaker {number % 40}" for number in range(1000)]
     counts = Counter(split_groups(groups, {"validation": 0.1, "test": 0.2}, seed=1))
     assert 100 <= counts["validation"] <= 150 and 200 <= counts["test"] <= 250
+
+
+def test_a_group_a_row_takes_time_as_the_rows_do() -> None:
+    counts = Counter(split_groups([f"{number}.wav" for number in range(200_000)], {"validation": 0.1, "test": 0.1}, 1))
+    assert counts == {"train": 160_000, "validation": 20_000, "test": 20_000}
 
 
 def split(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -92,3 +104,52 @@ def test_what_cannot_be_cut_is_told(tmp_path: Path) -> None:
     assert "no such column. Columns there: audio, text" in split(str(path), "--by", "who", "--overwrite").stderr
     assert "too few" in split(str(path), "--by", "text", "--overwrite").stderr
     assert "per cent of the rows" in split(str(path), "--test", "100").stderr
+
+
+def cut(*arguments: str | Path) -> int:
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    return command.run(parser.parse_args([str(each) for each in arguments]))
+
+
+def read(*paths: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_what_json_does_not_have_is_text_or_null(tmp_path: Path) -> None:
+    path = tmp_path / "all.parquet"
+    days = [datetime.date(2026, 1, day) for day in range(1, 6)]
+    rows = [{"audio": f"{day.day}.wav", "text": "ja", "day": day, "more": {"age": [math.nan]}} for day in days]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    assert cut(path) == 0
+    found = read(*(tmp_path / f"all-{part}.jsonl" for part in PARTS))
+    assert sorted(row["day"] for row in found) == [str(day) for day in days]
+    assert all(row["more"] == {"age": [None]} for row in found)
+
+
+def test_sound_inside_a_table_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "all.parquet"
+    rows = [{"audio": {"bytes": b"RIFF" if number == 9 else None, "path": f"{number}.wav"}} for number in range(10)]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    with pytest.raises(UserError, match=r"Row 10 of .* holds bytes"):
+        cut(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_part_of_an_earlier_split_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "all.csv"
+    path.write_text("\n".join(["audio,text", *(f"{number}.wav,ja" for number in range(9))]), encoding="utf-8")
+    assert cut(path) == 0
+    with pytest.raises(UserError, match="of an earlier split"):
+        cut(path, "--validation", "0")
+    assert cut(path, "--validation", "0", "--overwrite") == 0
+    assert not (tmp_path / "all-validation.jsonl").exists() and "all-validation.jsonl of" in capsys.readouterr().out
+    assert len(read(tmp_path / "all-train.jsonl", tmp_path / "all-test.jsonl")) == 9
+
+
+def test_where_mozillas_clips_lie_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "0.mp3").touch()
+    path = tmp_path / "validated.tsv"
+    path.write_text("\n".join(["client_id\tpath", *(f"{who}\t{who}.mp3" for who in range(5))]), encoding="utf-8")
+    assert cut(path) == 0 and f"The sound lies in {tmp_path / 'clips'}: set audio_root" in capsys.readouterr().out
