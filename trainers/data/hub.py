@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pyarrow
 import pyarrow.compute
+import pyarrow.parquet
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, Features, IterableDataset, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
@@ -19,6 +20,7 @@ from huggingface_hub.utils import httpx
 from trainers.data.folders import METADATA_FILES, load_audio_folder
 from trainers.data.places import Place
 from trainers.data.rows import (
+    LANGUAGE_COLUMNS,
     SPEAKER_COLUMNS,
     TEXT_COLUMNS,
     SpeechRow,
@@ -45,9 +47,32 @@ _STREAM_HEAD = 50
 logger = logging.getLogger(__name__)
 
 
+def holds_sound(spec: DataSpec) -> bool:
+    """True for a parquet file whose first row holds its sound: a file of a data set of the Hub."""
+    path = Path(spec.dataset).expanduser()
+    if path.suffix.lower() != ".parquet" or not path.is_file():
+        return False
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            columns = [f"{kind.name}.bytes" for kind in file.schema_arrow if "bytes" in _parts(kind.type)]
+            first = next(file.iter_batches(1, columns=columns), None) if columns else None
+    except (pyarrow.ArrowException, OSError, ValueError):
+        return False  # reading it as a manifest tells what is wrong
+    rows = [] if first is None else first.to_pylist()
+    return any(value["bytes"] is not None for row in rows for value in row.values() if value is not None)
+
+
+def _parts(kind: pyarrow.DataType) -> list[str]:
+    return [field.name for field in kind] if pyarrow.types.is_struct(kind) else []
+
+
 def load_hub(spec: DataSpec) -> Dataset:
-    """A data set of the Hub (or a local folder in its form), downloaded and memory-mapped, audio left undecoded."""
-    if not spec.streaming and not Path(spec.dataset).is_dir() and (folder := _loose_files(spec)) is not None:
+    """A data set of the Hub (or a local folder or file in its form), downloaded and memory-mapped, audio left undecoded."""
+    if (
+        not spec.streaming
+        and not Path(spec.dataset).expanduser().exists()
+        and (folder := _loose_files(spec)) is not None
+    ):
         inner = DataSpec(**{**vars(spec), "dataset": str(folder), "format": "audiofolder"})
         return from_rows(load_audio_folder(inner, downloaded=True))
     dataset = _open_hub(spec, streaming=False)
@@ -138,7 +163,7 @@ def hub_row(spec: DataSpec, row: Mapping[str, Any], index: int, text_column: str
         text=text_of(row[text_column], where),
         start=part.start,
         end=part.end,
-        language=spec.language_of(optional_text(first_present(row, ("language", "locale")))),
+        language=spec.language_of(optional_text(first_present(row, LANGUAGE_COLUMNS))),
         speaker_id=optional_text(first_present(row, SPEAKER_COLUMNS)),
         source=spec.dataset,
         details=details_of(row),
@@ -248,6 +273,9 @@ def _open_hub(spec: DataSpec, streaming: bool) -> Any:
             raise UserError(f"{spec.dataset} has no split {spec.split!r}. Splits there: {', '.join(loaded)}.")
         return loaded[spec.split].to_iterable_dataset() if streaming else loaded[spec.split]
     try:
+        if holds_sound(spec):
+            file = str(Path(spec.dataset).expanduser())
+            return load_dataset("parquet", data_files=file, split="train", streaming=streaming)
         return load_dataset(
             spec.dataset, name=spec.config, split=spec.split, revision=spec.revision, streaming=streaming
         )

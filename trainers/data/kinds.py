@@ -25,7 +25,7 @@ class DataKind:
 
 
 DATA_KINDS = {
-    "hub": DataKind("trainers.data.hub:load_hub", "remote"),
+    "hub": DataKind("trainers.data.hub:load_hub", "remote", "trainers.data.hub:holds_sound"),
     "embedded": DataKind("trainers.data.sources:load_embedded", "made", "trainers.data.sources:is_embedded"),
     "non_speech": DataKind(
         "trainers.data.non_speech:load_non_speech", "made", "trainers.data.non_speech:is_non_speech"

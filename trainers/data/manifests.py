@@ -80,6 +80,10 @@ def utterances(
                 )
         audio, inner = values[audio_column], {}
         if isinstance(audio, Mapping):  # {"path": ..., "start_time": ...}, as `datasets` and others write it
+            if audio.get("bytes") is not None:
+                raise UserError(
+                    f"{what}: row {number} holds its sound, where a manifest names files. Leave `format` out, or write the sound to files."
+                )
             inner = {key: value for key, value in audio.items() if key != "path"}
             audio = audio.get("path")
         known, timed = {**named, **bounds(list(inner))}, {**values, **inner}
