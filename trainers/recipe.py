@@ -202,6 +202,7 @@ class Recipe:
     logging_steps: int = field(default=10, metadata=_NOTHING)
     report_to: list[str] = field(default_factory=list, metadata=_NOTHING)
     push_to_hub: str | None = field(default=None, metadata=_NOTHING)
+    push_to_hub_private: bool = field(default=False, metadata=_NOTHING)
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -258,6 +259,8 @@ class Recipe:
                 raise UserError(
                     f"push_to_hub={self.push_to_hub!r} has no namespace. Give your user's or organisation's name too, as in me/{self.push_to_hub}."
                 )
+        elif self.push_to_hub_private:
+            raise UserError("push_to_hub_private says how push_to_hub publishes: set push_to_hub too, or leave it out.")
         if not self.output_dir:
             self.output_dir = f"runs/{self.name or 'slam-asr'}"
 

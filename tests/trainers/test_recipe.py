@@ -115,6 +115,7 @@ def test_the_papers_grid_is_complete() -> None:
         ("normalizer=klingon", "There is no normalizer 'klingon'"),
         ("push_to_hub=a/b/c", "push_to_hub: Repo id"),
         ("push_to_hub=slam-danish", "has no namespace"),
+        ("push_to_hub_private=true", "set push_to_hub too"),
         ("train.3.split=dev", "names element 3 of what is one alone"),
     ],
 )

@@ -76,5 +76,6 @@ def run(args: argparse.Namespace) -> int:
         if recipe.push_to_hub is not None:
             from trainers.cli import run_command
 
-            return run_command("push", [recipe.output_dir, recipe.push_to_hub])
+            private = ["--private"] if recipe.push_to_hub_private else []
+            return run_command("push", [recipe.output_dir, recipe.push_to_hub, *private])
     return 0

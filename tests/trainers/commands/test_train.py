@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from hub_upload import push
 from trainers.cli import main
 from trainers.recipe import from_dict
 from trainers.training.dry_run import plan_run
@@ -43,6 +44,23 @@ def test_the_plan_counts_what_the_model_has(tiny_recipe_values: dict[str, Any], 
     assert plan["data"]["train"]["dropped"] == {"beyond max_samples or max_hours": 7}
     memory = plan["memory_gib"]
     assert memory["total"] == pytest.approx(sum(value for name, value in memory.items() if name != "total"))
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_a_new_repository_is_private_if_the_recipe_says_so(
+    recipe_file: str, private: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[push.PushOptions] = []
+
+    def send(options: push.PushOptions) -> push.PushResult:
+        """In place of what goes to the Hub."""
+        asked.append(options)
+        return push.PushResult("", None, False, [])
+
+    monkeypatch.setattr(push, "push_model", send)
+    settings = ["push_to_hub=acme/tiny", f"push_to_hub_private={str(private).lower()}", "max_steps=1", "validation=[]"]
+    assert main(["train", recipe_file, *settings]) == 0
+    assert [(options.repo_id, options.private) for options in asked] == [("acme/tiny", private)]
 
 
 def test_options_are_overrides(recipe_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
