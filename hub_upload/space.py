@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
 from trainers.errors import UserError
 from trainers.files import scratch_folder, write_json, write_text
+from trainers.inference.notices import has_miniature_width, low_confidence
 from trainers.serving.manifest import read_manifest
 
 from . import checks
@@ -48,7 +49,7 @@ def write_space(
     Args:
         model: repository, or absolute path of a folder.
         revision: the commit to load; None for a folder.
-        config: the model's `config.json`.
+        config: the model's `config.json`; of an export as much as its manifest says.
         languages: ISO codes to offer.
         engine: what computes, one of `trainers.engines.ENGINES`; others than torch read an export, and need this package.
         installed: load the model with this package's code, as on one's own machine, in place of the repository's.
@@ -67,6 +68,7 @@ def write_space(
         "languages": languages,
         "names": names,
         "limits": LIMITS,
+        "low_confidence": low_confidence(has_miniature_width((config.get("audio_config") or {}).get("d_model"))),
     }
     shutil.copyfile(APP, folder / "app.py")
     write_json(folder / "space.json", settings)
@@ -171,8 +173,10 @@ def run_local(
         )
     with scratch_folder("space") as folder:
         if engine != "torch":
-            codes_of_prompt = sorted(read_manifest(model)["prompt"]["languages"])
-            write_space(folder, str(Path(model).resolve()), None, {}, codes_of_prompt, engine)
+            manifest = read_manifest(model)
+            config = {"audio_config": {"d_model": manifest["audio"].get("encoder_size")}}
+            languages = sorted(manifest["prompt"]["languages"])
+            write_space(folder, str(Path(model).resolve()), None, config, languages, engine)
         elif Path(model).is_dir():
             source = Path(model).resolve()
             config = read_json(source / "config.json", required=True)

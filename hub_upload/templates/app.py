@@ -1,7 +1,7 @@
 """A page that transcribes speech: microphone or file, text as it is written, times if wanted.
 
-Settings and limits stand in space.json beside this file: the model, its commit, what computes, the languages to offer, and how long,
-large and many recordings may be. One recording is transcribed at a time; others wait in a queue. A visitor who leaves ends the work.
+Settings and limits stand in space.json beside this file: the model, its commit, what computes, the languages to offer, the
+confidence below which a text is probably wrong, and how long, large and many recordings may be. One recording is transcribed at a time; others wait in a queue. A visitor who leaves ends the work.
 """
 
 import json
@@ -26,7 +26,6 @@ AS_TRAINED = "as the model was trained"
 WORDS = "words (approximate)"
 TIMES = {"none": None, "segments": True, WORDS: "word"}
 HEARTBEAT = 0.5  # seconds; how soon it is seen that a visitor has left
-DOUBTFUL = 0.5  # confidence below which the text is probably wrong
 NOTES = {
     "no_speech": "There is probably no speech in this recording (or in parts of it), only noise.",
     "loop": "The model repeated itself; the text is unreliable.",
@@ -187,7 +186,7 @@ def notes(answer: dict[str, Any]) -> str:
     marked = [answer, *answer.get("chunks", [])]
     found = [words for mark, words in NOTES.items() if any(one.get(mark) for one in marked)]
     confidence = answer.get("confidence")
-    if answer["text"] and confidence is not None and confidence < DOUBTFUL:
+    if answer["text"] and confidence is not None and confidence < SETTINGS["low_confidence"]:
         known = f" It was made for {', '.join(SETTINGS['names'])}." if SETTINGS["names"] else ""
         found.append(
             f"The model is unsure (confidence {confidence:.2f}): noise, or a language that it does not know?{known}"

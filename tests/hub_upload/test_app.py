@@ -20,6 +20,7 @@ from hub_upload.published import read_json
 from trainers.cli import main
 from trainers.errors import UserError
 from trainers.files import write_json
+from trainers.inference.notices import LOW_CONFIDENCE
 from trainers.sound import silence, voice_like, write_wav
 
 from ..browser import needs
@@ -104,6 +105,8 @@ def test_noise_and_doubt_are_marked(app: Any) -> None:
     assert "no speech" in app.notes({"text": "x", "confidence": 0.9, "chunks": [{"no_speech": True}]})
     unsure = app.notes({"text": "x", "confidence": 0.2, "loop": True})
     assert "unsure" in unsure and "Danish, Dutch" in unsure and "repeated itself" in unsure
+    just, below = ({"text": "x", "confidence": LOW_CONFIDENCE + step} for step in (0.01, -0.01))
+    assert app.notes(just) == "" and "unsure" in app.notes(below), "where transcribe and the server say so"
     assert "of other languages it makes wrong text" in app.SETTINGS["description"]
 
 

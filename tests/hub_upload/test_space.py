@@ -19,7 +19,11 @@ import pytest
 from huggingface_hub import SpaceCard
 from packaging.requirements import Requirement
 
+from hub_upload.published import read_json
+from hub_upload.space import write_space
 from trainers.cli import main
+from trainers.embedded.base_models import base_model
+from trainers.inference.notices import LOW_CONFIDENCE, LOW_CONFIDENCE_OF_MINIATURE
 
 from ..browser import CHROMIUM, needs
 from .conftest import REPOSITORY, Run
@@ -55,6 +59,13 @@ def test_the_space_is_published_with_the_models_commit(hub: Server, run_python: 
     assert all(Requirement(line).specifier for line in lines), "the package's own ranges"
     space = hub.store.load("space", "acme/tiny-demo")
     assert space is not None and space["sdk"] == "gradio"
+
+
+def test_a_text_is_doubtful_where_transcribe_says_so(tmp_path: Path) -> None:
+    miniature = read_json(Path(base_model("embedded/encoder")) / "config.json", required=True)
+    for audio, limit in ((miniature, LOW_CONFIDENCE_OF_MINIATURE), ({"d_model": 512}, LOW_CONFIDENCE)):
+        write_space(tmp_path, "acme/tiny", None, {"audio_config": audio}, ["da"])
+        assert read_json(tmp_path / "space.json")["low_confidence"] == limit
 
 
 def free_port() -> int:

@@ -58,11 +58,20 @@ def answer_notices(answer: Answer, synthetic: bool) -> list[str]:
 def is_unsure(answer: Answer | Chunk, synthetic: bool) -> bool:
     """Whether the answer's confidence is as low as for speech that the model cannot know."""
     confidence = answer.get("confidence")
-    limit = LOW_CONFIDENCE_OF_MINIATURE if synthetic else LOW_CONFIDENCE
-    return bool(answer["text"]) and confidence is not None and confidence < limit
+    return bool(answer["text"]) and confidence is not None and confidence < low_confidence(synthetic)
+
+
+def low_confidence(synthetic: bool) -> float:
+    """Below it a text is probably wrong: the one number of `transcribe`, the server, subtitles and the demo."""
+    return LOW_CONFIDENCE_OF_MINIATURE if synthetic else LOW_CONFIDENCE
 
 
 def knows_synthetic_speech_only(pipe: AsrPipeline) -> bool:
     """Whether the model's encoder has the embedded miniature's width: that has heard a speech synthesiser only."""
+    return has_miniature_width(pipe.model.config.audio_config.d_model)
+
+
+def has_miniature_width(width: int | None) -> bool:
+    """Whether this is the width (`d_model`) of the embedded miniature's encoder."""
     with open(f"{base_model('embedded/encoder')}/config.json", encoding="utf-8") as file:
-        return bool(pipe.model.config.audio_config.d_model == json.load(file)["d_model"])
+        return bool(width == json.load(file)["d_model"])
