@@ -1,9 +1,11 @@
 """Changes to the training audio. Each is drawn from (seed, epoch, row): the same in any process, worker or resumed run."""
 
+import logging
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import soxr
 
 from modeling_slam_asr.audio_slam_asr import load_audio
@@ -14,6 +16,8 @@ from trainers.errors import UserError
 from trainers.sound import RATE
 
 _SILENCE_LEVEL = 1e-4
+
+logger = logging.getLogger(__name__)
 
 
 class Augmenter:
@@ -100,15 +104,31 @@ def mask_spectrogram(features: np.ndarray, spec: SpecAugment, rng: np.random.Gen
 
 @lru_cache(maxsize=8)
 def noise_files(folder: str) -> tuple[str, ...]:
-    """The sound files under `folder`; none is an error."""
-    found = sorted(str(path) for path in Path(folder).expanduser().rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
-    if not found:
-        raise UserError(
-            f"augmentation.noise.folder={folder!r} holds no {', '.join(suffix[1:] for suffix in SOUND_SUFFIXES)} file."
+    """The sound files under `folder` whose header can be read, the others told; none is an error."""
+    named = sorted(str(path) for path in Path(folder).expanduser().rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
+    found = [path for path in named if _has_header(path)]
+    if lost := sorted(set(named) - set(found)):
+        logger.warning(
+            f"augmentation.noise.folder: {len(lost)} of {len(named)} files are no sound and left out, the first {lost[0]!r}."
         )
+    if not found:
+        kinds = ", ".join(suffix[1:] for suffix in SOUND_SUFFIXES)
+        raise UserError(f"augmentation.noise.folder={folder!r} holds no {kinds} file that can be read.")
     return tuple(found)
+
+
+def _has_header(path: str) -> bool:
+    try:
+        return bool(soundfile.info(path).frames)
+    except (soundfile.LibsndfileError, RuntimeError, OSError):
+        return False
 
 
 @lru_cache(maxsize=64)
 def _read_noise(path: str) -> np.ndarray:
-    return load_audio(path)
+    """A recording of noise; silence, which adds nothing, in place of one that is damaged behind its header."""
+    try:
+        return load_audio(path)
+    except ValueError as error:
+        logger.warning(f"{error} Utterances that are to have this noise get none.")
+        return np.zeros(1, dtype=np.float32)

@@ -66,6 +66,19 @@ def test_noise_has_the_level_asked_for(tmp_path: Path) -> None:
     assert 10 * np.log10(spectrum[1_000:2_000].mean() / spectrum[2_000:4_000].mean()) == pytest.approx(3, abs=0.5)
 
 
+def test_noise_that_cannot_be_read_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    wave = np.sin(np.arange(1_600) / 10).astype(np.float32)
+    for name in ("good.wav", "gone.wav"):
+        soundfile.write(tmp_path / name, np.full(1_600, 0.1), 16_000)
+    (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    augmenter = Augmenter(AugmentationSpec(noise=NoiseAugment(1.0, [12, 12], folder=str(tmp_path))), 0)
+    (tmp_path / "gone.wav").unlink()
+    changed = [bool((augmenter.wave(wave, augmenter.generator(0, index)) != wave).any()) for index in range(20)]
+    assert {True, False} == set(changed)
+    said = "1 of 3 files are no sound", "gone.wav' does not exist"
+    assert all([text in record.getMessage() for record in caplog.records].count(True) == 1 for text in said)
+
+
 def test_masks_take_the_mean() -> None:
     features = np.random.default_rng(0).standard_normal((40, 200)).astype(np.float32)
     masked = mask_spectrogram(features, SpecAugment(), np.random.default_rng(1))
