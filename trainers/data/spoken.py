@@ -6,6 +6,8 @@ voices are no people's. A tenth of the sentences each, by their own content, is 
 
 import hashlib
 import random
+import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +24,8 @@ COUNT = 5_000
 """sentences where `max_samples` does not say"""
 LEAST, MOST = 15, 100  # characters of a sentence that is spoken
 SOURCE = "espeak_ng_synthetic"
+# What begins the lines of a corpus's transcripts: an id such as 19-198-0001 or 1_2_000000, or a tab after the first cell.
+_TRANSCRIPT = re.compile(r"(?=\S*\d)\S*\w[-_]\w\S*\s|[^\t]*\S\t")
 _TENTHS = {0: "test", 1: "validation"}
 
 
@@ -69,9 +73,26 @@ def load_spoken(spec: DataSpec) -> list[Utterance]:
 
 
 def sentences_of(path: Path) -> Iterator[str]:
-    """The distinct lines of a fair length, as they are written."""
-    lines = dict.fromkeys(" ".join(line.split()) for line in read_text(path).splitlines())
-    return (line for line in lines if LEAST <= len(line) <= MOST)
+    """The distinct lines of a fair length, as they are written.
+
+    Raises:
+        UserError: most lines are a table's, or begin with an id, as transcripts of recordings do.
+    """
+    written = [line for line in read_text(path).splitlines() if line.strip()]
+    marked = [line for line in written if _TRANSCRIPT.match(line)]
+    if len(marked) > len(written) / 2:
+        raise UserError(
+            f"{path} is no text to be spoken, but a table or a corpus's transcripts: {marked[0][:60]!r}. Name the corpus's folder, "
+            "a manifest (.tsv where cells are parted by tabs), or a file with a sentence a line."
+        )
+    lines = dict.fromkeys(" ".join(line.split()) for line in written)
+    return (line for line in lines if LEAST <= len(line) <= MOST and _has_words(line))
+
+
+def _has_words(line: str) -> bool:
+    """Whether at least half of what is written are letters, their marks, or digits."""
+    kinds = [unicodedata.category(sign)[0] in "LMN" for sign in line if sign != " "]
+    return 2 * sum(kinds) >= len(kinds)
 
 
 def split_of(text: str) -> str:

@@ -32,9 +32,10 @@ def synthesize(
     _, rate = espeak()
     speak = _speak_in_fork if hasattr(os, "fork") else _speak_in_new_process
     data = speak(text, voice, words_per_minute, pitch, pitch_range)
-    if not data:
+    if not any(data):
         raise UserError(
-            f"eSpeak NG could not speak {text!r} in the voice {voice!r}. Is it one of its languages? If so, reinstall espeakng-loader."
+            f"eSpeak NG could not speak {text!r} in the voice {voice!r}. Is it one of its languages? If so, remove the text, or "
+            "reinstall espeakng-loader."
         )
     return np.frombuffer(data, dtype=np.int16), rate
 

@@ -9,7 +9,8 @@ from trainers.data.prepare import prepare
 from trainers.data.rows import read_audio
 from trainers.data.sources import detect_format
 from trainers.data.spec import DataSpec
-from trainers.data.spoken import SOURCE
+from trainers.data.spoken import SOURCE, sentences_of
+from trainers.embedded import espeak
 from trainers.errors import UserError
 
 pytest.importorskip("espeakng_loader")
@@ -20,7 +21,9 @@ LINES = [f"Sætning nummer {number} handler om vejret i dag." for number in rang
 def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SLAM_ASR_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "da.txt"
-    path.write_text("\n".join([*LINES, LINES[0], "kort", "x" * 200]), encoding="utf-8")
+    path.write_text(
+        "\n".join([*LINES, LINES[0], "kort", "x" * 200, "-" * 21, ". . . . . . . . . . . a"]), encoding="utf-8"
+    )
     return path
 
 
@@ -55,3 +58,31 @@ def test_a_language_of_espeaks_own_and_mistakes(text: Path, tmp_path: Path) -> N
             prepare([DataSpec(str(text), **values)], "train")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="does not exist"):
         prepare([DataSpec(str(tmp_path / "none.txt"), language="da")], "train")
+
+
+def test_what_is_no_text_is_refused(text: Path, tmp_path: Path) -> None:
+    for name, line in (
+        ("19-198.trans.txt", "19-198-000{} THIS LITTLE WORK WAS FINISHED"),
+        ("transcripts.txt", "1_2_00000{}\thet is zo en niet anders"),
+        ("table.txt", "clip{}.wav\tDette er en sætning."),
+    ):
+        path = tmp_path / name
+        path.write_text("\n".join(line.format(number) for number in range(5)), encoding="utf-8")
+        with pytest.raises(UserError, match="is no text to be spoken, but a table or a corpus's transcripts"):
+            prepare([DataSpec(str(path), language="en")], "train")
+
+
+def test_signs_without_words_are_no_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    fair = ["हिन्दी में एक छोटा सा वाक्य है।", "In 1990-2000, så: 2-3 år (ca.)", "Een gewone zin, met 3 komma's."]
+    path.write_text(
+        "\n".join([*fair, "-" * 20, "_ . _ . _ . _ . _ a", "\N{HORIZONTAL ELLIPSIS}" * 16]), encoding="utf-8"
+    )
+    assert list(sentences_of(path)) == fair
+
+
+def test_silence_is_no_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(espeak, "_speak_in_fork", lambda *_: bytes(800))
+    monkeypatch.setattr(espeak, "_speak_in_new_process", lambda *_: bytes(800))
+    with pytest.raises(UserError, match="could not speak 'aha'"):
+        espeak.synthesize("aha", "da")
