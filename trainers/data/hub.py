@@ -284,6 +284,13 @@ def _open_hub(spec: DataSpec, streaming: bool) -> Any:
 
 
 def _unreadable(spec: DataSpec, error: Exception) -> UserError:
+    """The error for people. `datasets` wraps what it meets in a file, and says little itself."""
+    if Path(spec.dataset).exists():
+        return UserError(
+            f"{spec.dataset!r} cannot be read as a data set of the Hub (config {spec.config!r}, split {spec.split!r}): "
+            f"{first_line(error.__cause__ or error)} It is of no other known kind either: docs/training.md tells what a folder has to "
+            "hold."
+        )
     return UserError(
         f"The data set {spec.dataset!r} (config {spec.config!r}, split {spec.split!r}) cannot be read: {first_line(error)} "
         "Check its id, config and split, your connection, and `hf auth login` for a gated one."

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from trainers.data.folders import SPLIT_ALIASES
 from trainers.data.places import Place
 from trainers.data.rows import Utterance, with_fault
 from trainers.data.segments import Part, part_of
@@ -12,17 +13,18 @@ from trainers.errors import UserError
 
 def is_kaldi(spec: DataSpec) -> bool:
     """True for a data folder of Kaldi, ESPnet or Icefall, `wav.scp` with `text`, or a folder of such splits."""
-    return (_folder(spec) / "wav.scp").is_file()
+    folder = Path(spec.dataset).expanduser()
+    return (folder / "wav.scp").is_file() or next(folder.glob("*/wav.scp"), None) is not None
 
 
 def load_kaldi(spec: DataSpec) -> list[Utterance]:
     """The utterances of a Kaldi data folder: `wav.scp` and `text`, with `segments`, `utt2spk` and `utt2lang` where they are."""
     folder = _folder(spec)
     place = Place(spec, Path(), root=None)
-    recordings, texts = _entries(folder / "wav.scp"), _entries(folder / "text")
-    segments = _entries(folder / "segments") if (folder / "segments").is_file() else None
+    recordings, texts = entries(folder / "wav.scp"), entries(folder / "text")
+    segments = entries(folder / "segments") if (folder / "segments").is_file() else None
     speakers, languages = (
-        _entries(folder / name) if (folder / name).is_file() else {} for name in ("utt2spk", "utt2lang")
+        entries(folder / name) if (folder / name).is_file() else {} for name in ("utt2spk", "utt2lang")
     )
     found = []
     named = segments if segments is not None else recordings
@@ -69,12 +71,21 @@ def load_kaldi(spec: DataSpec) -> list[Utterance]:
 
 
 def _folder(spec: DataSpec) -> Path:
+    """The split's folder, or the one that is named where it is no folder of splits.
+
+    Raises:
+        UserError: the split is not there.
+    """
     folder = Path(spec.dataset).expanduser()
-    return folder / spec.split if (folder / spec.split / "wav.scp").is_file() else folder
+    splits = sorted(path.parent.name for path in folder.glob("*/wav.scp"))
+    found = next((name for name in SPLIT_ALIASES.get(spec.split, (spec.split,)) if name in splits), None)
+    if found is None and splits and not (folder / "wav.scp").is_file():
+        raise UserError(f"{folder} has no split {spec.split!r}. Splits there: {', '.join(splits)}.")
+    return folder if found is None else folder / found
 
 
-def _entries(path: Path) -> dict[str, tuple[int, str]]:
-    """The lines of a Kaldi file: by their first word, the line's number and what follows."""
+def entries(path: Path) -> dict[str, tuple[int, str]]:
+    """The lines of a Kaldi file, or one like it: by their first word, the line's number and what follows."""
     if not path.is_file():
         raise UserError(f"{path} does not exist. A Kaldi data folder has wav.scp and text.")
     found: dict[str, tuple[int, str]] = {}

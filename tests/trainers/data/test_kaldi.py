@@ -10,6 +10,25 @@ from trainers.data.spec import DataSpec
 from trainers.errors import UserError
 
 
+def test_the_split_of_a_folder_of_splits(long: Path, tmp_path: Path) -> None:
+    for name in ("train", "dev"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "wav.scp").write_text(f"{name} {long / 'long.wav'}\n")
+        (tmp_path / name / "text").write_text(f"{name} hej du\n")
+    for split, name in (("train", "train"), ("dev", "dev"), ("validation", "dev")):
+        assert load_source(DataSpec(str(tmp_path), split=split))["id"] == [name]
+    with pytest.raises(UserError, match=r"has no split 'test'\. Splits there: dev, train\."):
+        load_source(DataSpec(str(tmp_path), split="test"))
+    assert load_source(DataSpec(str(tmp_path / "dev"), split="validation"))["id"] == ["dev"]
+
+
+def test_a_folder_of_no_kind_is_told_without_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text('{"text": "x"}\n{"text": ')
+    with pytest.raises(UserError, match="of no other known kind") as told:
+        load_source(DataSpec(str(tmp_path)))
+    assert "hf auth login" not in str(told.value) and "An error occurred" not in str(told.value)
+
+
 def test_a_kaldi_folder(long: Path, tmp_path: Path) -> None:
     (tmp_path / "wav.scp").write_text(f"r {long / 'long.wav'}\nq sph2pipe -f wav x.sph |\n")
     (tmp_path / "text").write_text("u1 hej du\nu2 farvel\nu3 nej\n")
