@@ -38,6 +38,9 @@ DATA_KINDS = {
     "audiofolder": DataKind(
         "trainers.data.folders:load_audio_folder", "local", "trainers.data.folders:is_audio_folder"
     ),
+    "librispeech": DataKind(
+        "trainers.data.librispeech:load_librispeech", "local", "trainers.data.librispeech:is_librispeech"
+    ),
     "manifest": DataKind(
         "trainers.data.manifests:load_manifest", "local", "trainers.data.manifests:is_manifest", ("jsonl",)
     ),
