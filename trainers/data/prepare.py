@@ -1,9 +1,9 @@
 """From data specs to the rows that training and evaluation use: read, checked, filtered, normalised, counted."""
 
-import itertools
 import json
 import logging
 import random
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,6 +23,8 @@ from trainers.recipes.checked_dataclasses import build
 logger = logging.getLogger(__name__)
 
 MAX_BAD_FRACTION = 0.01
+KEEP_SECONDS = 300.0
+"""after which what a scan has found so far is written, for a run that is killed"""
 _ADDED = Features({"transcript": Value("string"), "seconds": Value("float64")})
 
 
@@ -123,15 +125,33 @@ def _scan_all(
 ) -> list[list[Scanned]]:
     """What a scan found of every source; what an earlier one found of sound that is the same since is taken over.
 
-    What was damaged then is looked at again: it may have been mended.
+    What was damaged then is looked at again: it may have been mended. An interrupted scan keeps what it has found.
     """
     path = output_dir / f"scan-{role}.jsonl" if output_dir is not None else None
     earlier = _earlier_scan(path) if path is not None else []
-    found = [
-        scan(source, spec.verify, f"reading {role} audio", quiet, earlier, spec.max_duration)
-        for spec, source in zip(specs, sources, strict=True)
-    ]
-    flat = list(itertools.chain(*found))
+    flat: list[Scanned] = []
+    kept_at = time.monotonic()
+
+    def keep() -> None:
+        """What is found so far, and of the rest what an earlier scan found."""
+        if path is not None and flat:
+            write_jsonl(path, [asdict(item) for item in {item.id: item for item in [*earlier, *flat]}.values()])
+
+    def note(block: Sequence[Scanned]) -> None:
+        nonlocal kept_at
+        flat.extend(block)
+        if time.monotonic() - kept_at > KEEP_SECONDS:
+            keep()
+            kept_at = time.monotonic()
+
+    try:
+        found = [
+            scan(source, spec.verify, f"reading {role} audio", quiet, earlier, spec.max_duration, note)
+            for spec, source in zip(specs, sources, strict=True)
+        ]
+    except BaseException:
+        keep()
+        raise
     if path is not None and flat != earlier:
         write_jsonl(path, [asdict(item) for item in flat])
     return found

@@ -4,7 +4,7 @@ import hashlib
 import io
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +40,7 @@ def scan(
     quiet: bool = False,
     known: Iterable[Scanned] = (),
     longest: float = math.inf,
+    tell: Callable[[Sequence[Scanned]], None] | None = None,
 ) -> list[Scanned]:
     """Every row's duration and state, in order. Decoding runs in threads; soundfile frees the interpreter meanwhile.
 
@@ -48,6 +49,7 @@ def scan(
             file's header, and decodes only what has neither (clips inside tar files and bytes).
         known: an earlier scan; only what it lacks, what has changed since and what was damaged in it is read.
         longest: seconds; what its header says to be longer will not be used, and is not decoded.
+        tell: is called with some rows' state after the other, in order.
     """
     earlier = {(item.id, item.verify, item.mark): item for item in known if item.error is None and item.mark}
 
@@ -67,7 +69,10 @@ def scan(
     ):
         for start in range(0, len(dataset), 64):  # not all at once: rows can hold the bytes of their recordings
             indices = range(start, min(start + 64, len(dataset)))
-            found.extend(pool.map(look, [dataset[index] for index in indices]))
+            block = list(pool.map(look, [dataset[index] for index in indices]))
+            found += block
+            if tell is not None:
+                tell(block)
             progress.update(len(indices))
     return found
 

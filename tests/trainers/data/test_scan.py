@@ -2,15 +2,23 @@
 
 import os
 import tempfile
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.data.rows import Utterance, from_rows
+from trainers.data import prepare as preparing
+from trainers.data import scan as scanning
+from trainers.data.rows import Utterance, from_rows, read_audio
 from trainers.data.scan import Scanned, scan
+from trainers.data.spec import DataSpec
+
+COUNT = 150  # more than two blocks
 
 CHANGES = ["none", "longer", "gone", "broken", "touched", "swapped"]
 
@@ -47,3 +55,39 @@ def test_a_kept_scan_is_a_fresh_one(changes: list[tuple[int, str]]) -> None:
             change(paths[which], kind, number)
             kept = found(kept)
             assert kept == found([])
+
+
+@pytest.mark.parametrize("seconds", [preparing.KEEP_SECONDS, 0.0])
+def test_an_interrupted_scan_goes_on(seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With Ctrl-C at the 100th recording what was read is kept; it is from time to time before, too."""
+    soundfile.write(tmp_path / "a.wav", np.full(1600, 0.1), 16_000)
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(
+        "\n".join(["id,audio,text", *(f"{number},a.wav,ja" for number in range(COUNT))]), encoding="utf-8"
+    )
+    output, lock = tmp_path / "run", threading.Lock()
+    calls: list[str] = []
+    there: list[bool] = []
+
+    def read(row: Any, *rest: Any) -> np.ndarray:
+        with lock:
+            calls.append(row["id"])
+            last = len(calls) == 100
+        if last:
+            there.append((output / "scan-train.jsonl").exists())
+            raise KeyboardInterrupt
+        return read_audio(row, *rest)
+
+    def scanned() -> None:
+        spec = DataSpec(str(manifest), min_duration=0.0)
+        preparing.prepare([spec], "train", output_dir=output, quiet=True)
+
+    monkeypatch.setattr(scanning, "read_audio", read)
+    monkeypatch.setattr(preparing, "KEEP_SECONDS", seconds)
+    with pytest.raises(KeyboardInterrupt):
+        scanned()
+    assert there == [seconds == 0]
+    calls.clear()
+    calls += ["none"] * 100
+    scanned()
+    assert sorted(calls[100:], key=int) == [str(number) for number in range(64, COUNT)]
