@@ -26,10 +26,11 @@ _PHRASES = {
     "osv": "og så videre", "pct": "procent", "pga": "på grund af", "½": "en halv",
 }  # fmt: skip
 _UNITS = {
-    "km/t": "kilometer i timen", "km": "kilometer", "m": "meter", "dm": "decimeter", "cm": "centimeter",
-    "mm": "millimeter", "km²": "kvadratkilometer", "km2": "kvadratkilometer", "m²": "kvadratmeter", "m2": "kvadratmeter",
+    "km/t": "kilometer i timen", "km/h": "kilometer i timen", "m/s": "meter i sekundet", "km": "kilometer", "m": "meter",
+    "dm": "decimeter", "cm": "centimeter", "mm": "millimeter", "km²": "kvadratkilometer", "km2": "kvadratkilometer", "m²": "kvadratmeter", "m2": "kvadratmeter",
     "m³": "kubikmeter", "m3": "kubikmeter", "kg": "kilo", "g": "gram", "mg": "milligram", "l": "liter",
-    "dl": "deciliter", "cl": "centiliter", "ml": "milliliter", "°c": "grader celsius", "kwh": "kilowatttimer",
+    "dl": "deciliter", "cl": "centiliter", "ml": "milliliter", "°c": "grader celsius",
+    "°f": "grader fahrenheit", "kwh": "kilowatttimer",
     "min": "minut|minutter", "sek": "sekund|sekunder",
 }  # fmt: skip
 _SIGNS = {"%": "procent", "‰": "promille", "&": "og", "°": "grader", "§": "paragraf", "+": "plus", "×": "gange"}
@@ -45,6 +46,15 @@ _LABELS = frozenset({
 _WORDS = {
     "én": "en", "ét": "et", "kilogram": "kilo", "hundred": "hundrede", "tusinde": "tusind",
 }  # fmt: skip
+# "1 år" is "et år". A word that stands for the number itself stays as it was said.
+_NEUTER = (
+    "år", "års", "årti", "århundrede", "halvår", "kvartal", "kvarter", "døgn", "minut", "sekund", "gram", "kilo", "kilogram",
+    "milligram", "ton", "pund", "point", "procentpoint", "mål", "sæt", "barn", "hus", "menneske", "medlem", "land", "sted",
+    "stykke", "glas", "job", "dyr", "ord", "spørgsmål", "forsøg", "tilfælde", "dødsfald", "mandat", "værelse",
+)  # fmt: skip
+_NEUTER_ONE = re.compile(
+    rf"(?<![\w.,])1(?=\s+(?:{'|'.join(_NEUTER)})(?!\w))|(?:(?<=klokken )|(?<=klokken  ))1(?!\d|[.,]\d)"
+)
 _TENS = {
     20: "tyvende", 30: "tredivte", 40: "fyrretyvende", 50: "halvtredsindstyvende", 60: "tresindstyvende",
     70: "halvfjerdsindstyvende", 80: "firsindstyvende", 90: "halvfemsindstyvende",
@@ -58,6 +68,13 @@ _ORDINAL_MARK = re.compile(
     rf"(?<![\w.,])(?<!kl\. )(?<!klokken )(?<!side )(?<!s\. )(\d+)\.(?=\s*{_LOWER}|\s?[-–]\s?\d+\.\s*{_LOWER})"
 )
 _DATE = re.compile(r"(?i)(?<![\w.])d\.\s?(?=\d)")
+# Numbers as nouns: "tyve" + "erne" is "tyverne", "tres" + "er" is "tresser"; Femern is an island.
+_NOUNS = {
+    re.compile("(fir|ott|ellev|tyv|trediv|fyrr|hundred)eer"): r"\1er",
+    re.compile(r"\b(\w+og)?tredver"): r"\1trediver",
+    re.compile(r"\b(\w+og)?treser"): r"\1tresser",
+    re.compile(r"\b(\w+og)?femer(?!n(?!e))"): r"\1femmer",
+}
 _CLOCK = re.compile(
     r"(?i)(?:(?<=kl )|(?<=kl\.)|(?<=kl\. )|(?<=klokken ))(?P<hour>[01]?\d|2[0-4])[.:](?P<minutes>[0-5]\d)(?!\d|[.,:]\d)"
 )
@@ -131,6 +148,7 @@ def _spoken_form() -> SpokenForm:
         signs=_SIGNS,
         currencies=_CURRENCIES,
         decimal_currencies=frozenset({"kr", "dkk"}),
+        spoken_digits={_NEUTER_ONE: "et"},
         words=_WORDS,
         ordinal=_ORDINAL_MARK,
         clock=_CLOCK,
@@ -141,7 +159,10 @@ def _spoken_form() -> SpokenForm:
 
 def danish(text: str) -> str:
     """One pass of the Danish normaliser; `get_normalizer("da")` repeats it until nothing changes."""
-    return _spoken_form()(_DATE.sub("den ", text)).replace("aa", "å")
+    text = _spoken_form()(_DATE.sub("den ", text)).replace("aa", "å")
+    for pattern, noun in _NOUNS.items():
+        text = pattern.sub(noun, text)
+    return text
 
 
 LANGUAGE = Language(

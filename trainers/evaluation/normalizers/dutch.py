@@ -27,15 +27,17 @@ _PHRASES = {
     "mln": "miljoen", "mld": "miljard", "nr": "nummer", "½": "een half",
 }  # fmt: skip
 _UNITS = {
-    "km/u": "kilometer per uur", "km/h": "kilometer per uur", "km": "kilometer", "m": "meter", "dm": "decimeter",
+    "km/u": "kilometer per uur", "km/uur": "kilometer per uur", "km/h": "kilometer per uur", "m/s": "meter per seconde",
+    "km": "kilometer", "m": "meter", "dm": "decimeter",
     "cm": "centimeter", "mm": "millimeter", "km²": "vierkante kilometer", "km2": "vierkante kilometer",
     "m²": "vierkante meter", "m2": "vierkante meter", "m³": "kubieke meter", "m3": "kubieke meter", "kg": "kilo",
     "g": "gram", "mg": "milligram", "l": "liter", "dl": "deciliter", "cl": "centiliter", "ml": "milliliter",
-    "°c": "graden celsius", "kwh": "kilowattuur", "u": "uur", "min": "minuut|minuten", "sec": "seconde|seconden",
+    "°c": "graden celsius", "°f": "graden fahrenheit", "kwh": "kilowattuur", "u": "uur", "min": "minuut|minuten", "sec": "seconde|seconden",
 }  # fmt: skip
 _SIGNS = {"%": "procent", "‰": "promille", "&": "en", "°": "graden", "§": "paragraaf", "+": "plus", "×": "keer"}
 _CURRENCIES = {
-    "€": "euro", "eur": "euro", "$": "dollar", "us$": "dollar", "usd": "dollar", "£": "pond", "gbp": "pond", "¥": "yen",
+    "€": "euro", "eur": "euro", "euro": "euro", "dollar": "dollar", "$": "dollar", "us$": "dollar", "usd": "dollar", "£": "pond", "gbp": "pond",
+    "¥": "yen",
 }  # fmt: skip
 # "maat 40 l": a number and a letter after these are a name.
 _LABELS = frozenset({
@@ -49,8 +51,11 @@ _WORDS = {
 }  # fmt: skip
 _GENITIVE = re.compile(r"(?<![\w'])'s-", re.IGNORECASE)
 _DAY_PARTS = re.compile(r"(?<![\w'])s(?=[ -](?:morgens|ochtends|middags|avonds|nachts|zomers|winters|anderendaags)\b)")
+# "10:30", "10u30" and, before "uur" or the later time of a span that ends in it, "10.30"; the "uur" goes along.
+_HOUR = r"\s?(?:uur|u)(?![\w'-])"
 _CLOCK = re.compile(
-    r"(?i)(?<![\d.,:])(?P<hour>[01]?\d|2[0-4])[.:](?P<minutes>[0-5]\d)(?=(?: \d\d?[.:]\d\d)?\s?(?:uur|u)\b)"
+    r"(?i)(?<![\w.,:])(?P<hour>[01]?\d|2[0-4])(?:(?P<stop>\.)|[:uh])(?P<minutes>[0-5]\d)"
+    rf"(?:{_HOUR}|(?(stop)(?=(?: (?:tot|en|of))? \d\d?[.:]\d\d{_HOUR})|(?!\w|:|[.,]\d|\s?(?:min|sec))))"
 )
 _ORDINALS = {1: "eerste", 3: "derde", 8: "achtste"}
 
@@ -109,9 +114,11 @@ def _spoken_form() -> SpokenForm:
         label_words=_LABELS,
         signs=_SIGNS,
         currencies=_CURRENCIES,
+        currency_words=frozenset({"euro", "dollar"}),
         words=_WORDS,
         ordinal=re.compile(r"(?<![\w.,])(\d+)(?:e|de|ste)(?!\w)", re.IGNORECASE),
         clock=_CLOCK,
+        hour_word="uur",
         minus="min",
         keep_apostrophes=True,
     )

@@ -14,7 +14,8 @@ _SPACES = " \u00a0\u202f\u205f" + "".join(map(chr, range(0x2000, 0x200B)))
 _DECIMAL = re.compile(r"(?<![\d.,])(\d+)(?:,(\d+)|\.(\d))(?![\d]|[.,]\d)")
 _AMOUNT = r"\d+(?:[.,]\d+)*"
 _CENTS = re.compile(r"(.*?)(?:[.,](\d\d))?")
-_RANGE = re.compile(r"(?<=\d)[-–](?=\d)")
+_RANGE = re.compile(r"(?<=[\d%°])[-–](?=\d)")
+_DEGREES = re.compile(r"\s?°\s?(?=[CF]\b)")
 _MINUS = re.compile(r"(?<![\w.,)])[-−–](?=\d)")
 _DIGITS_AND_ENDING = re.compile(rf"(?<!\w)(\d+)['-]?({_LETTER}{{2,}})")
 _HYPHEN = re.compile(rf"(?<={_LETTER})[-\u2010\u2011](?={_LETTER})")
@@ -50,9 +51,10 @@ class SpokenForm:
     units: spelled out after a number only. Those of one letter, and `unit_words`, which are words of their own too, count
     as units in lower case only, and never after `label_words` ("maat 40 l"); `unit_words` never after a year either.
     signs: symbols to words. currencies: signs and abbreviations before or after an amount; of `decimal_currencies` the
-    hundredths are read as decimals. words: single words replaced at the end.
+    hundredths are read as decimals, and `currency_words` are currencies behind an amount only. words: single words replaced at the end.
     ordinal: a pattern whose group 1 is the digits of an ordinal; it sees the text before it is lower-cased.
-    clock: a pattern of clock times, with groups `hour` and `minutes`: "08.00" is read as "8".
+    spoken_digits: digits that are no counts -> how they are said, such as "1" before a neuter noun.
+    clock: a pattern of clock times, with groups `hour` and `minutes`: "08.00" is read as "8", with `hour_word` behind it.
     """
 
     numbers: NumberWords
@@ -68,6 +70,9 @@ class SpokenForm:
     unit_words: frozenset[str] = frozenset()
     label_words: frozenset[str] = frozenset()
     decimal_currencies: frozenset[str] = frozenset()
+    currency_words: frozenset[str] = frozenset()
+    hour_word: str = ""
+    spoken_digits: Mapping[re.Pattern[str], str] = field(default_factory=dict)
     _phrases: re.Pattern[str] = field(init=False)
     _glued: re.Pattern[str] = field(init=False)
     _units: re.Pattern[str] = field(init=False)
@@ -80,12 +85,13 @@ class SpokenForm:
         strict = [unit for unit in self.units if self._is_strict(unit)]
         loose = _alternatives(unit for unit in self.units if not self._is_strict(unit))
         glued = _alternatives(key for key in self.phrases if key[0].isalpha())
-        codes = _alternatives(sign for sign in self.currencies if sign[0].isalpha() and sign[-1] != "$")
+        names = [sign for sign in self.currencies if sign[0].isalpha() and sign[-1] != "$"]
+        codes = _alternatives(name for name in names if name not in self.currency_words)
         symbols = _alternatives(sign for sign in self.currencies if not sign[0].isalpha() or sign[-1] == "$")
         scale = rf"(?:\s*(?P<scale>{_alternatives(scales)})(?!\w))?"
         other_scale = scale.replace("P<scale>", "P<other_scale>")
         before = rf"(?:(?<!\w)(?P<code>{codes})\.?|(?P<symbol>{symbols}))\s?(?P<minus>[-−–]?)(?P<amount>{_AMOUNT})"
-        after = rf"\s?(?:(?P<after>{codes})(?!\w)\.?|(?P<behind>{symbols}))"
+        after = rf"\s?(?:(?P<after>{_alternatives(names)})(?![\w']|-\w)\.?|(?P<behind>{symbols}))"
         whole = "(?:,[-−–]+)?"  # "20,-"
         patterns = {
             "_phrases": rf"(?<![\w.'])(?:{_alternatives(self.phrases)})(?!\w)",
@@ -100,8 +106,9 @@ class SpokenForm:
     def __call__(self, text: str) -> str:
         text = unicodedata.normalize("NFC", text).translate(APOSTROPHES)
         text = re.sub(r"[^\D0-9]", lambda m: str(unicodedata.digit(m.group())), text)
+        text = _DEGREES.sub(" °", text)
         text = _RANGE.sub(" ", self._glued.sub(" ", collapse_thousands(text)))
-        text = self.clock.sub(_spell_clock, text)
+        text = self.clock.sub(self._spell_clock, text)
         text = self.ordinal.sub(lambda m: f" {self.numbers.ordinal_to_words(m.group(1))} ", text)
         text = self._units.sub(self._spell_unit, text)
         text = unicodedata.normalize("NFC", text.lower())
@@ -128,6 +135,11 @@ class SpokenForm:
                 return match.group()
         return f"{amount} {_form(self.units[unit.lower()], amount)} "
 
+    def _spell_clock(self, match: re.Match[str]) -> str:
+        """Hour and minutes of a clock time apart; full hours without minutes."""
+        minutes = "" if match["minutes"] == "00" else match["minutes"]
+        return " ".join(part for part in (str(int(match["hour"])), self.hour_word, minutes) if part)
+
     def _spell_currency(self, match: re.Match[str]) -> str:
         """ "€ 2,50" and "2,50 €" as "2 euro 50", "-€ 2,5 miljoen" as "min 2,5 miljoen euro"."""
         found = match.groupdict()
@@ -144,6 +156,8 @@ class SpokenForm:
     def _spell_digits(self, text: str) -> str:
         numbers = self.numbers
         text = _MINUS.sub(f" {self.minus} ", text)
+        for pattern, spoken in self.spoken_digits.items():
+            text = pattern.sub(f" {spoken} ", text)
         text = _DECIMAL.sub(lambda m: f" {numbers.decimal_to_words(m.group(1), m.group(2) or m.group(3))} ", text)
         text = _DIGITS_AND_ENDING.sub(lambda m: f" {numbers.digits_to_words(m.group(1))}{m.group(2)}", text)
         return re.sub(r"\d+", lambda m: f" {numbers.digits_to_words(m.group())} ", text)
@@ -158,12 +172,6 @@ class SpokenForm:
             if word:
                 kept.append(word)
         return kept
-
-
-def _spell_clock(match: re.Match[str]) -> str:
-    """Hour and minutes of a clock time apart; full hours without minutes."""
-    hour, minutes = int(match["hour"]), match["minutes"]
-    return f"{hour}" if minutes == "00" else f"{hour} {minutes}"
 
 
 def _alternatives(words: Iterable[str]) -> str:
