@@ -468,7 +468,7 @@ def _to_mono(samples: np.ndarray, name: str) -> np.ndarray:
     if samples.dtype.kind in "iu":
         half = 2.0 ** (8 * samples.dtype.itemsize - 1)
         samples = (samples.astype(np.float64) - (half if samples.dtype.kind == "u" else 0.0)) / half
-    elif samples.size and (peak := float(np.nanmax(np.abs(samples)))) > _LOUDEST:
+    elif samples.size and (peak := float(np.abs(samples).max())) > _LOUDEST:
         samples = samples / _pcm_scale(peak, name)
     samples = samples.astype(np.float32, copy=False)
     if samples.ndim == 2:
