@@ -10,7 +10,8 @@ import torch
 from datasets import Dataset
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration
-from tests.trainers.study.test_study import collect, do, make_study  # noqa: F401 (a fixture)
+from tests.trainers.study.conftest import make_study  # noqa: F401 (a fixture)
+from tests.trainers.study.test_study import collect, do
 from trainers.encoder_depth.healing import HealSpec, heal, untranscribed
 from trainers.errors import UserError
 from trainers.feature_cache import build_cache
