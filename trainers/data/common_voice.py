@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def is_common_voice(spec: DataSpec) -> bool:
     """True for the layout `transcript/{language}/{split}.tsv` with `audio/{language}/{split}/*.tar`, and for Mozilla's:
     `{language}/{split}.tsv` with `{language}/clips/`, named by the release's folder or by the language's."""
-    folder = Path(spec.dataset).expanduser()
+    folder = spec.path
     if (folder / "transcript").is_dir() and (folder / "audio").is_dir():
         return True
     return _is_mozillas(folder) or bool(_languages(folder))
@@ -33,7 +33,7 @@ def load_common_voice(spec: DataSpec) -> list[Utterance]:
     Also reads Mozilla's own layout. A clip that the tsv names and that is not there becomes a row without a file, counted
     later as damaged.
     """
-    root = Path(spec.dataset).expanduser()
+    root = spec.path
     language = _language(spec, root)
     split = SPLIT_NAMES.get(spec.split, spec.split)
     own = _mozillas(root, language)
@@ -51,7 +51,7 @@ def load_common_voice(spec: DataSpec) -> list[Utterance]:
 
 def transcripts_only(spec: DataSpec) -> list[Utterance]:
     """The split's rows without their audio: what a dry run can learn without downloading the clips."""
-    root = Path(spec.dataset).expanduser()
+    root = spec.path
     language = _language(spec, root)
     split = SPLIT_NAMES.get(spec.split, spec.split)
     if root.is_dir():

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from trainers.data.manifests import utterances
@@ -21,9 +21,14 @@ _SPLITS = frozenset(("train", "test", "eval", *SPLIT_ALIASES["validation"]))
 logger = logging.getLogger(__name__)
 
 
+def named_split(split: str, there: Collection[str]) -> str | None:
+    """The split of those `there` that has this name, or else one of the usual others for it; None where there is none."""
+    return next((name for name in SPLIT_ALIASES.get(split, (split,)) if name in there), None)
+
+
 def is_audio_folder(spec: DataSpec) -> bool:
     """True where a metadata file lies in the folder or below it."""
-    return next(_metadata_below(Path(spec.dataset).expanduser()), None) is not None
+    return next(_metadata_below(spec.path), None) is not None
 
 
 def load_audio_folder(spec: DataSpec, downloaded: bool = False) -> list[Utterance]:
@@ -35,7 +40,7 @@ def load_audio_folder(spec: DataSpec, downloaded: bool = False) -> list[Utteranc
     Args:
         downloaded: the folder is a snapshot of the Hub's cache: what it links to must lie there.
     """
-    root = Path(spec.dataset).expanduser()
+    root = spec.path
     if not root.is_dir():
         raise UserError(f"The folder {spec.dataset!r} does not exist.")
     names = SPLIT_ALIASES.get(spec.split, (spec.split,))

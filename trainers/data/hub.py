@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 def holds_sound(spec: DataSpec) -> bool:
     """True for a parquet file whose first row holds its sound: a file of a data set of the Hub."""
-    path = Path(spec.dataset).expanduser()
+    path = spec.path
     if path.suffix.lower() != ".parquet" or not path.is_file():
         return False
     try:
@@ -68,11 +68,7 @@ def _parts(kind: pyarrow.DataType) -> list[str]:
 
 def load_hub(spec: DataSpec) -> Dataset:
     """A data set of the Hub (or a local folder or file in its form), downloaded and memory-mapped, audio left undecoded."""
-    if (
-        not spec.streaming
-        and not Path(spec.dataset).expanduser().exists()
-        and (folder := _loose_files(spec)) is not None
-    ):
+    if not spec.streaming and not spec.path.exists() and (folder := _loose_files(spec)) is not None:
         inner = DataSpec(**{**vars(spec), "dataset": str(folder), "format": "audiofolder"})
         return from_rows(load_audio_folder(inner, downloaded=True))
     dataset = _open_hub(spec, streaming=False)
@@ -175,7 +171,7 @@ def hub_row(spec: DataSpec, row: Mapping[str, Any], index: int, text_column: str
 def place_row(spec: DataSpec, row: Utterance, audio: Mapping[str, Any] | None) -> Utterance:
     """A row that names a file in place of holding sound: found in the local folder, refused in what was downloaded."""
     where, name = f"The row {row.id!r} of {spec.dataset!r}", (audio or {}).get("path")
-    folder = Path(spec.dataset).expanduser()
+    folder = spec.path
     if _saved(spec):
         place = Place(spec, Path(), root=None)  # saved on this machine, with the paths of this machine
     elif folder.is_dir() or spec.audio_root is not None:
@@ -260,13 +256,13 @@ def _undecoded(spec: DataSpec, dataset: Any, column: str) -> Any:
 
 def _saved(spec: DataSpec) -> bool:
     """Whether a folder is what `Dataset.save_to_disk` wrote."""
-    folder = Path(spec.dataset).expanduser()
+    folder = spec.path
     return (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file()
 
 
 def _open_hub(spec: DataSpec, streaming: bool) -> Any:
     if _saved(spec):
-        loaded = load_from_disk(str(Path(spec.dataset).expanduser()))
+        loaded = load_from_disk(str(spec.path))
         if isinstance(loaded, Dataset):
             return loaded.to_iterable_dataset() if streaming else loaded
         if spec.split not in loaded:
@@ -274,7 +270,7 @@ def _open_hub(spec: DataSpec, streaming: bool) -> Any:
         return loaded[spec.split].to_iterable_dataset() if streaming else loaded[spec.split]
     try:
         if holds_sound(spec):
-            file = str(Path(spec.dataset).expanduser())
+            file = str(spec.path)
             return load_dataset("parquet", data_files=file, split="train", streaming=streaming)
         return load_dataset(
             spec.dataset, name=spec.config, split=spec.split, revision=spec.revision, streaming=streaming
@@ -285,7 +281,7 @@ def _open_hub(spec: DataSpec, streaming: bool) -> Any:
 
 def _unreadable(spec: DataSpec, error: Exception) -> UserError:
     """The error for people. `datasets` wraps what it meets in a file, and says little itself."""
-    if Path(spec.dataset).exists():
+    if spec.path.exists():
         return UserError(
             f"{spec.dataset!r} cannot be read as a data set of the Hub (config {spec.config!r}, split {spec.split!r}): "
             f"{first_line(error.__cause__ or error)} It is of no other known kind either: docs/training.md tells what a folder has to "

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trainers.data.folders import SPLIT_ALIASES
+from trainers.data.folders import named_split
 from trainers.data.places import Place
 from trainers.data.rows import Utterance, with_fault
 from trainers.data.segments import Part, part_of
@@ -13,7 +13,7 @@ from trainers.errors import UserError
 
 def is_kaldi(spec: DataSpec) -> bool:
     """True for a data folder of Kaldi, ESPnet or Icefall, `wav.scp` with `text`, or a folder of such splits."""
-    folder = Path(spec.dataset).expanduser()
+    folder = spec.path
     return (folder / "wav.scp").is_file() or next(folder.glob("*/wav.scp"), None) is not None
 
 
@@ -76,9 +76,9 @@ def _folder(spec: DataSpec) -> Path:
     Raises:
         UserError: the split is not there.
     """
-    folder = Path(spec.dataset).expanduser()
+    folder = spec.path
     splits = sorted(path.parent.name for path in folder.glob("*/wav.scp"))
-    found = next((name for name in SPLIT_ALIASES.get(spec.split, (spec.split,)) if name in splits), None)
+    found = named_split(spec.split, splits)
     if found is None and splits and not (folder / "wav.scp").is_file():
         raise UserError(f"{folder} has no split {spec.split!r}. Splits there: {', '.join(splits)}.")
     return folder if found is None else folder / found

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainers.data.folders import SPLIT_ALIASES
+from trainers.data.folders import named_split
 from trainers.data.kaldi import entries
 from trainers.data.places import Place
 from trainers.data.rows import Utterance, with_fault
@@ -17,7 +17,7 @@ _OF_SPLIT, _OF_CHAPTER = "transcripts.txt", "*/*/*.trans.txt"
 
 def is_librispeech(spec: DataSpec) -> bool:
     """True for a folder of splits in one of the two layouts, and for a split's own."""
-    root = Path(spec.dataset).expanduser()
+    root = spec.path
     return any(next(_transcripts(root, above), None) for above in ("", "*/"))
 
 
@@ -27,10 +27,9 @@ def load_librispeech(spec: DataSpec) -> list[Utterance]:
     Raises:
         UserError: the split is not there.
     """
-    root = Path(spec.dataset).expanduser()
+    root = spec.path
     there = sorted({file.relative_to(root).parts[0] for file in _transcripts(root, "*/")})
-    name = next((name for name in SPLIT_ALIASES.get(spec.split, (spec.split,)) if name in there), ".")
-    folder = root / name
+    folder = root / (named_split(spec.split, there) or ".")
     files = sorted(_transcripts(folder))
     if not files:
         raise UserError(f"{root} has no split {spec.split!r}. Splits there: {', '.join(there) or 'none'}.")

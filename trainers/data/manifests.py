@@ -1,7 +1,6 @@
 """Manifests: a table with a row an utterance, in this project's words, NeMo's, or Lhotse's."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from trainers.data.lhotse import is_lhotse, read_cut
@@ -31,7 +30,7 @@ _NO_CHANNEL = 1024
 
 def is_manifest(spec: DataSpec) -> bool:
     """True where the name says how a table is written, unless it is a folder's."""
-    path = Path(spec.dataset).expanduser()
+    path = spec.path
     return table_suffix(path) is not None and not path.is_dir()
 
 
@@ -41,7 +40,7 @@ def load_manifest(spec: DataSpec, untranscribed: bool = False) -> list[Utterance
     Args:
         untranscribed: rows may be without text.
     """
-    path = Path(spec.dataset).expanduser()
+    path = spec.path
     if not path.is_file():
         raise UserError(f"The manifest {spec.dataset!r} does not exist.")
     table = read_table(path)

@@ -21,7 +21,7 @@ def detect_format(spec: DataSpec) -> str:
     for name, kind in DATA_KINDS.items():
         if kind.recognizer is not None and pkgutil.resolve_name(kind.recognizer)(spec):
             return name
-    path = Path(spec.dataset).expanduser()
+    path = spec.path
     if path.is_dir():
         return "hub"
     if path.exists():

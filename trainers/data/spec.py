@@ -72,6 +72,11 @@ class DataSpec:
             if value is not None and value <= 0:
                 raise UserError(f"{name}={value} leaves no utterance: give a number above 0, or null for no limit.")
 
+    @property
+    def path(self) -> Path:
+        """Where the data set lies, if it is a file or folder of this machine."""
+        return Path(self.dataset).expanduser()
+
     def transcript(self, text: str | None) -> str:
         """The text of a row as the model is trained to write it; empty where there is none."""
         return normalize_transcript(
@@ -88,7 +93,7 @@ class DataSpec:
     @property
     def has_splits(self) -> bool:
         """Whether `split` chooses among the utterances; a manifest, and a Kaldi folder without such a folder inside, are read whole."""
-        path = Path(self.dataset).expanduser()
+        path = self.path
         whole = (path / "wav.scp").is_file() and not (path / self.split / "wav.scp").is_file()
         return not whole and (path.suffix.lower() == ".txt" or not path.is_file())
 
@@ -96,7 +101,7 @@ class DataSpec:
         """Whether the two name the same data, and neither their languages nor their durations keep them apart."""
 
         def place(spec: DataSpec) -> tuple[str | None, ...]:
-            path = Path(spec.dataset).expanduser()
+            path = spec.path
             name = str(path.resolve()) if path.exists() else spec.dataset
             return name, spec.config, spec.revision, spec.split if spec.has_splits else None
 
@@ -109,7 +114,7 @@ class DataSpec:
 
         Data on this machine go by their file's or folder's own name, without the path.
         """
-        local = Path(self.dataset).expanduser()
+        local = self.path
         known = {
             "name": local.resolve().name if local.exists() else self.dataset,
             "config": self.config,

@@ -31,7 +31,7 @@ _TENTHS = {0: "test", 1: "validation"}
 
 def is_spoken(spec: DataSpec) -> bool:
     """True for the name of a text file."""
-    return spec.dataset.lower().endswith(SUFFIXES) and not Path(spec.dataset).expanduser().is_dir()
+    return spec.dataset.lower().endswith(SUFFIXES) and not spec.path.is_dir()
 
 
 def load_spoken(spec: DataSpec) -> list[Utterance]:
@@ -43,7 +43,7 @@ def load_spoken(spec: DataSpec) -> list[Utterance]:
     from trainers.embedded import corpus
     from trainers.embedded.speech import SPLIT_VARIANTS
 
-    path = Path(spec.dataset).expanduser()
+    path = spec.path
     if not path.is_file():
         raise UserError(f"The text file {spec.dataset!r} does not exist.")
     if spec.language is None:

@@ -186,9 +186,7 @@ def _positions(recipe: Recipe, longest: float) -> float:
 
 
 def _plan_role(recipe: Recipe, specs: list[DataSpec], role: str) -> tuple[RolePlan, Any]:
-    remote = [
-        spec for spec in specs if DATA_KINDS[detect_format(spec)].place == "remote" and not Path(spec.dataset).exists()
-    ]
+    remote = [spec for spec in specs if DATA_KINDS[detect_format(spec)].place == "remote" and not spec.path.exists()]
     if not remote:
         dataset, report = prepare(specs, role, seed=recipe.seed, max_bad_fraction=recipe.max_bad_fraction)
         return RolePlan(utterances=report.kept, hours=report.hours, dropped=report.dropped, known=True), dataset

@@ -464,7 +464,7 @@ def refuse_missing_data(recipe: Recipe, datasets: Mapping[str, Any] | None) -> N
     """
     for role in DATA_ROLES if datasets is None else ():
         for spec in getattr(recipe, role):
-            path = Path(spec.dataset).expanduser()
+            path = spec.path
             if DATA_KINDS[detect_format(spec)].place == "local" and not path.exists():
                 beside = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
                 raise UserError(f"{role}: the data set {spec.dataset!r} does not exist.{nearest(path.name, beside)}")
