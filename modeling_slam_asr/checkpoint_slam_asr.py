@@ -252,9 +252,8 @@ def refuse_non_finite(what: str, name: str, tensor: torch.Tensor) -> None:
         for part in tensor.__tensor_flatten__()[0]:
             refuse_non_finite(what, name, getattr(tensor, part))
         return
-    packed = (
-        getattr(tensor, "quant_state", None) is not None
-    )  # bitsandbytes' whole numbers, kept as those of a float's bits
+    # bitsandbytes may keep whole numbers as the bits of floats.
+    packed = getattr(tensor, "quant_state", None) is not None
     if tensor.is_floating_point() and tensor.numel() and tensor.device.type != "meta" and not packed:
         values = tensor.detach()
         low, high = torch.aminmax(values.to(torch.bfloat16) if values.itemsize == 1 else values)

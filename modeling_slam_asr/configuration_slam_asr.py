@@ -257,9 +257,8 @@ class SlamAsrConfig(PreTrainedConfig):
         """
         values = upgraded(config_dict)
         for key in [key for key in values if _is_unknown(key)]:
-            if not difflib.get_close_matches(
-                key, cls.field_names(), n=1, cutoff=0.85
-            ):  # else it is misspelt, and refused
+            # A key that is nearly one of ours is misspelt, and refused below.
+            if not difflib.get_close_matches(key, cls.field_names(), n=1, cutoff=0.85):
                 logger.warning(
                     f"config.json has the key {key!r}, which is none of SLAM-ASR's. It has no effect and is left out."
                 )

@@ -175,8 +175,8 @@ class SavingMixin(LoraMixin):
 
 def _weights(folder: Path) -> dict[Path, tuple[int, int]]:
     """The weights in a folder, by the names that transformers gives, each with what changes when it is written."""
-    found = [file for file in folder.iterdir() if re.fullmatch(_WEIGHTS, file.name)]
-    return {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in found}
+    found = {file: file.stat() for file in folder.iterdir() if re.fullmatch(_WEIGHTS, file.name)}
+    return {file: (stat.st_ino, stat.st_mtime_ns) for file, stat in found.items()}
 
 
 _WEIGHTS = r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?"

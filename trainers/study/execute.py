@@ -179,12 +179,15 @@ def perform_elastic(run: PlannedRun, data: StudyData, study: StudyRecipe) -> lis
             cache = data.features(run.recipe, role, depths)
             datasets[role] = ElasticRows([cache.dataset(depth) for depth in depths], in_turn=role != "train")
     # Its epochs are longer by the number of depths; it gets as many steps and validations as a run of one depth.
-    sampler = make_sampler(run.recipe, datasets["train"].depths[0], build_processor(run.recipe))
+    eval_steps = run.recipe.eval_steps
+    if eval_steps is None:
+        sampler = make_sampler(run.recipe, datasets["train"].depths[0], build_processor(run.recipe))
+        eval_steps = planned_steps(run.recipe, sampler)[1]
     recipe = dataclasses.replace(
         run.recipe,
         test=[],
         num_epochs=run.recipe.num_epochs / len(depths),
-        eval_steps=run.recipe.eval_steps or planned_steps(run.recipe, sampler)[1],
+        eval_steps=eval_steps,
     )
     start = warm_start_folder(study, run, recipe)
     training = run_training(
