@@ -32,6 +32,7 @@ MEL_FRAMES_PER_SECOND = 100
 ENCODER_FRAMES_PER_SECOND = 50
 ENCODER_SECONDS = 30.0
 NEVER = -1e30  # a log-probability that keeps sums finite
+LEAST = -1e4  # that the CTC head says of a next token: it rules it out, and an LLM's scores are not lost beside it
 UNKNOWN_SHARE = 0.02  # of what is no blank: a token in a transcript that the CTC head does not know
 
 
@@ -292,9 +293,9 @@ class CtcPrefixScores(LogitsProcessor):
         self.prefixes = self._prefixes()
         heard = (self.prefixes - self.total[..., None])[..., self.classes]
         heard[..., self.ends] = (torch.logaddexp(self.label, self.blank)[..., -1] - self.total)[..., None]
-        return (1 - self.weight) * scores + self.weight * heard.clamp(min=NEVER / 2).reshape(len(scores), vocab).to(
-            scores
-        )
+        # Of what goes on from a prefix that it has ruled out the head says nothing.
+        heard = heard.clamp(min=LEAST).masked_fill((self.total < NEVER / 2)[..., None], 0.0)
+        return (1 - self.weight) * scores + self.weight * heard.reshape(len(scores), vocab).to(scores)
 
     def _start(self, rows: int, vocab: int) -> None:
         """Nothing is written yet: only blanks."""
@@ -317,7 +318,8 @@ class CtcPrefixScores(LogitsProcessor):
         self.total = self.prefixes[rows, parent].gather(-1, newest[..., None])[..., 0]
         enters = self._shifted(torch.where((newest == last)[..., None], blank, torch.logaddexp(label, blank)))
         self.label = _carried(enters, self._of(newest))
-        self.begin, self.last = NEVER, newest
+        # Of tokens that the head does not know none is the one before again.
+        self.begin, self.last = NEVER, newest.masked_fill(newest == self.frames.shape[-1] - 1, 0)
         self.blank = _carried(self._shifted(self.label), self.frames[:, None, :, 0])
 
     def _prefixes(self) -> torch.Tensor:

@@ -86,6 +86,25 @@ def test_an_unknown_token_costs_and_is_possible() -> None:
     assert torch.isfinite(later).all()
 
 
+def test_two_unknown_tokens_need_no_blank_between() -> None:
+    """They are two, though the head has one score for all that it does not know; a known one again needs its blank."""
+    joint = CtcPrefixScores(make_scores(3, [2]), TOKENS, {END}, 0.5)
+    joint(torch.zeros(1, 0, dtype=torch.long), torch.zeros(1, VOCAB))
+    assert joint(torch.tensor([[14]]), torch.zeros(1, VOCAB))[0, 9] > -10
+    joint = CtcPrefixScores(make_scores(3, [2]), TOKENS, {END}, 0.5)
+    joint(torch.zeros(1, 0, dtype=torch.long), torch.zeros(1, VOCAB))
+    assert joint(torch.tensor([[10]]), torch.zeros(1, VOCAB))[0, 10] < -60
+
+
+def test_where_no_token_is_possible_the_llm_decides() -> None:
+    """As where the end is forbidden (`min_new_tokens`) and all frames are used up."""
+    joint, written = CtcPrefixScores(make_scores(3, [2]), TOKENS, {END}, 0.3), [10, 11, 12, 10]
+    llm = torch.arange(float(VOCAB))[None].masked_fill(torch.arange(VOCAB) == END, -torch.inf)
+    found = [joint(torch.tensor([written[:length]]).long(), llm)[0] for length in range(len(written) + 1)]
+    assert [int(scores.argmax()) for scores in found[2:]] == [VOCAB - 1] * 3
+    assert all(scores[END] == -torch.inf for scores in found)
+
+
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"num_beams": 2, "num_return_sequences": 2}])
 def test_batch_is_single(make_ctc_model: Callable[..., Any], tiny_processor: Any, options: dict[str, Any]) -> None:
     model = make_ctc_model().eval()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEVER = -1e30  # a log-probability that keeps sums finite
+LEAST = -1e4  # that the CTC head says of a next token: it rules it out, and an LLM's scores are not lost beside it
 UNKNOWN_SHARE = 0.02  # of what is no blank: a token that the CTC head does not know
 
 
@@ -45,7 +46,9 @@ class JointScores:
         heard = np.full(len(scores), self.prefixes[-1] - self.total)
         heard[self.tokens] = self.prefixes[1:-1] - self.total
         heard[self.ends] = np.logaddexp(self.label[-1], self.blank[-1]) - self.total
-        joined: NDArray[np.float64] = (1 - self.weight) * scores + self.weight * np.maximum(heard, NEVER / 2)
+        if self.total < NEVER / 2:  # of what goes on from a transcript that it has ruled out the head says nothing
+            heard[:] = 0.0
+        joined: NDArray[np.float64] = (1 - self.weight) * scores + self.weight * np.maximum(heard, LEAST)
         return joined
 
     def take(self, token: int) -> None:
@@ -55,7 +58,7 @@ class JointScores:
         self.total = float(self.prefixes[newest])
         before = self.blank if newest == self.last else np.logaddexp(self.label, self.blank)
         self.label = _carried(self._shifted(before), self.frames[:, newest])
-        self.begin, self.last = NEVER, newest
+        self.begin, self.last = NEVER, newest if len(known) else 0  # of unknown tokens none is the one before again
         self.blank = _carried(self._shifted(self.label), self.frames[:, 0])
         self.prefixes = self._prefixes()
 
