@@ -37,6 +37,7 @@ from trainers.data.rows import (
 from trainers.data.segments import Bounds, Part, bounds, part_of, stated_length
 from trainers.data.sources import detect_format
 from trainers.data.spec import DataSpec
+from trainers.data.suffixes import SOUND_SUFFIXES
 from trainers.errors import UserError
 
 # What goes wrong between this machine and the Hub. Without a network the client raises its HTTP library's own errors, which are no OSError.
@@ -282,6 +283,13 @@ def _open_hub(spec: DataSpec, streaming: bool) -> Any:
 def _unreadable(spec: DataSpec, error: Exception) -> UserError:
     """The error for people. `datasets` wraps what it meets in a file, and says little itself."""
     if spec.path.exists():
+        loose = (file for file in spec.path.rglob("*") if file.suffix.lower() in SOUND_SUFFIXES)
+        if (sound := next(loose, None)) is not None:
+            return UserError(
+                f"The folder {spec.dataset!r} holds sound files, such as {sound.name!r}, and no table that says what is said in them. Write "
+                "metadata.csv into it, with the columns file_name and transcription and a row a file, or a manifest "
+                "(docs/training.md). Transcripts in text files beside the sound are not read."
+            )
         return UserError(
             f"{spec.dataset!r} cannot be read as a data set of the Hub (config {spec.config!r}, split {spec.split!r}): "
             f"{first_line(error.__cause__ or error)} It is of no other known kind either: docs/training.md tells what a folder has to "

@@ -26,6 +26,7 @@ from trainers.errors import UserError
 _NEMO_AUDIO = "audio_filepath"
 _CHANNELS = ("channel", "channel_selector")
 _NO_CHANNEL = 1024
+_SIDES = {"l": 0, "left": 0, "r": 1, "right": 1}
 
 
 def is_manifest(spec: DataSpec) -> bool:
@@ -112,6 +113,8 @@ def _channel(values: Mapping[str, Any], where: str) -> tuple[int, str | None]:
     """The channel that a row names, -1 for the mean of all, and why it cannot be read."""
     for name in _CHANNELS:
         value = values.get(name)
+        if isinstance(value, str):
+            value = _SIDES.get(value.strip().lower(), value)
         if isinstance(value, bool) or value is None or value in ("", "average"):
             continue
         if isinstance(value, int) or (isinstance(value, str) and value.strip().isdecimal()):

@@ -38,6 +38,8 @@ class Place:
             return None, f"{where}: {error}"
         except RuntimeError:  # a `~name` of nobody
             path = self.folder / name
+        if "\\" in name and os.sep == "/" and not path.exists():
+            path = self.folder / name.replace("\\", "/")  # a table that Windows wrote
         if self.root is not None and not self._inside(path, self.root):
             return None, (
                 f"{where} names {name!r}, outside of {self.root}. Rows name files inside their data set; "

@@ -78,11 +78,12 @@ def prepare(
     Args:
         role: `train`, `validation` or `test`; used in messages and file names.
         seed: chooses the rows where `max_samples` or `max_hours` leaves some out.
-        max_bad_fraction: share of damaged recordings above which this is an error.
+        max_bad_fraction: share of damaged recordings of a source above which this is an error.
         output_dir: where `scan-{role}.jsonl` is kept (and used again by a resumed run) and `bad_files.jsonl` goes.
 
     Raises:
-        UserError: too many damaged recordings, or nothing left to use.
+        UserError: too many damaged recordings, or nothing left to use, in any of the sources: what the others give is not what
+            was asked for.
     """
     report = DataReport(role)
     sources = unique_ids([load_source(spec) for spec in specs])
@@ -92,15 +93,23 @@ def prepare(
         report.bad_files += [
             BadFile(role=role, id=item.id, error=item.error) for item in found if item.error is not None
         ]
-    _check_damage(report, max_bad_fraction, output_dir)
-    for source, found in zip(sources, scanned, strict=True):
+    _list_damage(report, output_dir)
+    for spec, source, found in zip(specs, sources, scanned, strict=True):
+        _check_damage(spec, found, role, max_bad_fraction, output_dir)
         _tell_other_lengths(source, found)
-    parts = [_select(*one, report, seed) for one in zip(specs, sources, scanned, strict=True)]
+    parts = []
+    for spec, source, found in zip(specs, sources, scanned, strict=True):
+        before = report.dropped.copy()
+        parts.append(_select(spec, source, found, report, seed))
+        if not len(parts[-1]):
+            why = report.dropped - before + Counter(damaged=sum(item.error is not None for item in found))
+            reasons = ", ".join(f"{count} {reason}" for reason, count in why.items())
+            raise UserError(
+                f"No utterance of {spec.dataset!r} is left for {role}: {reasons}. Loosen the filters or check the data."
+            )
     dataset = concatenate_datasets(parts)
     report.kept = len(dataset)
     report.hours = sum(dataset["seconds"]) / 3600
-    if not len(dataset):
-        raise UserError(f"No utterance is left for {role}. {report.describe()}. Loosen the filters or check the data.")
     return dataset, report
 
 
@@ -181,7 +190,7 @@ def _tell_other_lengths(source: Dataset, scanned: Sequence[Scanned]) -> None:
         )
 
 
-def _check_damage(report: DataReport, max_bad_fraction: float, output_dir: Path | None) -> None:
+def _list_damage(report: DataReport, output_dir: Path | None) -> None:
     bad = report.bad_files
     if bad:
         report.dropped["damaged"] = len(bad)
@@ -190,11 +199,18 @@ def _check_damage(report: DataReport, max_bad_fraction: float, output_dir: Path 
         kept = [row for row in _earlier_bad_files(path) if row["role"] != report.role]
         if kept or bad:
             write_jsonl(path, [*kept, *bad])
-    if len(bad) > max_bad_fraction * report.rows:
+
+
+def _check_damage(
+    spec: DataSpec, scanned: Sequence[Scanned], role: str, max_bad_fraction: float, output_dir: Path | None
+) -> None:
+    """Each source by itself: beside a large one, a small one could be lost whole."""
+    errors = [item.error for item in scanned if item.error is not None]
+    if len(errors) > max_bad_fraction * len(scanned):
         listed = f" All are listed in {output_dir / 'bad_files.jsonl'}." if output_dir is not None else ""
         raise UserError(
-            f"{len(bad)} of {report.rows} {report.role} recordings cannot be read, more than "
-            f"max_bad_fraction={max_bad_fraction:g} allows. The first: {bad[0]['error']}{listed} "
+            f"{len(errors)} of {len(scanned)} {role} recordings of {spec.dataset!r} cannot be read, more than "
+            f"max_bad_fraction={max_bad_fraction:g} allows. The first: {errors[0]}{listed} "
             "Mend or remove them, or raise max_bad_fraction."
         )
 

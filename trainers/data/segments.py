@@ -29,7 +29,7 @@ _COUNTS = frozenset({"sample", "samples", "frame", "frames"})
 _PAIRS = frozenset({"segment", "timestamp", "timestamps", "interval", "span", "range"})
 _DATE = re.compile(r"\d{4}-\d\d")
 _MOST = 1e9  # seconds: 30 years are no place in a recording
-_CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
+_CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)")  # SubRip has a comma
 
 # Columns that bound a part: what each is (`start`, `end` or `duration`; `origin` says where a clip was cut from) and the seconds
 # of its unit.
@@ -121,7 +121,7 @@ def seconds_of(value: Any, unit: float = 1.0) -> float | None:
         return None
     if isinstance(value, str) and (clock := _CLOCK.fullmatch(value.strip())):
         hours, minutes, rest = clock.groups()
-        return 3600 * int(hours or 0) + 60 * int(minutes) + float(rest)
+        return 3600 * int(hours or 0) + 60 * int(minutes) + float(rest.replace(",", "."))
     try:
         number = float(value) * unit
     except (ValueError, OverflowError):

@@ -222,9 +222,27 @@ def test_half_a_recording_is_damaged(corpus: Path, tmp_path: Path) -> None:
 
 def test_too_many_damaged_files_stop_the_run(corpus: Path, tmp_path: Path) -> None:
     damage(corpus, 3)
-    with pytest.raises(UserError, match=r"3 of 16 train recordings cannot be read.*bad_files.jsonl"):
+    with pytest.raises(UserError, match=r"3 of 16 train recordings of .* cannot be read.*bad_files.jsonl"):
         prepare([spec(corpus)], "train", output_dir=tmp_path / "out", quiet=True)
     assert len(read_jsonl(tmp_path / "out" / "bad_files.jsonl")) == 3
+
+
+@pytest.mark.parametrize("way", ["damaged", "too long"])
+def test_a_source_that_is_lost_beside_a_larger_one_is_an_error(
+    way: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one's own recordings beside the sounds without a word: the run would hear the others alone."""
+    monkeypatch.setenv("SLAM_ASR_CACHE", str(tmp_path / "cache"))
+    own = tmp_path / "own.jsonl"
+    rows = [{"audio": str(corpus / "train" / "train-00.wav" if way == "too long" else "gone.wav"), "text": "en"}]
+    own.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    specs = [DataSpec(str(own), min_duration=0.0, max_duration=0.01), DataSpec("non_speech", max_samples=120)]
+    said = "1 of 1 train recordings of .*own.jsonl.* cannot" if way == "damaged" else "of .*own.jsonl.*: 1 longer than"
+    with pytest.raises(UserError, match=said):
+        prepare(specs, "train", quiet=True)
+    if way == "damaged":
+        with pytest.raises(UserError, match=r"own\.jsonl.* is left for train: 1 damaged"):
+            prepare(specs, "train", quiet=True, max_bad_fraction=1.0)
 
 
 def test_the_scan_is_used_again_where_the_sound_is_the_same(corpus: Path, tmp_path: Path) -> None:
@@ -303,7 +321,7 @@ def test_filters_are_counted(corpus: Path) -> None:
 
 
 def test_nothing_left_is_an_error(corpus: Path) -> None:
-    with pytest.raises(UserError, match=r"No utterance is left for train.*shorter than 5 s"):
+    with pytest.raises(UserError, match=r"No utterance of .* is left for train: 16 shorter than 5 s"):
         prepare([spec(corpus, min_duration=5)], "train", quiet=True)
 
 

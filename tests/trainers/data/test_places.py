@@ -47,6 +47,19 @@ def test_a_manifest_may_name_any_file_of_the_machine(outside: Path) -> None:
     assert outcome(manifest, audio_root=str(outside.parent)) == "read"
 
 
+def test_a_table_that_windows_wrote(outside: Path) -> None:
+    manifest = outside.parent / "set" / "m.csv"
+    manifest.write_text("audio;text\n..\\secret.wav;x\n", encoding="utf-8-sig")
+    assert outcome(manifest) == "read"
+    assert "outside of" in outcome(manifest, audio_root=str(manifest.parent))
+
+
+def test_a_folder_of_sound_and_text_files_is_told_what_it_lacks(outside: Path) -> None:
+    (outside.parent / "secret.txt").write_text("x")
+    said = outcome(outside.parent)
+    assert "metadata.csv" in said and "'secret.wav'" in said and "torchcodec" not in said
+
+
 def test_a_folder_names_files_inside_it(outside: Path) -> None:
     folder = outside.parent / "set"
     for name in (str(outside), "../secret.wav", "inner/../../secret.wav"):
@@ -83,7 +96,7 @@ def test_a_sound_bomb_is_refused_unpacked(tmp_path: Path) -> None:
         for _ in range(40):
             file.write(np.zeros(60 * 16_000, dtype=np.int16))
     (tmp_path / "m.jsonl").write_text('{"audio": "bomb.flac", "text": "x"}\n')
-    assert "No utterance is left for train. " in outcome(tmp_path / "m.jsonl")  # longer than the data set's limit
+    assert "is left for train: 1 longer than 30 s" in outcome(tmp_path / "m.jsonl")  # longer than the data set's limit
     said = outcome(tmp_path / "m.jsonl", max_duration=float("inf"))
     assert "announces 2400 s of sound, 146 MiB unpacked" in said and "\n" not in said
 

@@ -30,6 +30,7 @@ from trainers.feature_cache.keys import audio_fingerprint
         {"audio": "long.wav", "begin_time": "1.5", "end_time": "3.5"},
         {"audio": "long.wav", "segment_start_ms": 1500, "segmentEndMs": 3500},
         {"path": "long.wav", "start_time": "00:00:01.5", "end_time": "0:03.5"},
+        {"path": "long.wav", "start": "00:00:01,500", "end": "00:00:03,500"},
         {"audio": {"path": "long.wav", "start_time": 1.5, "end_time": 3.5}},
     ],
 )
@@ -99,8 +100,9 @@ def test_the_cache_tells_parts_apart(long: Path) -> None:
 
 
 def test_a_channel(long: Path) -> None:
-    rows = [{"audio": "two.wav", "channel": channel, "text": "x"} for channel in (0, 1, 2)]
+    rows = [{"audio": "two.wav", "channel": channel, "text": "x"} for channel in (0, 1, 2, "left", "R")]
     dataset, report = prepared(write(long / "m.jsonl", *rows))
+    assert dataset["channel"] == [0, 1, 0, 1]
     assert np.allclose(read_audio(dataset[1]), -0.5 * read_audio(dataset[0]), atol=1e-3)
     assert report.dropped == {"damaged": 1} and "none of number 2" in report.bad_files[0]["error"]
 
