@@ -23,7 +23,8 @@ class DataChecks:
     What a dry run tells of the data.
 
     Attributes:
-        transcripts: (as in the source, as trained on) of ten training utterances.
+        transcripts: (as in the source, as trained on) of ten training utterances in which something is said.
+        garbled: by role, the transcripts that were decoded as another encoding than they were written in.
         outliers: (role, id, characters a second) of utterances far from their set's median rate, the oddest first.
         outlier_count: how many there are in all.
         shared_recordings: for two roles, the ids in the second of recordings that the first has too.
@@ -33,6 +34,7 @@ class DataChecks:
     """
 
     transcripts: list[tuple[str, str]] = field(default_factory=list)
+    garbled: dict[str, list[str]] = field(default_factory=dict)
     outliers: list[tuple[str, str, float]] = field(default_factory=list)
     outlier_count: int = 0
     shared_recordings: dict[str, list[str]] = field(default_factory=dict)
@@ -46,6 +48,12 @@ class DataChecks:
         if self.transcripts:
             lines.append("transcripts  as trained on (and in the source, where it differs):")
             lines += [f"  {text}" + (f"   <- {source}" if source != text else "") for source, text in self.transcripts]
+        for role, texts in self.garbled.items():
+            quoted = listed([repr(text) for text in texts])
+            lines.append(
+                f"characters   {len(texts)} transcripts of {role} were once read in a wrong encoding: {quoted}. Mend them, or export the "
+                "table as UTF-8 again."
+            )
         if self.outlier_count:
             named = ", ".join(f"{name} ({role}, {rate:.1f})" for role, name, rate in self.outliers)
             lines.append(
@@ -73,9 +81,10 @@ def check_data(datasets: Mapping[str, Any], normalizer: str | None = None) -> Da
     checks = DataChecks()
     train = datasets.get("train")
     if train is not None:
-        step = max(1, len(train) // _SHOWN)
-        texts, trained = train["text"], train["transcript"]
-        checks.transcripts = [(texts[index], trained[index]) for index in range(0, len(train), step)][:_SHOWN]
+        said = [pair for pair in zip(train["text"], train["transcript"], strict=True) if pair[1]]
+        checks.transcripts = said[:: max(1, len(said) // _SHOWN)][:_SHOWN]
+    garbled = {role: [text for text in rows["text"] if text and _is_garbled(text)] for role, rows in datasets.items()}
+    checks.garbled = {role: texts for role, texts in garbled.items() if texts}
     odd = [(distance, role, name, rate) for role, rows in datasets.items() for distance, name, rate in _odd_rates(rows)]
     odd.sort(reverse=True)
     checks.outliers, checks.outlier_count = [entry[1:] for entry in odd[:_NAMED]], len(odd)
@@ -121,6 +130,19 @@ def language_lines(counts: Mapping[str, int]) -> list[str]:
         "numbers, fillers or spellings. Name it, for instance with language=da."
         for role, count in counts.items()
     ]
+
+
+def _is_garbled(text: str) -> bool:
+    """Whether a text has signs for lost characters, or was UTF-8 and read as Windows' or Latin-1 ("Ã©" for "é")."""
+    if text.isascii():
+        return False
+    for encoding in ("cp1252", "latin-1"):
+        try:
+            text.encode(encoding).decode("utf-8")
+            return True
+        except UnicodeError:
+            pass
+    return "\ufffd" in text
 
 
 def _odd_rates(rows: Any) -> list[tuple[float, str, float]]:

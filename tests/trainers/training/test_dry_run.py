@@ -95,6 +95,16 @@ def test_sounds_without_a_word_have_no_rate() -> None:
     assert [name for _, name, _ in checks.outliers] == ["long"]
 
 
+def test_what_is_shown_is_said_and_wrong_encodings_are_named() -> None:
+    texts = ["", "", "één", "Ã©Ã©n", "caf\ufffd", "Ðßê", "", ""]
+    columns = dict.fromkeys(("id", "text", "transcript"), texts)
+    rows = Dataset.from_dict({**columns, "speaker_id": [None] * 8, "language": ["nl"] * 8, "seconds": [1.0] * 8})
+    checks = check_data({"train": rows})
+    assert [text for text, _ in checks.transcripts] == texts[2:6]
+    assert checks.garbled == {"train": ["Ã©Ã©n", "caf\ufffd"]}
+    assert "2 transcripts of train were once read in a wrong encoding: 'Ã©Ã©n'" in "\n".join(checks.lines())
+
+
 def test_transcripts_of_the_test_set_in_the_training_data_are_counted() -> None:
     """As sentences of a text file that are spoken: no sound of theirs is in the test set."""
     datasets = {}
