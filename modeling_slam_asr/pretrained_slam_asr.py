@@ -80,10 +80,8 @@ class SavingMixin(LoraMixin):
         Save weights as safetensors, the configuration, the generation configuration and the code that loads them.
 
         Args:
-            checkpoint_form: `"standalone"`: every weight. `"adapter"`: projector and LoRA; the base parts are fetched from
-                where they came from (`config.audio_model_id` and so on) when it is loaded.
-            merge_lora: in the standalone form, add LoRA into the LLM's weights: loading then needs no PEFT. This model
-                itself does not change.
+            checkpoint_form: `"standalone"`: every weight; `"adapter"`: projector and LoRA, and loading fetches the bases (`audio_model_id`).
+            merge_lora: in the standalone form, add LoRA into the weights that are saved: loading then needs no PEFT.
             kwargs: those of `PreTrainedModel.save_pretrained`, such as `max_shard_size`.
         Raises:
             ValueError: for a form that this model cannot be saved in.
@@ -107,6 +105,8 @@ class SavingMixin(LoraMixin):
             for file, _ in earlier.items() & _weights(folder).items():
                 file.unlink()  # of an earlier save in one file, or in shards: loading would prefer it
             self._save_lora_folders(folder, checkpoint_form)
+            for file in (*folder.glob("*.safetensors"), *folder.glob("*_lora/*.safetensors")):
+                shutil.copymode(folder / "config.json", file)  # safetensors lets the owner alone read
             for source in Path(__file__).parent.glob("*_slam_asr.py"):
                 if source.resolve() != (folder / source.name).resolve():
                     shutil.copyfile(source, folder / source.name)

@@ -3,6 +3,7 @@
 import filecmp
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -76,6 +77,14 @@ def test_saving_twice_gives_the_same_bytes(model: Any, tmp_path: Path) -> None:
         for other in (second, third):
             assert names == sorted(str(path.relative_to(other)) for path in other.rglob("*") if path.is_file())
             assert filecmp.cmpfiles(first, other, names, shallow=False)[0] == names, (form, other)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+def test_whoever_may_read_the_configuration_may_read_the_weights(model: Any, tmp_path: Path) -> None:
+    """As a server with a user of its own has to."""
+    model.save_pretrained(tmp_path)
+    rights = {file.stat().st_mode for file in (tmp_path / "config.json", *tmp_path.rglob("*.safetensors"))}
+    assert len(rights) == 1
 
 
 def test_saving_over_the_folder_that_was_loaded(
