@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator, Sequence
 
 
@@ -45,7 +46,12 @@ def reading_files_of(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, OSError, ImportError, RecursionError):
+    except OSError as error:
+        if name in str(error) or is_disk_full(error):
+            raise
+        here = "" if os.path.isdir(name) else "There is no such folder here, and "
+        raise UserError(f"The model {name!r} cannot be read. {here}{' '.join(str(error).split())}") from error
+    except (ValueError, ImportError, RecursionError):
         raise
     except Exception as error:  # the tokenizers' own is a bare Exception
         reason = " ".join(str(error).split()).rstrip(".")[:300]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from trainers import cli
+from trainers.errors import UserError, reading_files_of
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -133,3 +134,12 @@ def test_json_that_is_nested_too_deep_is_one_line(tmp_path: Path, capsys: pytest
         assert cli.main(arguments) == 2
         said = capsys.readouterr().err
         assert "nested too deep" in said.replace("\n", " ") and said.count("error:") == 1
+
+
+def test_a_model_that_is_neither_here_nor_fetched_is_named() -> None:
+    """What the Hub's library says without a network names neither the model nor the folder that was meant."""
+    said = r"The model 'runs/danisch' cannot be read\. There is no such folder here, and We couldn't"
+    with pytest.raises(UserError, match=said), reading_files_of("runs/danisch"):
+        raise OSError("We couldn't connect to the Hub.")
+    with pytest.raises(OSError, match="No space left"), reading_files_of("runs/danisch"):
+        raise OSError(28, "No space left on device")

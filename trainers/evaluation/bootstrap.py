@@ -110,8 +110,8 @@ def ratio_intervals(
 ) -> list[list[float] | None]:
     """Interval of each ratio sum(numerator) / sum(denominator).
 
-    numerators, denominators: shape (utterances, k). Returns k intervals `[low, high]`, `None` where undefined and without
-    settings. Where no error was seen, resampling would claim certainty: the upper end is then the exact binomial bound for
+    numerators, denominators: shape (utterances, k). Returns k intervals `[low, high]`, `None` where undefined, without
+    settings, and where errors stand in a single block, which says nothing of others. Where no error was seen, resampling would claim certainty: the upper end is then the exact binomial bound for
     independent units.
     """
     numerators, denominators = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
@@ -126,7 +126,7 @@ def ratio_intervals(
         elif not errors:
             intervals.append([0.0, 1 - float(((1 - settings.confidence) / 2) ** (1 / units))])
         else:
-            intervals.append(interval(ratios[:, column], blocks, settings))
+            intervals.append(interval(ratios[:, column], blocks, settings) if blocks.count > 1 else None)
     return intervals
 
 

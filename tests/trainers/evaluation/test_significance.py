@@ -41,6 +41,14 @@ def test_interval_is_the_normal_one_for_many_utterances() -> None:
     assert bounds == pytest.approx([rate - 1.96 * error, rate + 1.96 * error], rel=0.01)
 
 
+@pytest.mark.parametrize(("errors", "known"), [([2], False), ([0], True), ([2, 1], True)])
+def test_one_utterance_with_errors_has_no_interval(errors: list[int], known: bool) -> None:
+    """Resampling one block gives the same rate each time, which would claim certainty."""
+    wrong = np.array(errors)[:, None]
+    (bounds,) = ratio_intervals(wrong, np.full_like(wrong, 7), make_blocks(len(errors)), SETTINGS)
+    assert (bounds is not None) == known
+
+
 def test_speakers_are_resampled_whole() -> None:
     blocks = make_blocks(6, of_one_set("a", "a", "b", None, "b", None))
     assert (blocks.unit, blocks.count, blocks.strata) == ("speaker", 4, 1)
