@@ -7,7 +7,7 @@ Windows, gates, merged overlaps, timestamps and marks are the pipeline's own wha
 import importlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trainers.errors import UserError
@@ -50,13 +50,15 @@ ENGINES = {
 @dataclass(frozen=True)
 class ModelSource:
     """
-    Where a pipeline's model was loaded from.
+    What a pipeline's model was loaded from.
 
-    name: a folder or Hub name. commit: the Hub repository's, 40 hex digits; None of a folder.
+    name: a folder or Hub name. commit: the Hub repository's, 40 hex digits; None of a folder. parameters: its numbers of parameters, as
+    `parameter_report` gives them, before LoRA is merged; None where an older export does not tell.
     """
 
     name: str
     commit: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 class AsrPipeline(Protocol):
@@ -103,6 +105,11 @@ def load_pipeline(
         model, device=device, dtype=dtype, revision=revision
     )
     return pipeline
+
+
+def parameters_of(pipe: AsrPipeline) -> Mapping[str, Any]:
+    """Numbers of parameters of a pipeline's model as it was saved, as `parameter_report` gives them."""
+    return pipe.source.parameters if pipe.source else pipe.model.parameter_report()
 
 
 def check_decoding(pipe: Any, decoding: Mapping[str, Any]) -> None:

@@ -150,7 +150,6 @@ def plain(setup: Setup, dtype: str) -> System:
     """
     pipe: Any = load_pipeline(setup.model, device="cpu", dtype=dtype)
     ours, processor = pipe.model, pipe.processor
-    ours.merge_lora()
     kind = getattr(torch, dtype)
     audio_config = type(ours.config.audio_config)(
         **{**ours.config.audio_config.to_dict(), "encoder_layers": len(ours.audio_encoder.layers)}

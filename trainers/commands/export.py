@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from trainers.inference.torch_engine import load_pipeline
 
     print(f"loading {args.model} in float32", flush=True)
-    pipe = load_pipeline(args.model, device="cpu", dtype="float32", revision=args.revision)
+    pipe = load_pipeline(args.model, device="cpu", dtype="float32", revision=args.revision, merge_lora=False)
     saved = AutoConfig.from_pretrained(args.model, revision=args.revision).dtype or torch.float32
     dtype = getattr(torch, args.dtype) if args.dtype else saved
     content = export_model(

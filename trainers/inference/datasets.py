@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from modeling_slam_asr.transcripts_slam_asr import Answer
 from trainers.data.rows import read_audio
-from trainers.engines import AsrPipeline
+from trainers.engines import AsrPipeline, parameters_of
 from trainers.errors import UserError
 from trainers.evaluation import SpeedMeter, SpeedReport
 from trainers.results import PredictionRow, prediction_row
@@ -104,9 +104,7 @@ def transcribe_dataset(
         logger.warning("%s is left out: %s", name, error)
     if len(damaged) > _NAMED:
         logger.warning("%d more recordings are left out: they cannot be read.", len(damaged) - _NAMED)
-    speed = meter.report(
-        parameters=pipe.model.parameter_report()["total"], dtype=str(pipe.model.dtype), batch_size=batch_size
-    )
+    speed = meter.report(parameters=parameters_of(pipe)["total"], dtype=str(pipe.model.dtype), batch_size=batch_size)
     rows: list[PredictionRow] = []
     for index, (row, output) in enumerate(zip(dataset.remove_columns("audio"), results, strict=True)):
         if output is None:  # damaged

@@ -7,7 +7,7 @@ from typing import Any, TypedDict, cast
 
 from datasets import Dataset
 
-from trainers.engines import AsrPipeline
+from trainers.engines import AsrPipeline, parameters_of
 from trainers.errors import UserError
 from trainers.evaluation import evaluate_rows
 from trainers.evaluation.leaderboard import leaderboard_score, scored_utterances, write_manifest
@@ -121,7 +121,7 @@ class SystemFigures(TypedDict):
 
 def system_figures(pipe: AsrPipeline, generate_kwargs: Mapping[str, Any] | None = None) -> SystemFigures:
     """Those of the evaluated system; `generate_kwargs` go before the model's own."""
-    report = pipe.model.parameter_report()
+    report = parameters_of(pipe)
     special = ("transformers_version", "bos_token_id", "eos_token_id", "pad_token_id")
     settings = pipe.model.generation_config.to_diff_dict()
     return {

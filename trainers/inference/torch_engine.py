@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 
 def load_pipeline(
-    model: str | os.PathLike[str], *, device: str | None = None, dtype: str | None = None, revision: str | None = None
+    model: str | os.PathLike[str],
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    revision: str | None = None,
+    merge_lora: bool = True,
 ) -> "SlamAsrPipeline":
     """
     The ASR pipeline of a model folder or Hub repository.
@@ -20,6 +25,7 @@ def load_pipeline(
     Args:
         device: `cpu`, `cuda`, `cuda:1`, ...; the GPU when there is one, if None.
         dtype: `float32`, `bfloat16` or `float16`; as saved, if None.
+        merge_lora: add LoRA into the base weights, which computes the same sooner. Quantized weights keep it apart.
     Raises:
         UserError: when there is no SLAM-ASR model of that name, or no such device.
     """
@@ -32,10 +38,12 @@ def load_pipeline(
     if local and not (Path(name) / "config.json").is_file():
         raise UserError(f"The folder {name!r} has no config.json, so it is no model. `slam-asr train` makes one.")
     with reading_files_of(name):
-        return _load_pipeline(name, device, dtype, revision)
+        return _load_pipeline(name, device, dtype, revision, merge_lora)
 
 
-def _load_pipeline(name: str, device: str | None, dtype: str | None, revision: str | None) -> "SlamAsrPipeline":
+def _load_pipeline(
+    name: str, device: str | None, dtype: str | None, revision: str | None, merge_lora: bool
+) -> "SlamAsrPipeline":
     """Part by part: `pipeline(model=NAME)` would wrap what is wrong with a checkpoint in tracebacks, and ask whether to run code."""
     import torch
     from transformers import AutoConfig
@@ -56,8 +64,11 @@ def _load_pipeline(name: str, device: str | None, dtype: str | None, revision: s
             f"The processor of {name!r} (processor_config.json, tokenizer.json, tokenizer_config.json) cannot be read: "
             f"{error} Write it there with `processor.save_pretrained({name!r})`."
         ) from error
+    parameters = network.parameter_report()
     pipe = pipeline_of(network, processor, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    pipe.source = ModelSource(name, commit)
+    if merge_lora and not network.has_quantized_llm():
+        network.merge_lora()
+    pipe.source = ModelSource(name, commit, parameters)
     return pipe
 
 

@@ -167,12 +167,6 @@ class ExportedModel:
         )
         self.generation_config = _Settings(generation["settings"])
         self.dtype = precision
-        unknown: dict[str, int | None] = {"total": None, "encoder": None, "trainable": None}  # of older exports
-        self._parameters = {**unknown, **manifest.get("parameters", {})}
-
-    def parameter_report(self) -> dict[str, int | None]:
-        """Numbers of parameters, those of the model that was exported."""
-        return dict(self._parameters)
 
 
 class ExportedProcessor(transcripts.PromptMixin):
@@ -231,7 +225,8 @@ class ExportedPipeline(recordings.RecordingsMixin):
 
     def __init__(self, folder: str | os.PathLike[str], audio: OnnxAudio, llm: LanguageEngine) -> None:
         self.audio, self.llm, self.device = audio, llm, "cpu"
-        self.source = ModelSource(os.fspath(folder))
+        unknown: dict[str, int | None] = {"total": None, "encoder": None, "trainable": None}  # of older exports
+        self.source = ModelSource(os.fspath(folder), parameters={**unknown, **audio.manifest.get("parameters", {})})
         self.generation = audio.manifest["generation"]
         self.model = ExportedModel(audio.manifest, llm.precision)
         self.processor = self.feature_extractor = ExportedProcessor(audio.manifest, Path(folder) / "llm", audio)

@@ -39,7 +39,10 @@ def score_run(
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    pipe = load_pipeline(run.model_folder, device=None if recipe.device == "auto" else recipe.device)
+    device = None if recipe.device == "auto" else recipe.device
+    pipe = load_pipeline(
+        run.model_folder, device=device, merge_lora=False
+    )  # the counts of what is pruned further have it apart
     if prune is not None:
         pipe.model.prune_encoder_layers(prune)
     metrics = evaluate(

@@ -1,6 +1,7 @@
 """Evaluation of a data set whose files change between the scan and the transcription."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import pytest
 import soundfile
 
 from modeling_slam_asr import SlamAsrProcessor
+from tests.modeling_slam_asr.conftest import stir_lora
 from trainers.cli import run_command
 from trainers.data.collator import SpeechCollator
 from trainers.data.prepare import prepare
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
-from trainers.inference.evaluate import evaluate
+from trainers.inference.evaluate import evaluate, system_figures
 from trainers.inference.torch_engine import load_pipeline, pipeline_of
 
 
@@ -127,3 +129,25 @@ def test_each_row_is_asked_for_in_its_own_language(
     assert asked(plain) == trained(plain) == {"Transcribe speech to text."}
     # The leaderboard's protocol tells the model no language.
     assert asked(prompted, leaderboard=True) == {"Transcribe speech to text."}
+
+
+def test_lora_is_merged_for_speed_and_counted_as_saved(
+    make_tiny_model: Callable[..., Any], tiny_processor: Any, tiny_audio_dir: Path, tmp_path: Path
+) -> None:
+    lora = {"r": 4, "target_modules": ["q_proj", "v_proj"]}
+    model = make_tiny_model(lora=lora, encoder_lora=lora).eval()
+    stir_lora(model.language_model)
+    stir_lora(model.audio_encoder)
+    model.save_pretrained(tmp_path)
+    tiny_processor.save_pretrained(tmp_path)
+    merged, apart = load_pipeline(tmp_path, device="cpu"), load_pipeline(tmp_path, device="cpu", merge_lora=False)
+    assert merged.model.config.lora is None and apart.model.config.lora == model.config.lora
+    assert not any("lora_" in name for name, _ in merged.model.named_parameters())
+    sounds = sorted(str(path) for path in tiny_audio_dir.rglob("*.wav"))[:3]
+    answers = apart(sounds, max_new_tokens=6)
+    assert merged(sounds, max_new_tokens=6) == answers
+    assert pipeline_of(make_tiny_model().eval(), tiny_processor)(sounds, max_new_tokens=6) != answers  # LoRA counts
+    counts = model.parameter_report()
+    for pipe in (merged, apart, pipeline_of(model, tiny_processor)):
+        figures = system_figures(pipe)
+        assert (figures["total_params"], figures["trainable_params"]) == (counts["total"], counts["trainable"])

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 from modeling_slam_asr.transcripts_slam_asr import align_tokens, read_transcript
 from tests.conftest import speak
 from trainers.cli import main
-from trainers.engines import ModelSource, check_decoding, load_pipeline
+from trainers.engines import ModelSource, check_decoding, load_pipeline, parameters_of
 from trainers.errors import UserError
 from trainers.inference.torch_engine import pipeline_of
 from trainers.serving.exported import ExportedPipeline, Generated, Request, align_known, cut_loop, is_done
@@ -92,6 +92,7 @@ def test_a_loaded_pipeline_says_where_it_came_from(
     pipe: ExportedPipeline, torch_pipe: Any, exported: Path, lora_model_dir: Path
 ) -> None:
     assert torch_pipe.source == ModelSource(str(lora_model_dir), commit=None)
+    assert parameters_of(pipe)["trainable"] == parameters_of(torch_pipe)["trainable"]
     assert pipe.source == ModelSource(str(exported), commit=None)
     assert pipeline_of(torch_pipe.model, torch_pipe.processor).source is None
 
