@@ -23,7 +23,7 @@ examples:
 
 The data set is a Hub name, a JSON Lines manifest with `audio` and `text`, or another kind of docs/training.md.
 Writes {", ".join(EVALUATION_FILES)}. Results of several data sets accumulate, a folder each,
-and evaluation/index.md shows them together."""
+and evaluation/index.md shows them together. Interrupted, the same command goes on where it was."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from trainers.data.rows import read_audio
 from trainers.engines import AsrPipeline, parameters_of
 from trainers.errors import UserError
 from trainers.evaluation import SpeedMeter, SpeedReport
+from trainers.inference.journal import Journal
 from trainers.results import PredictionRow, prediction_row
 from trainers.sound import RATE
 
@@ -38,6 +39,7 @@ def transcribe_dataset(
     batch_size: int = 8,
     tell_language: bool = True,
     quiet: bool = False,
+    journal: Journal | None = None,
     **request: Any,
 ) -> Decoded:
     """
@@ -49,11 +51,15 @@ def transcribe_dataset(
 
     Args:
         tell_language: whether the model is told each row's own language, as in training, where `request` names none.
+        journal: has the rows of an interrupted process, which are not transcribed again, and gets the others.
         request: passed to the pipeline, for instance `language`, which then is that of all rows, or `generate_kwargs`.
     Raises:
         UserError: no recording can be read.
     """
-    order = sorted(range(len(dataset)), key=lambda index: dataset[index]["seconds"], reverse=True)
+    journal = journal or Journal()
+    described = dataset.remove_columns("audio")
+    longest = described["seconds"]
+    order = sorted(range(len(dataset)), key=lambda index: longest[index], reverse=True)
     languages = dataset["language"] if request.get("language") is None else [request["language"]] * len(dataset)
 
     sent: list[int] = []
@@ -75,7 +81,7 @@ def transcribe_dataset(
 
     def recordings() -> Iterator[dict[str, Any]]:
         for index in order:
-            one = recording(index)
+            one = None if index in rows else recording(index)
             if one is not None:
                 sent.append(index)
                 seconds[index] = len(one["array"]) / RATE
@@ -90,32 +96,35 @@ def transcribe_dataset(
         one = {**(request.get("generate_kwargs") or {}), "max_new_tokens": 1}
         pipe(typical, **{**request, "generate_kwargs": one})
 
-    results: list[Answer | None] = [None] * len(dataset)
+    def prediction_of(index: int, output: Answer) -> PredictionRow:
+        row = prediction_row(described[index], output["text"])
+        if languages[index] is not None:
+            row["language"] = languages[index]
+        row["duration"] = round(seconds[index], 3)
+        path = dataset[index]["audio"].get("path")
+        if path:
+            row["audio"] = str(path)
+        said = {key: value for key, value in output.items() if key not in ("text", "language") and value is not None}
+        return cast(PredictionRow, {**row, **said})
+
+    rows = dict(journal.rows)
     meter = SpeedMeter(pipe.device, warmup=0)  # measuring the first token warms up
     meter.measure_first_token(first_token)
     with (
         meter.batch(lambda: sum(seconds.values())),
-        tqdm(total=len(order), desc="transcribing", unit="utt", disable=quiet) as bar,
+        tqdm(total=len(order), initial=len(rows), desc="transcribing", unit="utt", disable=quiet) as bar,
     ):
+        journal.start()
         for position, output in enumerate(pipe(recordings(), batch_size=batch_size, **request)):
-            results[sent[position]] = output
+            index = sent[position]
+            rows[index] = prediction_of(index, output)
+            journal.add(index, rows[index])
             bar.update()
+    meter.wall_seconds += journal.wall_seconds
+    meter.audio_seconds += sum(row["duration"] for row in journal.rows.values())
     for name, error in list(damaged.items())[:_NAMED]:
         logger.warning("%s is left out: %s", name, error)
     if len(damaged) > _NAMED:
         logger.warning("%d more recordings are left out: they cannot be read.", len(damaged) - _NAMED)
     speed = meter.report(parameters=parameters_of(pipe)["total"], dtype=str(pipe.model.dtype), batch_size=batch_size)
-    rows: list[PredictionRow] = []
-    for index, (row, output) in enumerate(zip(dataset.remove_columns("audio"), results, strict=True)):
-        if output is None:  # damaged
-            continue
-        prediction = prediction_row(row, output["text"])
-        if languages[index] is not None:
-            prediction["language"] = languages[index]
-        prediction["duration"] = round(seconds[index], 3)
-        path = dataset[index]["audio"].get("path")
-        if path:
-            prediction["audio"] = str(path)
-        said = {key: value for key, value in output.items() if key not in ("text", "language") and value is not None}
-        rows.append(cast(PredictionRow, {**prediction, **said}))
-    return Decoded(rows, speed, damaged)
+    return Decoded([rows[index] for index in sorted(rows)], speed, damaged)

@@ -1,5 +1,7 @@
 """Decode a data set with a model and score it: what `slam-asr evaluate` and the quickstart do."""
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +15,9 @@ from trainers.evaluation import evaluate_rows
 from trainers.evaluation.leaderboard import leaderboard_score, scored_utterances, write_manifest
 from trainers.files import lock_file, write_json
 from trainers.inference.datasets import transcribe_dataset
+from trainers.inference.journal import open_journal
 from trainers.inference.torch_engine import load_pipeline, pipeline_of
-from trainers.provenance import stamp
+from trainers.provenance import model_fingerprint, stamp
 from trainers.results import Metrics
 
 # The last two have moved; programs may import them from here.
@@ -39,7 +42,8 @@ def evaluate(
     leaderboard: bool = False,
 ) -> Metrics:
     """
-    Transcribe a prepared data set; write `EVALUATION_FILES` into `output_dir`.
+    Transcribe a prepared data set; write `EVALUATION_FILES` into `output_dir`. What an interrupted evaluation of the same model, data and
+    settings has transcribed there is gone on with.
 
     Args:
         model: a model folder or Hub name.
@@ -66,48 +70,70 @@ def evaluate(
             raise UserError("Every reference is empty after normalisation: there is nothing to score.")
         dataset, language, normalizer = dataset.select(kept), language or "en", normalizer or "en"
         request = {"generate_kwargs": {**(generate_kwargs or {}), "num_beams": 1, "do_sample": False}}
-    decoded = transcribe_dataset(
-        pipe, dataset, batch_size=batch_size, tell_language=not leaderboard, quiet=quiet,
-        **{k: v for k, v in request.items() if v is not None},
-    )  # fmt: skip
-    folder = Path(output_dir)
-    rows, board = decoded.rows, {}
-    folder.mkdir(parents=True, exist_ok=True)
-    with lock_file(folder / "evaluation.lock", wait=True):  # the files of two at once would be of one another's rows
-        if leaderboard:
-            rows = [row | {"seconds": decoded.speed["wall_seconds"] / len(rows)} for row in rows]
-            board = {"leaderboard": {**leaderboard_score(rows), "ignored_utterances": whole - len(rows)}}
-            data = dict(dataset_name or {})
-            write_manifest(
-                folder,
-                rows,
-                model_id=f"local/{Path(model).resolve().name}" if Path(model).is_dir() else os.fspath(model),
-                dataset="_".join(part for part in (data.get("name", "local/dataset"), data.get("config")) if part),
-                split=data.get("split", "test"),
+    folder, request = Path(output_dir), {name: value for name, value in request.items() if value is not None}
+    tell_language = not leaderboard
+    key = _journal_key(model, pipe, dataset, {**request, "batch_size": batch_size, "tell_language": tell_language})
+    with open_journal(folder, key) as journal:
+        if journal.rows and not quiet:
+            print(
+                f"going on after the {len(journal.rows):,} utterances that an interrupted evaluation has transcribed",
+                flush=True,
             )
-        metrics = evaluate_rows(
-            rows,
-            folder,
-            normalizer=normalizer,
-            language=language,
-            title=f"Evaluation of {Path(model).name if Path(model).is_dir() else model}",
-            speed=decoded.speed,
-            extra={
-                **({"dataset": dict(dataset_name)} if dataset_name else {}),
-                **({"left_out": left_out} if left_out else {}),
-                **board,
-                **system_figures(pipe, request["generate_kwargs"]),
-                "eval_rtfx": decoded.speed["rtfx"],
-                "audio_seconds": decoded.speed["audio_seconds"],
-                "damaged_recordings": len(decoded.damaged),
-            },
-            bootstrap=resamples,
-            seed=seed,
+        decoded = transcribe_dataset(
+            pipe, dataset, batch_size=batch_size, tell_language=tell_language, quiet=quiet, journal=journal, **request
         )
-        if Path(model).is_dir():
-            metrics = cast(Metrics, stamp(metrics, Path(model), folder / "predictions.jsonl"))
-            write_json(folder / "metrics.json", metrics)
+        rows, board = decoded.rows, {}
+        with lock_file(
+            folder / "evaluation.lock", wait=True
+        ):  # the files of two at once would be of one another's rows
+            if leaderboard:
+                rows = [row | {"seconds": decoded.speed["wall_seconds"] / len(rows)} for row in rows]
+                board = {"leaderboard": {**leaderboard_score(rows), "ignored_utterances": whole - len(rows)}}
+                data = dict(dataset_name or {})
+                write_manifest(
+                    folder,
+                    rows,
+                    model_id=f"local/{Path(model).resolve().name}" if Path(model).is_dir() else os.fspath(model),
+                    dataset="_".join(part for part in (data.get("name", "local/dataset"), data.get("config")) if part),
+                    split=data.get("split", "test"),
+                )
+            metrics = evaluate_rows(
+                rows,
+                folder,
+                normalizer=normalizer,
+                language=language,
+                title=f"Evaluation of {Path(model).name if Path(model).is_dir() else model}",
+                speed=decoded.speed,
+                extra={
+                    **({"dataset": dict(dataset_name)} if dataset_name else {}),
+                    **({"left_out": left_out} if left_out else {}),
+                    **board,
+                    **system_figures(pipe, request.get("generate_kwargs")),
+                    "eval_rtfx": decoded.speed["rtfx"],
+                    "audio_seconds": decoded.speed["audio_seconds"],
+                    "damaged_recordings": len(decoded.damaged),
+                },
+                bootstrap=resamples,
+                seed=seed,
+            )
+            if Path(model).is_dir():
+                metrics = cast(Metrics, stamp(metrics, Path(model), folder / "predictions.jsonl"))
+                write_json(folder / "metrics.json", metrics)
     return metrics
+
+
+def _journal_key(model: str | os.PathLike[str], pipe: AsrPipeline, dataset: Dataset, request: Mapping[str, Any]) -> str:
+    """64 hex digits of all that a transcript depends on."""
+    content = [
+        model_fingerprint(os.fspath(model)) if Path(model).is_dir() else os.fspath(model),
+        pipe.source.commit if pipe.source else None,
+        str(pipe.model.dtype),
+        system_figures(pipe),
+        pipe.processor.around_audio(),
+        request,
+        dataset.remove_columns("audio").to_dict(),
+    ]
+    return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
 
 
 class SystemFigures(TypedDict):

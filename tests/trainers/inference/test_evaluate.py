@@ -1,7 +1,7 @@
 """Evaluation of a data set whose files change between the scan and the transcription."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from trainers.data.prepare import prepare
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
 from trainers.inference.evaluate import evaluate, system_figures
+from trainers.inference.journal import JOURNAL
 from trainers.inference.torch_engine import load_pipeline, pipeline_of
 
 
@@ -151,3 +152,61 @@ def test_lora_is_merged_for_speed_and_counted_as_saved(
     for pipe in (merged, apart, pipeline_of(model, tiny_processor)):
         figures = system_figures(pipe)
         assert (figures["total_params"], figures["trainable_params"]) == (counts["total"], counts["trainable"])
+
+
+def test_an_interrupted_evaluation_goes_on(
+    tiny_model: Any, tiny_processor: Any, tiny_audio_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_model.save_pretrained(tmp_path / "model")
+    tiny_processor.save_pretrained(tmp_path / "model")
+    clips = sorted(tiny_audio_dir.rglob("*.wav"))
+    manifest = tmp_path / "test.jsonl"
+    lines = [{"id": str(n), "audio": str(clips[n % len(clips)]), "text": "ja tak"} for n in range(6)]
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    dataset, _ = prepare([DataSpec(dataset=str(manifest), min_duration=0.0)], "test", quiet=True)
+    pipe = load_pipeline(tmp_path / "model", device="cpu")
+    settings: dict[str, Any] = {"batch_size": 2, "generate_kwargs": {"max_new_tokens": 4}, "resamples": 0}
+    whole = evaluate(tmp_path / "model", dataset, tmp_path / "whole", pipe=pipe, **settings)
+    assert "going on" not in capsys.readouterr().out
+    out, stopped = tmp_path / "out", Stopped(pipe, 3)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path / "model", dataset, out, pipe=stopped, **settings)
+    with (out / JOURNAL).open("a") as file:
+        file.write('{"position": 5, "ro')  # cut short
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path / "model", dataset, out, pipe=Stopped(pipe, 1), **settings)
+    resumed = Stopped(pipe, 6)
+    capsys.readouterr()
+    metrics = evaluate(tmp_path / "model", dataset, out, pipe=resumed, **settings)
+    assert "going on after the 4 utterances" in capsys.readouterr().out and resumed.answered == 2
+    assert (out / "predictions.jsonl").read_text() == (tmp_path / "whole" / "predictions.jsonl").read_text()
+    assert metrics["wer"] == whole["wer"] and metrics["audio_seconds"] == pytest.approx(
+        whole["audio_seconds"], abs=0.01
+    )
+    assert metrics["eval_rtfx"] > 0 and not (out / JOURNAL).exists()
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path / "model", dataset, out, pipe=Stopped(pipe, 2), **settings)
+    other = Stopped(pipe, 6)
+    evaluate(tmp_path / "model", dataset, out, pipe=other, **{**settings, "generate_kwargs": {"max_new_tokens": 3}})
+    assert other.answered == 6  # with other settings nothing is gone on with
+
+
+class Stopped:
+    """A pipeline that is interrupted, as by Ctrl-C, when it has answered so many recordings of a data set."""
+
+    def __init__(self, pipe: Any, after: int) -> None:
+        self.pipe, self.after, self.answered = pipe, after, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pipe, name)
+
+    def __call__(self, inputs: Any, **options: Any) -> Any:
+        return self.pipe(inputs, **options) if isinstance(inputs, dict) else self.answers(inputs, options)
+
+    def answers(self, inputs: Any, options: dict[str, Any]) -> Iterator[Any]:
+        for answer in self.pipe(inputs, **options):
+            if self.answered == self.after:
+                raise KeyboardInterrupt
+            self.answered += 1
+            yield answer
