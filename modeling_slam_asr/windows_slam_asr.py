@@ -56,9 +56,7 @@ class Window:
 
 
 def frame_levels(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """
-    Level of each 20 ms in dB of full scale (a full-scale square wave has 0 dB), not below -120: `(ceil(seconds / 0.02),)`.
-    """
+    """Level of each 20 ms in dB of full scale (a full-scale square wave has 0 dB), not below -120: `(ceil(seconds / 0.02),)`."""
     size = round(FRAME_SECONDS * sampling_rate)
     count = -(-len(samples) // size)
     padded = np.zeros(count * size, dtype=np.float32)
@@ -70,10 +68,18 @@ def frame_levels(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
     return 10 * np.log10(np.maximum(power / held, 10 ** (FLOOR_DB / 10)))
 
 
+def word_level(levels: np.ndarray) -> float:
+    """The level that the loudest 0.1 s of `(frames,)` reach, in dB: no word is shorter."""
+    return float(np.sort(levels)[-round(SHORTEST_SECONDS / FRAME_SECONDS) :][0])
+
+
 def active_frames(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
     """Which 20 ms of `(samples,)` are not quiet, `(frames,)` bool; always at least one."""
     levels = frame_levels(samples, sampling_rate)
-    return levels >= min(float(np.percentile(levels, 95)) - _ACTIVE_DB, float(levels.max()))
+    low, usual = np.percentile(levels, [2, 95])
+    word = word_level(levels)
+    lone = word - _ACTIVE_DB > usual and usual - low < PAUSE_DEPTH_DB  # in silence or hiss; beside speech it is a knock
+    return levels >= (word if lone else usual) - _ACTIVE_DB
 
 
 def sound_range(active: np.ndarray, start: float, end: float) -> tuple[float, float]:
@@ -205,16 +211,12 @@ def holds_no_word(window: Window, sampling_rate: int) -> bool:
 
 
 def is_steady(samples: np.ndarray, sampling_rate: int) -> bool:
-    """
-    Whether the level hardly changes, as in hiss and hum; in speech it moves by tens of dB.
-
-    Music, rattle and babble do change: this does not find them.
-    """
+    """Whether the level hardly changes, as in hiss and hum, and no word stands out. Music, rattle and babble do change."""
     levels = frame_levels(samples, sampling_rate)[:-1]
     if len(levels) < 2:
         return False
     low, high = np.percentile(levels, [2, 98])
-    return bool(high - low < STEADY_DB)
+    return bool(high - low < STEADY_DB and word_level(levels) - low < PAUSE_DEPTH_DB)
 
 
 def check_vad(vad: str | None) -> None:
@@ -279,9 +281,7 @@ class VoiceDetector:
         if len(voiced) < 10:
             return None
         dense = np.flatnonzero(np.convolve(voiced, np.ones(10), mode="same") >= 5)
-        if len(dense) == 0:
-            return None
-        return int(dense[0]) * size, (int(dense[-1]) + 1) * size
+        return (int(dense[0]) * size, (int(dense[-1]) + 1) * size) if len(dense) else None
 
 
 def default_window(config: Any, longest: float) -> tuple[float, float]:

@@ -24,7 +24,7 @@ from modeling_slam_asr.transcripts_slam_asr import (
     token_pieces,
     warp,
 )
-from modeling_slam_asr.windows_slam_asr import active_frames
+from modeling_slam_asr.windows_slam_asr import active_frames, is_steady
 from tests.modeling_slam_asr.conftest import talk
 
 
@@ -101,6 +101,23 @@ def test_estimates_keep_out_of_silence() -> None:
     assert words[3].end == pytest.approx(end - 1.0, abs=0.1)
     assert estimate_words("", active, 0.0, 1.0) == []
     assert active_frames(np.zeros(100, dtype=np.float32), rate).all()
+
+
+@pytest.mark.parametrize("hiss", [0.0, 1e-3])
+def test_a_lone_word_has_its_own_time(hiss: float) -> None:
+    """As in one channel of a telephone call: less than a fiftieth of the window is sound, and the rest is no steady noise alone."""
+    rate = 16_000
+    samples = np.concatenate([np.zeros(20 * rate), talk(0.25), np.zeros(4 * rate)])
+    samples = (samples + hiss * np.random.default_rng(0).standard_normal(len(samples))).astype(np.float32)
+    active = active_frames(samples, rate)
+    (word,) = estimate_words("ja", active, 0.0, len(samples) / rate)
+    assert word.start == pytest.approx(20.0, abs=0.03) and word.end == pytest.approx(20.2, abs=0.06)
+    assert not is_steady(samples, rate) and is_steady(samples[: 20 * rate], rate)
+    speech = (
+        0.003 * samples[20 * rate :][np.arange(10 * rate) % (rate // 2)]
+    )  # soft, half of the time, with a knock in it
+    speech[:2000] *= 300
+    assert active_frames(speech, rate).mean() > 0.3
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
