@@ -38,8 +38,6 @@ from trainers.training.callbacks import STOPPING, EarlyStopping, StopOnTerminati
 from trainers.training.checkpoints import (
     last_checkpoint,
     list_checkpoints,
-    read_marker,
-    read_state,
     remove_incomplete,
     room_to_write,
     write_state,
@@ -386,21 +384,9 @@ class TrainingRun:
 
     def train(self, trainer: SlamAsrTrainer, checkpoint: Path | None) -> float:
         """Train to the end and return the seconds it took; after SIGTERM or Ctrl-C, leave the process."""
-        marker = read_marker(checkpoint) if checkpoint is not None else None
-        trainer.seconds_before = float(marker["train_seconds"]) if marker else 0.0
-        if checkpoint is not None and self.is_over(checkpoint, trainer):
-            trainer.state = read_state(checkpoint)
-            trainer.load_weights(checkpoint)
-            return trainer.seconds_before
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+        seconds = trainer.train_from(checkpoint)
         self.termination.leave_if_requested(trainer.state)
-        return trainer.train_seconds
-
-    def is_over(self, checkpoint: Path, trainer: SlamAsrTrainer) -> bool:
-        """True when the checkpoint is the end of the run: its last step, or where early stopping ended it."""
-        state = read_state(checkpoint)
-        stoppers = [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, EarlyStopping)]
-        return state.global_step >= trainer.args.max_steps or any(stopper.stopped(state) for stopper in stoppers)
+        return seconds
 
     def score(self, trainer: SlamAsrTrainer) -> Metrics | None:
         """Load the best weights and score them on the test set (else the validation set); None without either."""

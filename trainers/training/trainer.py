@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerState
 from transformers.trainer_utils import EvalLoopOutput
 
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
@@ -22,11 +22,13 @@ from trainers.data.collator import SpeechCollator
 from trainers.errors import UserError, listed
 from trainers.evaluation import score_rows
 from trainers.results import PredictionRow, figures_of, prediction_row
-from trainers.training.callbacks import WER, history, hold_signals, is_best
+from trainers.training.callbacks import WER, EarlyStopping, history, hold_signals, is_best
 from trainers.training.checkpoints import (
     last_checkpoint,
     load_trainable,
     mark_complete,
+    read_marker,
+    read_state,
     read_trainable,
     room_to_write,
     rotate,
@@ -370,6 +372,25 @@ class SlamAsrTrainer(Seq2SeqTrainer):
         scheduler.base_lrs = [rate for rate, _ in wanted]
         for group, (rate, decay), share in zip(self.optimizer.param_groups, wanted, scheduler.lr_lambdas, strict=True):
             group |= {"initial_lr": rate, "lr": rate * share(scheduler.last_epoch), "weight_decay": decay}
+
+    def train_from(self, checkpoint: Path | None) -> float:
+        """Train to the end, from a whole checkpoint where there is one, and return the seconds of the whole run's training.
+
+        Of a checkpoint that is the end already (the last step, or where early stopping ended the run) the state and weights are taken.
+        """
+        marker = read_marker(checkpoint) if checkpoint is not None else None
+        self.seconds_before = marker["train_seconds"] if marker else 0.0
+        if checkpoint is not None and self.is_over(read_state(checkpoint)):
+            self.state = read_state(checkpoint)
+            self.load_weights(checkpoint)
+            return self.seconds_before
+        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+        return self.train_seconds
+
+    def is_over(self, state: TrainerState) -> bool:
+        """True when a run with this state has taken its last step, or was ended by early stopping."""
+        stoppers = [callback for callback in self.callback_handler.callbacks if isinstance(callback, EarlyStopping)]
+        return state.global_step >= self.args.max_steps or any(stopper.stopped(state) for stopper in stoppers)
 
     def load_weights(self, folder: Path) -> None:
         """Put the trained tensors of a checkpoint (or of `best_folder`) into the model; the optimiser's state is not read."""

@@ -41,7 +41,6 @@ from trainers.training.checkpoints import (
     last_checkpoint,
     list_checkpoints,
     load_trainable,
-    read_marker,
     remove,
     remove_incomplete,
     write_state,
@@ -237,11 +236,8 @@ class WarmStart:
             callbacks=callbacks,
         )
         remove_incomplete(self.folder)
-        checkpoint = last_checkpoint(self.folder)
-        marker = read_marker(checkpoint) if checkpoint is not None else None
-        trainer.seconds_before = marker["train_seconds"] if marker else 0.0
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+        trainer.train_from(last_checkpoint(self.folder))
         self.termination.leave_if_requested(trainer.state)
         if not validated:
             trainer.save_model(str(self.folder / WEIGHTS))

@@ -93,9 +93,12 @@ def test_what_runs_do_not_share_is_no_part_of_it(warm_recipe: Callable[..., Any]
         assert torch.equal(value, found[1][key])
 
 
-def test_interrupted_and_resumed_is_uninterrupted(warm_recipe: Callable[..., Any], tmp_path: Path) -> None:
-    def start(folder: Path, stop_after: int | None) -> WarmStart:
-        recipe = warm_recipe(output_dir=str(tmp_path / "run"))
+@pytest.fixture
+def start(warm_recipe: Callable[..., Any], tmp_path: Path) -> Callable[..., WarmStart]:
+    """A function that makes the warm start in a folder of `tmp_path`; with `stop_after`, it is told to stop in that step."""
+
+    def make(folder: str, stop_after: int | None = None, **changes: Any) -> WarmStart:
+        recipe = warm_recipe(output_dir=str(tmp_path / "run"), **changes)
         run = TrainingRun(recipe)
         run.load_data(quiet=True)
         model, processor = build_model(recipe), build_processor(recipe)
@@ -110,25 +113,39 @@ def test_interrupted_and_resumed_is_uninterrupted(warm_recipe: Callable[..., Any
                 plain(args, state, control, **kwargs)
 
             termination.on_step_end = on_step_end  # type: ignore[method-assign]
-        return WarmStart(recipe, run.datasets, model, processor, folder, termination)
+        return WarmStart(recipe, run.datasets, model, processor, tmp_path / folder, termination)
 
-    whole = start(tmp_path / "whole", None)
+    return make
+
+
+def test_interrupted_and_resumed_is_uninterrupted(start: Callable[..., WarmStart], tmp_path: Path) -> None:
+    whole = start("whole")
     whole.load()
     with pytest.raises(SystemExit) as left:
-        start(tmp_path / "parts", 7).load()
+        start("parts", 7).load()
     assert left.value.code == 143
     assert not (tmp_path / "parts/warm_start.json").exists()
     marker = next((tmp_path / "parts").glob("checkpoint-*/complete.json"))
     marker.write_text(json.dumps({**json.loads(marker.read_text()), "train_seconds": 5000.0}))
-    again = start(tmp_path / "parts", None)
+    again = start("parts")
     assert again.load()["seconds"] > 5000, "those of its first part too"
     for name, tensor in whole.model.projector.state_dict().items():
         assert torch.equal(tensor, again.model.projector.state_dict()[name]), name
     # What was copied without its weights is trained again.
     shutil.rmtree(tmp_path / "parts/best")
-    anew = start(tmp_path / "parts", None)
+    anew = start("parts")
     anew.load()
     assert torch.equal(anew.model.projector.linear1.weight, whole.model.projector.linear1.weight)
+
+
+def test_stopped_in_the_step_that_early_stopping_ends_it_is_over(start: Callable[..., WarmStart]) -> None:
+    """What goes on from there takes no further step."""
+    gainless = {"warm_start": {**WARM, "learning_rate": 1e-12, "stop": 1}}
+    steps = start("whole", **gainless).load()["steps"]
+    assert 0 < steps < 6 * 4
+    with pytest.raises(SystemExit):
+        start("parts", steps, **gainless).load()
+    assert start("parts", **gainless).load()["steps"] == steps
 
 
 def test_a_run_begun_anew_makes_its_own_warm_start(
