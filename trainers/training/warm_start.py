@@ -235,7 +235,9 @@ class WarmStart:
             eval_dataset=data.get("validation"),
             callbacks=callbacks,
         )
-        remove_incomplete(self.folder)
+        with PartialState().main_process_first():
+            if trainer.is_world_process_zero():
+                remove_incomplete(self.folder)
         trainer.remove_callback(PrinterCallback)
         trainer.train_from(last_checkpoint(self.folder))
         self.termination.leave_if_requested(trainer.state)

@@ -55,11 +55,16 @@ def test_two_processes_warm_start_together(
         "projector": {"hidden_size": 32, "downsample_rate": 2, "ctc": True},
         "warm_start": {"epochs": 4, "batch_size": 2, "learning_rate": 3e-3},
     }  # fmt: skip
+    left = tmp_path / "two/warm_start/checkpoint-1"  # of a process that was killed while it saved
+    left.mkdir(parents=True)
+    for number in range(3000):
+        (left / f"{number}.bin").touch()
     processes = start_together(values, tmp_path, 2)
     for process in processes:
         process.join(240)
     logs = [(tmp_path / f"log-{rank}").read_text(encoding="utf-8") for rank in (0, 1)]
     assert [process.exitcode for process in processes] == [0, 0], logs
+    assert not left.exists()
     metrics = json.loads((tmp_path / "two/metrics.json").read_text("utf-8"))
     log = json.loads((tmp_path / "two/warm_start/trainer_state.json").read_text("utf-8"))["log_history"]
     losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
