@@ -345,6 +345,8 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     language = values.pop("language", None)
     form = transcript_form(values.pop("transcripts", None))
     for role in DATA_ROLES:
+        if isinstance(values.get(role), str):
+            raise UserError(f"{role} is {values[role]!r}; it has keys of its own. Write {role}.dataset={values[role]}.")
         if isinstance(values.get(role), Mapping):
             values[role] = [values[role]]
         elif values.get(role, ...) is None:

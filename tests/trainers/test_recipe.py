@@ -89,6 +89,7 @@ def test_the_papers_grid_is_complete() -> None:
         ("max_steps=0", "max_steps=0 must be above 0"),
         ("max_bad_fraction=2", "a fraction"),
         ("train=[]", "train is empty"),
+        ("train=my/train.jsonl", "Write train.dataset=my/train.jsonl."),
         ("train.min_duration=40", "leave no utterance"),
         ("seed.x=1", "seed must be a whole number"),
         ("audio_model.x=1", "has no keys"),

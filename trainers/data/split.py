@@ -30,8 +30,9 @@ def split_groups(groups: Sequence[Hashable | None], shares: Mapping[str, float],
     for_training = sum(sizes.values()) == len(groups)  # 1 group that is kept for it, where no row without one is
     if len(sizes) < len(wanted) + for_training:
         raise UserError(
-            f"There are {len(sizes)} groups, too few for {len(wanted)} parts beside the training data. Choose another column with --by, "
-            "or leave a part out with --validation 0 or --test 0."
+            f"There are {len(sizes)} groups (speakers, unless --by says otherwise), too few for {len(wanted)} parts beside the training "
+            "data. Choose a column of more values with --by, such as the sound file's, though a voice is then in several parts; or leave a "
+            "part out with --validation 0 or --test 0."
         )
     order = sorted(sizes, key=str)
     random.Random(seed).shuffle(order)

@@ -24,6 +24,7 @@ class DataChecks:
 
     Attributes:
         transcripts: (as in the source, as trained on) of ten training utterances in which something is said.
+        wordless: how many training utterances have no transcript.
         garbled: by role, the transcripts that were decoded as another encoding than they were written in.
         outliers: (role, id, characters a second) of utterances far from their set's median rate, the oddest first.
         outlier_count: how many there are in all.
@@ -34,6 +35,7 @@ class DataChecks:
     """
 
     transcripts: list[tuple[str, str]] = field(default_factory=list)
+    wordless: int = 0
     garbled: dict[str, list[str]] = field(default_factory=dict)
     outliers: list[tuple[str, str, float]] = field(default_factory=list)
     outlier_count: int = 0
@@ -46,7 +48,8 @@ class DataChecks:
         """For people."""
         lines = []
         if self.transcripts:
-            lines.append("transcripts  as trained on (and in the source, where it differs):")
+            without = f"; {self.wordless} utterances have none" if self.wordless else ""
+            lines.append(f"transcripts  as trained on (and in the source, where it differs){without}:")
             lines += [f"  {text}" + (f"   <- {source}" if source != text else "") for source, text in self.transcripts]
         for role, texts in self.garbled.items():
             quoted = listed([repr(text) for text in texts])
@@ -82,6 +85,7 @@ def check_data(datasets: Mapping[str, Any], normalizer: str | None = None) -> Da
     train = datasets.get("train")
     if train is not None:
         said = [pair for pair in zip(train["text"], train["transcript"], strict=True) if pair[1]]
+        checks.wordless = len(train) - len(said)
         checks.transcripts = said[:: max(1, len(said) // _SHOWN)][:_SHOWN]
     garbled = {role: [text for text in rows["text"] if text and _is_garbled(text)] for role, rows in datasets.items()}
     checks.garbled = {role: texts for role, texts in garbled.items() if texts}

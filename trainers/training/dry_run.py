@@ -66,6 +66,7 @@ def plan_run(recipe: Recipe) -> Plan:
             that is still on the Hub.
     """
     check_environment(recipe)
+    processor, model = build_processor(recipe), skeleton(recipe)  # before the data: a wrong name shows at once
     data: dict[str, RolePlan] = {}
     datasets: dict[str, Any] = {}
     for role in DATA_ROLES:
@@ -75,8 +76,6 @@ def plan_run(recipe: Recipe) -> Plan:
             if dataset is not None:
                 datasets[role] = dataset
     train_set = datasets.get("train")
-    processor = build_processor(recipe)
-    model = skeleton(recipe)
     steps, each_epoch = _steps(recipe, train_set, data["train"], processor)
     return {
         "recipe": recipe.name,

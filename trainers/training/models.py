@@ -154,10 +154,16 @@ def reading_base_models(recipe: Recipe) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        gone = [name for name in (recipe.audio_model, recipe.text_model) if _is_missing_folder(name)]
+        why = f"There is no folder {gone[0]!r}." if gone else " ".join(str(error).split())
         raise UserError(
-            f"A base model cannot be read (audio_model={recipe.audio_model!r}, text_model={recipe.text_model!r}): "
-            f"{' '.join(str(error).split())}"
+            f"A base model cannot be read (audio_model={recipe.audio_model!r}, text_model={recipe.text_model!r}): {why}"
         ) from error
+
+
+def _is_missing_folder(name: str) -> bool:
+    """Whether a name can be a folder's alone, and there is none."""
+    return (name.startswith((".", "/", "~")) or name.count("/") > 1) and not Path(name).is_dir()
 
 
 def set_decoding(model: SlamAsrForConditionalGeneration, decoding: DecodingSpec) -> None:

@@ -86,6 +86,12 @@ def test_a_run_tells_which_sets_name_no_language(
     )
 
 
+def test_a_base_model_that_is_not_there_is_told_before_the_data_are_read(tiny_recipe_values: dict[str, Any]) -> None:
+    values = {**tiny_recipe_values, "text_model": "/models/qwem", "train": [{"dataset": "gone.jsonl"}]}
+    with pytest.raises(UserError, match=r"text_model='/models/qwem'\): There is no folder '/models/qwem'\."):
+        plan_run(from_dict(values))
+
+
 def test_sounds_without_a_word_have_no_rate() -> None:
     columns = {
         "id": ["a", "b", "long", "hum", "noise"], "text": ["en to", "en to", "en to " * 9, "", ""], "speaker_id": [None] * 5
@@ -101,6 +107,7 @@ def test_what_is_shown_is_said_and_wrong_encodings_are_named() -> None:
     rows = Dataset.from_dict({**columns, "speaker_id": [None] * 8, "language": ["nl"] * 8, "seconds": [1.0] * 8})
     checks = check_data({"train": rows})
     assert [text for text, _ in checks.transcripts] == texts[2:6]
+    assert "where it differs); 4 utterances have none:" in checks.lines()[0]
     assert checks.garbled == {"train": ["Ã©Ã©n", "caf\ufffd"]}
     assert "2 transcripts of train were once read in a wrong encoding: 'Ã©Ã©n'" in "\n".join(checks.lines())
 
