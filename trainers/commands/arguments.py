@@ -96,11 +96,12 @@ def decoding_of(args: argparse.Namespace) -> dict[str, Any]:
     """What was asked for, as keyword arguments of `generate`.
 
     Raises:
-        UserError: a value out of its range.
+        UserError: a value out of its range, the batch size of a command that has one included.
     """
-    for name in ("num_beams", "max_new_tokens"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: it must be 1 or more.")
+    for name in ("num_beams", "max_new_tokens", "batch_size"):
+        value = getattr(args, name, None)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}: it must be 1 or more.")
     if args.ctc_weight is not None and not 0 <= args.ctc_weight < 1:
         raise UserError(f"--ctc-weight {args.ctc_weight}: it must be from 0 to below 1.")
     decoding = {"num_beams": args.num_beams, "max_new_tokens": args.max_new_tokens, "ctc_weight": args.ctc_weight}

@@ -100,8 +100,6 @@ def run(args: argparse.Namespace) -> int:
     if args.normalizer is not None:
         get_normalizer(args.normalizer)  # a misspelt name is told before hours of decoding
     decoding = decoding_of(args)
-    if args.batch_size < 1:
-        raise UserError(f"--batch-size {args.batch_size}: it must be 1 or more.")
     if args.resamples < 0:
         raise UserError(f"--resamples {args.resamples}: it must be 0 or more.")
     leaderboard = args.protocol == LEADERBOARD

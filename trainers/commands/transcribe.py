@@ -93,8 +93,6 @@ def run(args: argparse.Namespace) -> int:
         flags = " or ".join(f"--{name}" for name in subtitles.FORMATS)
         raise UserError(f"--confidence and --word-timestamps have no place in plain text. Add --json, or {flags}.")
     decoding = decoding_of(args)
-    if args.batch_size < 1:
-        raise UserError(f"--batch-size {args.batch_size}: it must be 1 or more.")
     if args.output_dir is not None and args.output_dir.exists() and not args.output_dir.is_dir():
         raise UserError(f"--output-dir {args.output_dir} is a file; name a folder.")
 

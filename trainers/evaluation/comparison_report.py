@@ -23,8 +23,6 @@ from trainers.evaluation.score_tables import BIN_TITLES, INSERTION_NAMES, Sectio
 from trainers.files import write_json, write_text
 from trainers.results import Metrics
 
-_STATES = ("right", "substituted", "deleted")
-
 
 def write_comparison(output_dir: str | os.PathLike[str], comparison: Comparison) -> Path:
     """Write `comparison.json`, `report.md` and `report.html` into `output_dir`; returns the Markdown report's path."""
@@ -131,10 +129,10 @@ def _pair(pair: Pair) -> Iterator[Section]:
         [INSERTION_NAMES[kind], number(pair["insertion_kinds"]["a"][kind]), number(pair["insertion_kinds"]["b"][kind])]
         for kind in INSERTION_NAMES
     ]
-    words = [[state, *(number(pair["words"][state][other]) for other in _STATES)] for state in _STATES]
+    words = [[state, *map(number, counts.values())] for state, counts in pair["words"].items()]
     yield Section(title, header, types, "The last four columns count utterances.")
     yield Section(f"{title}: inserted words", ["Kind", pair["a"], pair["b"]], kinds)
-    yield Section(f"{title}: reference words", [f"{pair['a']} ↓ {pair['b']} →", *_STATES], words)
+    yield Section(f"{title}: reference words", [f"{pair['a']} ↓ {pair['b']} →", *pair["words"]], words)
     yield _word_changes(pair, title)
     for name, rows in pair["examples"].items():
         if rows:

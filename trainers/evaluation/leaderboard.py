@@ -54,9 +54,7 @@ def join_acronyms(text: str) -> str:
 def leaderboard_score(rows: Sequence[PredictionRow]) -> LeaderboardFigures:
     """WER and RTFx as the leaderboard gives them. RTFx needs `duration` and `seconds` in every row, else it is `None`."""
     normalize = leaderboard_normalizer()
-    kept = [row for row in rows if normalize(row["reference"]) not in IGNORED_REFERENCES]
-    if not kept:
-        raise UserError("Every reference is empty after normalisation: there is nothing to score.")
+    kept = [rows[i] for i in scored_utterances([row["reference"] for row in rows])]
     references = [normalize(row["reference"]) for row in kept]
     predictions = [normalize(row["prediction"]) for row in kept]
     scored = normalize_and_align(references, predictions, normalizer="none")
@@ -76,9 +74,16 @@ def leaderboard_score(rows: Sequence[PredictionRow]) -> LeaderboardFigures:
 
 
 def scored_utterances(references: Sequence[str]) -> list[int]:
-    """The indices of the utterances that the leaderboard's harness transcribes: those whose reference has words."""
+    """The indices of the utterances that the leaderboard's harness transcribes: those whose reference has words.
+
+    Raises:
+        UserError: when none has.
+    """
     normalize = leaderboard_normalizer()
-    return [i for i, reference in enumerate(references) if normalize(reference) not in IGNORED_REFERENCES]
+    kept = [i for i, reference in enumerate(references) if normalize(reference) not in IGNORED_REFERENCES]
+    if not kept:
+        raise UserError("Every reference is empty after normalisation: there is nothing to score.")
+    return kept
 
 
 def compound_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> int:

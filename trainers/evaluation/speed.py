@@ -65,7 +65,11 @@ class SpeedMeter:
 
     def __init__(self, device: Any = "cpu", warmup: int = 1) -> None:
         self.device = str(device)
-        self._is_cuda = self.device.partition(":")[0] == "cuda"
+        self._cuda: Any = None
+        if self.device.partition(":")[0] == "cuda":
+            import torch
+
+            self._cuda = torch.cuda
         self.warmup = warmup
         self.batches = 0
         self.audio_seconds = 0.0
@@ -129,17 +133,13 @@ class SpeedMeter:
         )
 
     def _synchronize(self) -> None:
-        if self._is_cuda:
-            import torch
-
-            torch.cuda.synchronize(self.device)
+        if self._cuda:
+            self._cuda.synchronize(self.device)
 
     def _reset_peak(self) -> bool:
         """Start the peak at what is in use now. On Linux the kernel resets the process's own high-water mark."""
-        if self._is_cuda:
-            import torch
-
-            torch.cuda.reset_peak_memory_stats(self.device)
+        if self._cuda:
+            self._cuda.reset_peak_memory_stats(self.device)
             return True
         try:
             _PROC_CLEAR.write_text("5")
@@ -148,10 +148,8 @@ class SpeedMeter:
         return True
 
     def _peak_memory(self) -> tuple[int | None, str]:
-        if self._is_cuda:
-            import torch
-
-            return torch.cuda.max_memory_allocated(self.device), "allocated on the GPU since the measuring began"
+        if self._cuda:
+            return self._cuda.max_memory_allocated(self.device), "allocated on the GPU since the measuring began"
         if self._peak_is_reset and _PROC_STATUS.exists():
             for line in _PROC_STATUS.read_text().splitlines():
                 if line.startswith("VmHWM:"):
@@ -162,10 +160,8 @@ class SpeedMeter:
         return peak, "resident memory of the process over its whole life"
 
     def _device_name(self) -> str:
-        if self._is_cuda:
-            import torch
-
-            return torch.cuda.get_device_name(self.device)
+        if self._cuda:
+            return str(self._cuda.get_device_name(self.device))
         name = platform.processor() or platform.machine()
         with contextlib.suppress(OSError):
             for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 from datasets import Dataset
 from tqdm.auto import tqdm
 
@@ -66,18 +65,14 @@ def transcribe_dataset(
     seconds: dict[int, float] = {}
     damaged: dict[str, str] = {}
 
-    def read(index: int) -> np.ndarray | None:
+    def recording(index: int) -> dict[str, Any] | None:
         row = dataset[index]
+        told = {"language": languages[index]} if tell_language else {}
         try:
-            return read_audio(row)
+            return {"array": read_audio(row), "sampling_rate": RATE, **told}
         except ValueError as error:
             damaged[row["id"]] = str(error)
             return None
-
-    def recording(index: int) -> dict[str, Any] | None:
-        samples = read(index)
-        told = {"language": languages[index]} if tell_language else {}
-        return None if samples is None else {"array": samples, "sampling_rate": RATE, **told}
 
     def recordings() -> Iterator[dict[str, Any]]:
         for index in order:
