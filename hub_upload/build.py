@@ -1,6 +1,5 @@
 """The folder that is published: every file that loading needs, the evidence, the card; nothing of this machine."""
 
-import json
 import os
 import re
 import shutil
@@ -11,7 +10,7 @@ from typing import Any
 import yaml
 
 from trainers.errors import UserError, reading_files_of
-from trainers.files import write_json, write_jsonl, write_text
+from trainers.files import read_jsonl, write_json, write_jsonl, write_text
 from trainers.provenance import file_sha256, model_fingerprint, read_stamped
 from trainers.results import QUICKSTART_RESULTS, RESULT_FILES, STUDY_RESULTS, evaluation_files
 
@@ -242,8 +241,7 @@ def copy_metrics(path: Path, place: Path, fingerprint: str, predictions: bool) -
     value = published.metrics(read_stamped(path, fingerprint))
     rows = path.with_name("predictions.jsonl")
     if predictions and rows.is_file():
-        lines = rows.read_text(encoding="utf-8").splitlines()
-        write_jsonl(place.with_name(rows.name), (published.prediction(json.loads(line)) for line in lines if line))
+        write_jsonl(place.with_name(rows.name), map(published.prediction, read_jsonl(rows)))
         value["predictions_sha256"] = file_sha256(place.with_name(rows.name))
     write_json(place, value)
 

@@ -14,6 +14,7 @@ from trainers.data.sources import detect_format
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
 from trainers.evaluation.normalizers import language_code
+from trainers.files import read_jsonl
 from trainers.provenance import TrainingRecord, file_sha256, inconsistency, model_fingerprint, read_stamped
 from trainers.recipe import LoraSpec
 from trainers.results import RESULT_FILES, Evaluation, ResultRow, evaluation_files
@@ -241,12 +242,8 @@ def read_depth_rows(path: Path) -> list[ResultRow]:
     Raises:
         UserError: when a row's counts and WER do not agree.
     """
-    text = path.read_text(encoding="utf-8")
     try:
-        if path.suffix == ".jsonl":
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        else:
-            rows = json.loads(text)
+        rows = list(read_jsonl(path)) if path.suffix == ".jsonl" else json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise ValueError("it must hold a list of objects, one for each system and language")
     except (ValueError, RecursionError) as error:

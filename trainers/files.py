@@ -94,6 +94,14 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]])
     return write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
+def read_jsonl(path: Path) -> Iterator[Any]:
+    """What stands on the lines of a file of JSON Lines, one after another."""
+    text = path.read_text(encoding="utf-8")
+    for line in text.split("\n"):  # not splitlines: a text may hold U+2028, at which that parts
+        if line.strip():
+            yield json.loads(line)
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """A file's JSON object; empty where there is none that can be read."""
     try:

@@ -18,6 +18,8 @@ from hub_upload.checks import check_folder, refuse_unfit
 from hub_upload.client import PublishError
 from trainers.credentials import find_random, python_words
 from trainers.errors import UserError
+from trainers.files import read_jsonl, write_json, write_jsonl
+from trainers.provenance import stamp
 from trainers.results import RATES
 
 TOKEN = "hf_" + "aB3dE6gH9jK2mN5pQ8rS1tU4vW7xY0zAbC"
@@ -106,6 +108,16 @@ def test_speakers_words_and_clips_of_private_rows_stay_here(model_folder: Path, 
         "id": "2", "audio": "clip-2.wav", "reference": "de fire store hunde", "prediction": "de fire store", "language": "da",
         "duration": 2.5,
     }  # fmt: skip
+
+
+def test_a_published_transcript_may_hold_a_line_separator(model_folder: Path, tmp_path: Path) -> None:
+    rows = model_folder / "evaluation" / "predictions.jsonl"
+    write_jsonl(rows, [row | {"reference": row["reference"].replace(" ", "\u2028")} for row in read_jsonl(rows)])
+    metrics = model_folder / "evaluation" / "metrics.json"
+    write_json(metrics, stamp(json.loads(metrics.read_text(encoding="utf-8")), model_folder, rows))
+    build_folder(model_folder, tmp_path / "built", BuildOptions(predictions=True))
+    published = read_jsonl(tmp_path / "built" / "evaluation" / "predictions.jsonl")
+    assert [row["reference"] for row in published] == [row["reference"] for row in read_jsonl(rows)]
 
 
 paths = st.sampled_from(["/home/jane/a/set.jsonl", "C:\\Users\\jane\\set", "/mnt/data", "plain", "a/b", "", "</s>"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainers.files import lock_file, replacing, scratch_folder, sweep, write_bytes, write_json, write_jsonl
+from trainers.files import lock_file, read_jsonl, replacing, scratch_folder, sweep, write_bytes, write_json, write_jsonl
 
 WRITE_AND_WAIT = """
 import sys
@@ -70,6 +70,14 @@ def test_files_of_other_programs_and_machines_stay(tmp_path: Path) -> None:
     os.utime(tmp_path / names[0], (0, 0))
     sweep(tmp_path)
     assert sorted(item.name for item in tmp_path.iterdir()) == sorted(names[1:])
+
+
+def test_a_text_may_hold_what_unicode_calls_the_end_of_a_line(tmp_path: Path) -> None:
+    rows = [{"text": "one\u2028two\x85three"}, {"text": "four"}]
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert list(read_jsonl(path)) == rows
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n") + b" \n")
+    assert list(read_jsonl(path)) == rows
 
 
 def test_an_error_leaves_the_old_file_alone(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """From data specs to the rows that training and evaluation use: read, checked, filtered, normalised, counted."""
 
-import json
 import logging
 import random
 import time
@@ -16,7 +15,7 @@ from trainers.data.scan import Scanned, scan
 from trainers.data.sources import load_source
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
-from trainers.files import write_jsonl
+from trainers.files import read_jsonl, write_jsonl
 from trainers.provenance import DataCounts
 from trainers.recipes.checked_dataclasses import build
 
@@ -169,8 +168,7 @@ def _scan_all(
 def _earlier_scan(path: Path) -> list[Scanned]:
     """The content of a scan's file; nothing when there is none, or one that another program or version wrote."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-        return [build(Scanned, json.loads(line)) for line in lines if line]
+        return [build(Scanned, row) for row in read_jsonl(path)]
     except (OSError, ValueError, TypeError, RecursionError):
         return []
 
@@ -218,8 +216,7 @@ def _check_damage(
 def _earlier_bad_files(path: Path) -> list[BadFile]:
     """What other roles have listed; nothing where the file is another program's."""
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-        return [BadFile(role=row["role"], id=row["id"], error=row["error"]) for row in rows]
+        return [BadFile(role=row["role"], id=row["id"], error=row["error"]) for row in read_jsonl(path)]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return []
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from trainers.embedded import speech
 from trainers.embedded.sentences import LANGUAGES, generate_sentences
-from trainers.files import replacing, sweep, write_json, write_jsonl
+from trainers.files import read_jsonl, replacing, sweep, write_json, write_jsonl
 from trainers.sound import RATE
 
 FORMAT_VERSION = 1
@@ -136,9 +136,7 @@ def _finished(directory: Path, record: Mapping[str, Any], manifests: Mapping[str
     """Whether `directory` holds the very corpus that `record` describes, with all its files."""
     try:
         old = json.loads((directory / RECORD_NAME).read_text(encoding="utf-8"))
-        rows = [
-            json.loads(line) for path in manifests.values() for line in path.read_text(encoding="utf-8").splitlines()
-        ]
+        rows = [row for path in manifests.values() for row in read_jsonl(path)]
     except (FileNotFoundError, json.JSONDecodeError):
         return False
     return bool(old == dict(record)) and all((directory / row["audio"]).is_file() for row in rows)

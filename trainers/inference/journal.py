@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from trainers.files import lock_file, write_jsonl
+from trainers.files import lock_file, read_jsonl, write_jsonl
 from trainers.results import PredictionRow
 
 JOURNAL = "unfinished.jsonl"
@@ -67,6 +67,6 @@ def _entries(path: Path, key: str) -> list[dict[str, Any]]:
     """The lines of an earlier process; the last one may be cut short."""
     lines: list[Any] = []
     with contextlib.suppress(OSError, ValueError):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            lines.append(json.loads(line))
+        for line in read_jsonl(path):
+            lines.append(line)
     return lines[1:] if lines and lines[0] == {"key": key} else []

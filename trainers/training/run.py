@@ -27,7 +27,7 @@ from trainers.data.sources import detect_format
 from trainers.data.streaming import SpeechStream
 from trainers.errors import UserError, is_disk_full
 from trainers.evaluation import score_rows
-from trainers.files import lock_file, write_json, write_jsonl
+from trainers.files import lock_file, read_jsonl, write_json, write_jsonl
 from trainers.provenance import DataCounts, HealingRecord, RunMetrics, WarmStartRecord, hardware
 from trainers.recipe import EFFECTS, Recipe, changed_keys
 from trainers.recipes.checked_dataclasses import nearest
@@ -285,8 +285,7 @@ class TrainingRun:
         """Keep a fingerprint of the rows, and say so when those of the run that is resumed were others."""
         path = self.output_dir / DATA_NOTE
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            noted = {entry["role"]: entry for entry in map(json.loads, lines)}
+            noted = {entry["role"]: entry for entry in read_jsonl(path)}
         except (OSError, ValueError, KeyError, TypeError):
             noted = {}  # none yet, or not ours: then there is nothing to compare with
         columns = (dataset[name] for name in ("id", "seconds", "transcript"))

@@ -1,6 +1,5 @@
 """What a run tells of itself while it trains and afterwards: progress, examples of each validation, and its curves."""
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from trainers.figures import draw_legend, new_figure, style, write_figure
-from trainers.files import write_jsonl
+from trainers.files import read_jsonl, write_jsonl
 from trainers.results import PredictionRow
 
 CURVES = "curves.png"
@@ -93,8 +92,7 @@ class ValidationExamples:
 
     def _before(self, step: int) -> list[Example]:
         try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-            return [entry for entry in map(json.loads, lines) if entry["step"] < step]
+            return [entry for entry in read_jsonl(self.path) if entry["step"] < step]
         except (OSError, ValueError, KeyError, TypeError):  # none yet, or not ours: examples are no result
             return []
 

@@ -16,8 +16,9 @@ from trainers.data.prepare import prepare
 from trainers.data.spec import DataSpec
 from trainers.errors import UserError
 from trainers.inference.evaluate import evaluate, system_figures
-from trainers.inference.journal import JOURNAL
+from trainers.inference.journal import JOURNAL, open_journal
 from trainers.inference.torch_engine import load_pipeline, pipeline_of
+from trainers.results import PredictionRow
 
 
 def test_a_recording_that_has_gone_is_one_damaged_row(
@@ -152,6 +153,16 @@ def test_lora_is_merged_for_speed_and_counted_as_saved(
     for pipe in (merged, apart, pipeline_of(model, tiny_processor)):
         figures = system_figures(pipe)
         assert (figures["total_params"], figures["trainable_params"]) == (counts["total"], counts["trainable"])
+
+
+def test_a_journal_takes_texts_in_which_unicode_ends_a_line(tmp_path: Path) -> None:
+    texts = ["one\u2028two", "three"]
+    with pytest.raises(KeyboardInterrupt), open_journal(tmp_path, "key") as journal:
+        for position, text in enumerate(texts):
+            journal.add(position, PredictionRow(reference=text, prediction=text))
+        raise KeyboardInterrupt
+    with open_journal(tmp_path, "key") as journal:
+        assert [row["reference"] for row in journal.rows.values()] == texts
 
 
 def test_an_interrupted_evaluation_goes_on(

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from trainers.errors import UserError
+from trainers.files import read_jsonl
 from trainers.recipe import Recipe
 from trainers.results import PredictionRow
 from trainers.train import TrainingRun, run_training
@@ -35,12 +36,11 @@ def test_each_validation_shows_examples_and_the_end_has_a_picture(
 
 
 def test_examples_after_a_resume_are_not_doubled(tmp_path: Path) -> None:
-    rows = [PredictionRow(id=str(index), reference="a", prediction="b") for index in range(2)]
+    rows = [PredictionRow(id=str(index), reference="a\u2028a", prediction="b") for index in range(2)]
     examples = ValidationExamples(tmp_path / EXAMPLES)
     for step in (2, 4, 4):
         examples(step, rows)
-    steps = [json.loads(line)["step"] for line in (tmp_path / EXAMPLES).read_text(encoding="utf-8").splitlines()]
-    assert steps == [2, 2, 4, 4]
+    assert [entry["step"] for entry in read_jsonl(tmp_path / EXAMPLES)] == [2, 2, 4, 4]
 
 
 def test_curves_of_little(tmp_path: Path) -> None:
