@@ -10,7 +10,7 @@ from huggingface_hub import Collection, HfApi
 
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES
 from trainers.errors import UserError
-from trainers.results import STUDY_RESULTS, ResultRow
+from trainers.results import STUDY_RESULTS, ResultRow, pareto_front
 
 from .build import BuildOptions
 from .card import word_error_rate
@@ -112,16 +112,10 @@ def choose_runs(rows: Sequence[ResultRow], wanted: Sequence[str]) -> list[str]:
             and row.get("wer") is not None
             and "same_as" not in row  # the same model under another name
         ]
-        front += [row["name"] for row in same if not any(_beats(other, row) for other in same)]
+        front += [row["name"] for row in pareto_front(same, lambda row: row.get("total_params") or 0)]
     if not front:
         raise UserError("The study has no finished run that could be published.")
     return [name for name in names if name in front]
-
-
-def _beats(one: ResultRow, other: ResultRow) -> bool:
-    """Whether a row is better than another in error rate or size, and worse in neither; both have an error rate."""
-    mine, theirs = ((float(row["wer"] or 0), row.get("total_params") or 0) for row in (one, other))
-    return mine != theirs and mine[0] <= theirs[0] and mine[1] <= theirs[1]
 
 
 def model_folder(study: Path, rows: Sequence[ResultRow], name: str) -> tuple[Path, Path | None]:

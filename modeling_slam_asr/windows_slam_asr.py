@@ -130,7 +130,7 @@ def cut_windows(
     blocks: Iterable[np.ndarray],
     sampling_rate: int,
     window_seconds: float,
-    overlap_seconds: float = 4.0,
+    overlap_seconds: float = OVERLAP_SECONDS,
     whole_seconds: float | None = None,
 ) -> Iterator[Window]:
     """

@@ -58,8 +58,6 @@ METADATA_COLUMNS = ("age", "gender", "sex", "dialect", "accent", "accents", "var
 """What data sets tell of speakers and of their speech; results are given by each of these that the rows have."""
 KEPT_COLUMNS: tuple[Literal["language", "speaker_id", "source"], ...] = ("language", "speaker_id", "source")
 """What a prediction row keeps of the data set's row, beside its details."""
-
-
 Origin = tuple[str | None, str | None]
 """An utterance's test set (`source`) and speaker, each None where it is unknown."""
 
@@ -338,14 +336,14 @@ def mean(values: Iterable[float]) -> float:
 
 
 def pareto_front(rows: Iterable[ResultRow], cost: Callable[[ResultRow], float]) -> list[ResultRow]:
-    """Rows that no other row beats in both `cost` and WER, the cheapest first; those without a WER are left out."""
+    """Rows than which no other is better in `cost` or WER and worse in neither, the cheapest first; those without a WER are left out."""
     rated = [(cost(row), row["wer"], row) for row in rows if row["wer"] is not None]
     front: list[ResultRow] = []
-    lowest = math.inf
-    for _, rate, row in sorted(rated, key=lambda one: one[:2]):
-        if rate < lowest:
+    best = (0.0, math.inf)
+    for place, rate, row in sorted(rated, key=lambda one: one[:2]):
+        if rate < best[1] or (place, rate) == best:
             front.append(row)
-            lowest = rate
+            best = place, rate
     return front
 
 
@@ -353,8 +351,6 @@ EVALUATIONS = "evaluation"
 """The folder of a model in which `slam-asr evaluate` keeps its results, one folder a data set."""
 EVALUATION_FILES = ("metrics.json", "predictions.jsonl", "report.md", "report.html")
 """What scoring writes into a folder."""
-
-
 # What every version has written: an evaluation has these at least.
 _LEAST = {"wer", "wer_ci", "cer", *COUNTS, "reference_words", "model_fingerprint"}
 # Folders of a run whose metrics.json is of no finished model.

@@ -79,6 +79,6 @@ class SpeechCollator:
         return {"encoder_hidden_states": padded, "encoder_attention_mask": mask}, [2 * length for length in lengths]
 
     def _pad(self, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        tokenizer = self.processor.tokenizer
-        pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        return pad_rows(rows, pad_id, "left"), pad_rows([[1] * len(row) for row in rows], 0, "left")
+        return pad_rows(rows, self.processor.pad_token_id, "left"), pad_rows(
+            [[1] * len(row) for row in rows], 0, "left"
+        )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
 from modeling_slam_asr.configuration_slam_asr import PACKAGE_VERSION
 from modeling_slam_asr.transcripts_slam_asr import LANGUAGE_NAMES, SPARE_TOKENS
-from modeling_slam_asr.windows_slam_asr import OVERLAP_SECONDS, default_window
+from modeling_slam_asr.windows_slam_asr import default_window, window_sizes
 from trainers.errors import UserError
 from trainers.files import scratch_folder, write_json
 from trainers.gguf_precisions import GGUF_PRECISIONS
@@ -332,7 +332,7 @@ def _generation_settings(
         "spare_tokens": SPARE_TOKENS,
         "window_seconds": window,
         "uncut_seconds": uncut,
-        "overlap_seconds": min(OVERLAP_SECONDS, window / 4),
+        "overlap_seconds": window_sizes(window, None, processor.max_seconds)[1],
     }
 
 

@@ -6,12 +6,9 @@ from typing import Any
 from trainers.evaluation.format import markdown_table, percent
 from trainers.results import ResultRow, known_wer, language_name, mean
 from trainers.study.claims import Effect, PairedInterval, effect_of
+from trainers.study.plots import HEALED
 
-NAMES = {
-    "encoder": "encoder healed",
-    "lora": "encoder healed by LoRA",
-    "elastic": "one elastic projector for all depths",
-}
+NAMES = {**HEALED, "elastic": "one elastic projector for all depths"}
 _ALIKE = ("audio_model", "text_model", "language", "seed", "lora", "split")
 
 

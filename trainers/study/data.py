@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 
 from modeling_slam_asr import SlamAsrConfig
+from modeling_slam_asr.configuration_slam_asr import kept_layers
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from trainers.data.prepare import MAX_BAD_FRACTION, DataReport, prepare
 from trainers.data.spec import DataSpec
@@ -83,13 +84,11 @@ class StudyData:
         """
         blocks = len(self.encoder(run.recipe).encoder.layers)
         prune, method = run.recipe.prune_encoder_layers, run.point["selection"]
-        if isinstance(prune, list):
-            pruned = [index % blocks for index in prune]
-        else:
+        if not isinstance(prune, list):
             if needs_of(method) == PROFILE and prune:
                 profile = self.profile(run.recipe)
-            pruned = choose_blocks(method, prune, blocks, profile)
-        return tuple(index for index in range(blocks) if index not in pruned)
+            prune = choose_blocks(method, prune, blocks, profile)
+        return tuple(kept_layers(prune, blocks))
 
     def profile(self, recipe: Recipe) -> DepthProfile:
         """The similarity profile of a recipe's encoder on a sample of its training data."""
@@ -141,11 +140,8 @@ class StudyData:
         """
         dataset = self.rows(recipe, role)
         assert dataset is not None
-        wanted = (
-            {*depths, *self.known_depths(recipe, role)}
-            if set(depths) <= self.known_depths(recipe, role)
-            else set(depths)
-        )
+        known = self.known_depths(recipe, role)
+        wanted = known if set(depths) <= known else set(depths)
         mark = _mark([self.encoder_mark(recipe), role, *map(content, getattr(recipe, role)), sorted(wanted)])
         if mark not in self._caches:
             self._caches[mark] = self.build_cache(dataset, self.encoder(recipe).encoder, recipe, sorted(wanted))
@@ -188,9 +184,7 @@ class StudyData:
 
     def elastic_depth(self, run: PlannedRun, depth: int | tuple[int, ...]) -> tuple[int, ...]:
         """The blocks that one of an elastic run's depths keeps."""
-        blocks = len(self.encoder(run.recipe).encoder.layers)
-        pruned = {index % blocks for index in depth} if isinstance(depth, tuple) else set(range(blocks - depth, blocks))
-        return tuple(index for index in range(blocks) if index not in pruned)
+        return tuple(kept_layers(depth, len(self.encoder(run.recipe).encoder.layers)))
 
 
 def sample_rows(rows: Dataset, count: int) -> Dataset:

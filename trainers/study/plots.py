@@ -40,7 +40,7 @@ COSTS = {
 BasePart = Literal["audio_model", "text_model"]
 BASE_PARTS: tuple[BasePart, ...] = ("audio_model", "text_model")
 RATE = "word error rate (%)"
-_HEALED = {True: "healed", "encoder": "encoder healed", "lora": "encoder healed by LoRA"}
+HEALED = {True: "healed", "encoder": "encoder healed", "lora": "encoder healed by LoRA"}
 PLAIN = "projector"
 """the name of a system whose projector alone is trained"""
 
@@ -131,7 +131,7 @@ def system_name(row: ResultRow) -> str:
     """What kind of system a row is of, apart from its depth: `projector`, `LoRA`, `evenly spaced, healed, LoRA`, ..."""
     parts = [] if row.get("selection", "last") == "last" else [str(row["selection"]).replace("_", " ")]
     if row.get("healing"):
-        parts.append(_HEALED.get(row["healing"], str(row["healing"])))
+        parts.append(HEALED.get(row["healing"], str(row["healing"])))
     return ", ".join([*parts, "LoRA" if row.get("lora") else PLAIN])
 
 

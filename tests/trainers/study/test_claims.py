@@ -221,7 +221,7 @@ def test_systems_stay_at_their_own_depth() -> None:
 
 
 def test_pareto_front() -> None:
-    figures = ((3, 0.1), (1, 0.3), (2, 0.4), (2, 0.2), (4, 0.15), (0, None))
+    figures = ((3, 0.1), (1, 0.3), (2, 0.4), (2, 0.2), (2, 0.2), (4, 0.15), (0, None))
     rows: list[Any] = [{"total_params": cost, "wer": wer} for cost, wer in figures]
     front = pareto_front(rows, lambda row: row["total_params"])
-    assert [(each["total_params"], each["wer"]) for each in front] == [(1, 0.3), (2, 0.2), (3, 0.1)]
+    assert [(each["total_params"], each["wer"]) for each in front] == [(1, 0.3), (2, 0.2), (2, 0.2), (3, 0.1)]
