@@ -4,8 +4,6 @@ import re
 from typing import Any
 
 ESCAPED = {"<": "&lt;", ">": "&gt;", "`": "'", "|": "\\|", "[": "\\[", "]": "\\]"}
-
-
 _FENCE = re.compile(r"[ >]*(`{3,}|~{3,})(.*)", re.DOTALL)
 
 

@@ -46,9 +46,7 @@ def digest(text: str) -> str:
 def wrap(name: str, text: str) -> str:
     """A section with its marks, as it stands in a card."""
     start = f"<!-- user text: {name}; write below, it is kept on every push (as of {digest(text)}) -->"
-    return (
-        f"{start}\n{text.strip()}\n<!-- end of user text -->" if text.strip() else f"{start}\n<!-- end of user text -->"
-    )
+    return "\n".join(filter(None, (start, text.strip(), _END)))
 
 
 def extract(card: str, where: str) -> dict[str, UserText]:

@@ -151,7 +151,8 @@ class SlamAsrConfig(PreTrainedConfig):
         if not type(self).__module__.startswith("transformers_modules"):
             # The installed package serves the pipeline itself; transformers would ask for trust_remote_code.
             kwargs.pop("custom_pipelines", None)
-        self._check_keys(kwargs)
+        for key in filter(_is_unknown, kwargs):
+            raise ValueError(unknown_key("configuration key", key))
         super().__post_init__(**kwargs)
         if getattr(self.audio_config, "model_type", None) != "whisper":
             raise ValueError(
@@ -282,12 +283,6 @@ class SlamAsrConfig(PreTrainedConfig):
         """The fields that this class has beside those of `PreTrainedConfig`."""
         return [name for name in cls.__dataclass_fields__ if name not in PreTrainedConfig.__dataclass_fields__]
 
-    @staticmethod
-    def _check_keys(kwargs: dict[str, Any]) -> None:
-        for key in kwargs:
-            if _is_unknown(key):
-                raise ValueError(unknown_key("configuration key", key))
-
 
 def _is_unknown(key: str) -> bool:
     own = key in SlamAsrConfig.__dataclass_fields__ or key in _LIBRARY_KEYS
@@ -296,12 +291,11 @@ def _is_unknown(key: str) -> bool:
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     """
-    The values of a config.json in today's format.
+    The values of a config.json in today's format. Format 1 has no number; its fields mean what they mean in format 2.
 
     Raises:
         ValueError: the file's format is newer, or its number is none.
     """
-    values = dict(values)
     found = values.get("format_version", 1)
     if isinstance(found, bool) or not isinstance(found, int) or found < 1:
         raise ValueError(f"format_version in config.json is {found!r}; it is a whole number of 1 or more.")
@@ -311,17 +305,7 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
             f"slam-asr {PACKAGE_VERSION} reads formats up to {FORMAT_VERSION}. Update the package, or load the checkpoint with "
             "trust_remote_code=True where the package is not imported."
         )
-    for version in range(found, FORMAT_VERSION):
-        values = _UPGRADES[version](values)
-    return values
-
-
-def upgrade_format_1(values: dict[str, Any]) -> dict[str, Any]:
-    """Format 1 has no number; its fields mean what they mean in format 2."""
-    return {**values, "format_version": 2}
-
-
-_UPGRADES = {1: upgrade_format_1}
+    return {**values, "format_version": FORMAT_VERSION}
 
 
 def refuse_sizes(values: Mapping[str, Any], where: str = "") -> None:

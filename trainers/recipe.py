@@ -49,8 +49,6 @@ TRANSCRIPT_FORMS = ("paper", "as_written")
 # What a changed key makes another: the model, which a begun run cannot become; the result (said of no other key); the files
 # that are written at the end; or nothing.
 Effect = Literal["model", "result", "files", "nothing"]
-
-
 _MODEL = {"effect": "model"}
 _FILES = {"effect": "files"}
 _NOTHING = {"effect": "nothing"}
@@ -351,12 +349,10 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
             values[role] = [values[role]]
         elif values.get(role, ...) is None:
             values[role] = []
-    if language is not None:
-        for role in DATA_ROLES:
-            sources = values.get(role) or []
-            values[role] = [{**one, "language": language} if isinstance(one, Mapping) else one for one in sources]
-    for role in DATA_ROLES if form else ():
-        values[role] = [{**form, **one} if isinstance(one, Mapping) else one for one in values.get(role) or []]
+    named = {} if language is None else {"language": language}
+    for role in DATA_ROLES if form or named else ():
+        sources = values.get(role) or []
+        values[role] = [{**form, **one, **named} if isinstance(one, Mapping) else one for one in sources]
     if sounds:
         values["train"] = with_non_speech(values.get("train") or [], sounds)
     if isinstance(values.get("lora"), bool):  # `lora=true` is the paper's LoRA

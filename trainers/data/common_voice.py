@@ -10,7 +10,7 @@ from trainers.data.hub import HUB_ERRORS, first_line
 from trainers.data.rows import Utterance, details_of, optional_text, text_of
 from trainers.data.spec import DataSpec
 from trainers.data.suffixes import SOUND_SUFFIXES
-from trainers.data.tables import Table, read_table
+from trainers.data.tables import read_table
 from trainers.errors import UserError
 
 SPLIT_NAMES = {"validation": "dev", "valid": "dev", "val": "dev"}
@@ -93,7 +93,7 @@ def _mozillas(root: Path, language: str) -> Path | None:
 
 
 def _rows(transcripts: Path, language: str, spec: DataSpec) -> Iterator[Utterance]:
-    table: Table = read_table(transcripts)
+    table = read_table(transcripts)
     column = spec.text_column or "sentence"
     for name in ("path", column):
         if name not in table.columns:
@@ -177,7 +177,7 @@ def _download(spec: DataSpec, language: str, split: str) -> tuple[Path, list[Pat
     folder = f"audio/{language}/{split}"
     try:
         tree = HfApi().list_repo_tree(spec.dataset, folder, repo_type="dataset", revision=spec.revision)
-        names = sorted(item.path for item in tree if item.path.endswith(".tar"))
+        names = [item.path for item in tree if item.path.endswith(".tar")]
     except HUB_ERRORS as error:
         raise UserError(
             f"{spec.dataset!r} has no folder {folder}/ on the Hub, or cannot be reached ({first_line(error)}). "

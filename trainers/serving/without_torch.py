@@ -31,18 +31,15 @@ def model_file(name: str) -> ModuleType:
 
 
 def prepare_process(engine: str) -> None:
-    """At the start of a program that uses one engine: an engine without torch spares it torch's memory and seconds."""
-    if not ENGINES[engine].needs_torch:
-        _postpone_package()
-
-
-def _postpone_package() -> None:
     """
-    From now on the model package's files can be imported without the package itself, which follows when one of its classes is asked for.
+    At the start of a program that uses one engine: an engine without torch spares it torch's memory and seconds.
 
+    From then on the model package's files can be imported without the package itself, which follows when one of its classes is asked for.
     For a program of our own alone: where importing the package has to register its classes with transformers, it must not be postponed.
     Nothing happens where the package is imported already.
     """
+    if ENGINES[engine].needs_torch:
+        return
     spec = None if _PACKAGE in sys.modules else importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.loader is None:
         return

@@ -10,8 +10,6 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
-
-
 WER = "eval_wer"
 
 

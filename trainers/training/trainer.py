@@ -427,11 +427,9 @@ class SlamAsrTrainer(Seq2SeqTrainer):
 
 
 def utterance_seconds(dataset: Any) -> list[float]:
-    """Seconds of each row of a data set, from its `seconds` column or, for cached encoder states, its `lengths` in frames."""
+    """Seconds of each row of a data set."""
     if hasattr(dataset, "column_names") and "seconds" in dataset.column_names:
         return list(dataset["seconds"])
-    if hasattr(dataset, "seconds"):
-        return list(dataset.seconds)
     return [float(dataset[index]["seconds"]) for index in range(len(dataset))]
 
 

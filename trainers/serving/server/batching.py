@@ -64,14 +64,9 @@ class Batcher:
         self._queue: list[Waiting] = []
         self._changed = threading.Condition()
         self._closed = False
-        self._speed: float | None = None
+        self.speed: float | None = None  # seconds of audio that a second of work transcribes, of late
         self._thread = threading.Thread(target=self._work, name="slam-asr-model", daemon=True)
         self._thread.start()
-
-    @property
-    def speed(self) -> float | None:
-        """Seconds of audio that a second of work transcribes, of late; None before the first batch."""
-        return self._speed
 
     @property
     def alive(self) -> bool:
@@ -147,4 +142,4 @@ class Batcher:
         heard = sum(end - start for start, end in (window["piece"].window for window in done))
         self._metrics.batch(len(done), spent, heard)
         speed = heard / max(spent, 1e-6)
-        self._speed = speed if self._speed is None else _SPEED_MEMORY * self._speed + (1 - _SPEED_MEMORY) * speed
+        self.speed = speed if self.speed is None else _SPEED_MEMORY * self.speed + (1 - _SPEED_MEMORY) * speed
