@@ -97,7 +97,7 @@ class WarmStartSpec:
     """The CTC warm start of the projector, before the run (see `docs/ctc.md`); it needs `projector.ctc: true`.
 
     `epochs` is the most; `stop` ends it after so many epochs without a lower CTC loss on the validation data, None never.
-    `dropout` is the projector's meanwhile, and a batch is `batch_size` utterances of like length. `max_hours` of training speech are used at the most. `texts` names text files,
+    `dropout` is the projector's meanwhile, and a batch is `batch_size` utterances of like length. `max_hours` of training speech are used at the most, but all that a study has in its cache. `texts` names text files,
     one sentence a line, whose pieces the head is to know beside those of the transcripts.
     """
 

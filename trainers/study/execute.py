@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
-from modeling_slam_asr import SlamAsrForConditionalGeneration, SlamAsrProcessor
+from modeling_slam_asr import SlamAsrForConditionalGeneration
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from trainers.encoder_depth.block_measures import profile_encoder
 from trainers.encoder_depth.selection import TRAINED, needs_of
 from trainers.errors import DiskFullError, UserError
+from trainers.inference.torch_engine import load_pipeline
 from trainers.provenance import HealingRecord
 from trainers.recipe import Recipe
 from trainers.results import ResultRow
@@ -250,14 +251,17 @@ def profile_with_losses(run: PlannedRun, data: StudyData) -> Any:
         raise NotYetError(
             f"selection {run.point['selection']} needs {baseline.name}, which is not finished. Start the study again later."
         )
-    folder = baseline.model_folder
-    model = SlamAsrForConditionalGeneration.from_pretrained(folder).eval()
-    processor = SlamAsrProcessor.from_pretrained(folder)
+    pipe = load_pipeline(baseline.model_folder, device=None if run.recipe.device == "auto" else run.recipe.device)
     train = data.rows(run.recipe, "train")
     assert train is not None
     sample = sample_rows(train, data.study.profile_samples)
     return profile_encoder(
-        model.audio_encoder, sample, processor.extract_features, model=model, processor=processor, quiet=data.quiet
+        pipe.model.audio_encoder,
+        sample,
+        pipe.processor.extract_features,
+        model=pipe.model,
+        processor=pipe.processor,
+        quiet=data.quiet,
     )
 
 
