@@ -101,6 +101,7 @@ class SlamAsrEncoder(WhisperPreTrainedModel):
     """
 
     config: WhisperConfig
+    _no_split_modules = ["WhisperEncoderLayer"]  # noqa: RUF012  # FSDP looks for each of them, and there is no decoder here
     _can_record_outputs = {"hidden_states": WhisperEncoderLayer, "attentions": WhisperAttention}  # noqa: RUF012
 
     def __init__(self, config: WhisperConfig, kept_layers: Sequence[int] | None = None) -> None:

@@ -317,6 +317,11 @@ def test_a_batch_to_train_on_is_transcribed_without_its_transcripts(tiny_model: 
     assert torch.equal(tiny_model.generate(**one, max_new_tokens=6)[0], expected[0])
 
 
+def test_layers_that_stay_whole_are_in_the_model(tiny_model: Any) -> None:
+    """FSDP shards by these names unless others are given, and refuses the name of a layer that is not there."""
+    assert tiny_model._no_split_modules == {"LlamaDecoderLayer", "WhisperEncoderLayer"}
+
+
 def test_data_parallel_is_refused_in_words(tiny_model: Any) -> None:
     with pytest.raises(RuntimeError, match="Start one process a GPU"):
         tiny_model.audio_encoder._replicate_for_data_parallel()  # as torch's `replicate` does of each part

@@ -72,6 +72,7 @@ _NOT_PASSED = {
     "train_sampling_strategy": "use batch_seconds, which puts utterances of similar length together",
     "bf16_full_eval": "validation computes as training does: use dtype: bfloat16",
     "label_smoothing_factor": "the model computes its own loss",
+    "neftune_noise_alpha": "the LLM's embeddings are frozen and in evaluation mode, where nothing is added to them",
     **dict.fromkeys(_SET_BY_THE_RUN, "the run sets it itself"),
 }
 

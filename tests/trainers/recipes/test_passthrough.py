@@ -44,6 +44,7 @@ MINIMAL: dict[str, Any] = {"audio_model": "a", "text_model": "b", "train": {"dat
         ({"trainer": {"optm": "sgd"}}, r"Unknown key 'trainer\.optm'\. Did you mean 'optim'"),
         ({"trainer": {"fp16": True}}, r"trainer\.fp16 cannot be set: use bf16"),
         ({"trainer": {"fsdp_config": "x"}}, "accelerate launch"),
+        ({"trainer": {"neftune_noise_alpha": 5}}, "in evaluation mode"),
         ({"trainer": {"learning_rate": 1}, "learning_rate": 2}, "keep learning_rate, and leave trainer.learning_rate out"),
         ({"trainer": {"warmup_steps": 9}, "warmup_fraction": 0.5}, "keep warmup_fraction"),
         ({"trainer": ["optim"]}, "trainer must be a mapping"),
