@@ -4,13 +4,15 @@ import argparse
 from pathlib import Path
 
 HELP = """\
-Cut a table of recordings (csv, tsv, JSON lines, parquet) into three for training, validation and test. No speaker is in two
-of them: a model is to be tested on voices that it has not heard."""
+Cut a table of recordings (csv, tsv, JSON lines, parquet), or a folder of sound files with their transcripts beside them, into
+three tables for training, validation and test. No speaker is in two of them: a model is to be tested on voices that it has
+not heard."""
 
 EPILOG = """\
 examples:
   slam-asr split my/all.csv                    # writes my/all-train.jsonl, my/all-validation.jsonl, my/all-test.jsonl
   slam-asr split my/all.csv --by session --test 20
+  slam-asr split my/recordings                 # a.wav with a.txt, a.srt or a.vtt; writes my/recordings-train.jsonl, ...
   slam-asr train own_data train.dataset=my/all-train.jsonl validation.dataset=my/all-validation.jsonl language=nl
 
 The files lie beside the table, as its paths may begin there; they have its columns. Rows without a speaker are for training."""
@@ -18,7 +20,7 @@ The files lie beside the table, as its paths may begin there; they have its colu
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
-    parser.add_argument("table", type=Path, metavar="TABLE", help="one utterance a line")
+    parser.add_argument("table", type=Path, metavar="TABLE", help="one utterance a line; or a folder")
     parser.add_argument(
         "--by",
         metavar="COLUMN",
@@ -36,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the parts and say what is in each."""
+    from trainers.data.beside import table_of
     from trainers.data.rows import AUDIO_COLUMNS, SPEAKER_COLUMNS, TEXT_COLUMNS, first_present, optional_text
     from trainers.data.split import PARTS, split_groups
     from trainers.data.tables import json_values, read_table, table_suffix
@@ -47,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"--validation {args.validation:g} and --test {args.test:g} are per cent of the rows: together above 0 and below 100."
         )
-    table = read_table(args.table)
+    table = table_of(args.table) if args.table.is_dir() else read_table(args.table)
     stem = args.table.name.removesuffix(".gz").removesuffix(table_suffix(args.table) or "")
     files = {part: args.table.with_name(f"{stem}-{part}.jsonl") for part in PARTS}
     targets = {part: path for part, path in files.items() if shares.get(part) != 0}
@@ -92,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(name, str) and (clips / name).is_file() and not (args.table.parent / name).is_file():
         print(f"The sound lies in {clips}: set audio_root to that folder in train, validation and test.")
     for row in broken[:10]:
-        print(f"Left out: line {row.line}: {row.fault}")
+        print(f"Left out: {f'line {row.line}: ' if row.line else ''}{row.fault}")
     if len(broken) > 10:
-        print(f"Left out: {len(broken) - 10} more lines")
+        print(f"Left out: {len(broken) - 10} more")
     return 0

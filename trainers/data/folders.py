@@ -16,7 +16,7 @@ from trainers.errors import UserError
 
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet", "metadata.tsv")
 SPLIT_ALIASES = {"validation": ("validation", "valid", "val", "dev"), "dev": ("dev", "validation", "valid", "val")}
-_SPLITS = frozenset(("train", "test", "eval", *SPLIT_ALIASES["validation"]))
+SPLITS = frozenset(("train", "test", "eval", *SPLIT_ALIASES["validation"]))
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def load_audio_folder(spec: DataSpec, downloaded: bool = False) -> list[Utteranc
     inside = next((root / name for name in names if (root / name).is_dir()), None)
     folder = inside if inside is not None and next(_metadata_below(inside), None) is not None else root
     # Beside the folder's own metadata there may be folders of other splits with theirs.
-    other = {name for name in _SPLITS if name not in names} if folder == root else set()
+    other = {name for name in SPLITS if name not in names} if folder == root else set()
     files = _metadata_files(folder, other)
     if not files:
         there = sorted(

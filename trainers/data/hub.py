@@ -286,9 +286,9 @@ def _unreadable(spec: DataSpec, error: Exception) -> UserError:
         loose = (file for file in spec.path.rglob("*") if file.suffix.lower() in SOUND_SUFFIXES)
         if (sound := next(loose, None)) is not None:
             return UserError(
-                f"The folder {spec.dataset!r} holds sound files, such as {sound.name!r}, and no table that says what is said in them. Write "
-                "metadata.csv into it, with the columns file_name and transcription and a row a file, or a manifest "
-                "(docs/training.md). Transcripts in text files beside the sound are not read."
+                f"The folder {spec.dataset!r} holds sound files, such as {sound.name!r}, and nothing that says what is said in them. Put a "
+                "text file or subtitles of the same name (.txt, .srt, .vtt) beside each, or write metadata.csv into the folder, with the "
+                "columns file_name and transcription and a row a file, or a manifest (docs/training.md)."
             )
         return UserError(
             f"{spec.dataset!r} cannot be read as a data set of the Hub (config {spec.config!r}, split {spec.split!r}): "

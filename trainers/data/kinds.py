@@ -41,6 +41,7 @@ DATA_KINDS = {
     "librispeech": DataKind(
         "trainers.data.librispeech:load_librispeech", "local", "trainers.data.librispeech:is_librispeech"
     ),
+    "beside": DataKind("trainers.data.beside:load_beside", "local", "trainers.data.beside:is_beside"),
     "manifest": DataKind(
         "trainers.data.manifests:load_manifest", "local", "trainers.data.manifests:is_manifest", ("jsonl",)
     ),

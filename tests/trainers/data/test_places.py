@@ -54,10 +54,10 @@ def test_a_table_that_windows_wrote(outside: Path) -> None:
     assert "outside of" in outcome(manifest, audio_root=str(manifest.parent))
 
 
-def test_a_folder_of_sound_and_text_files_is_told_what_it_lacks(outside: Path) -> None:
-    (outside.parent / "secret.txt").write_text("x")
+def test_a_folder_of_sound_alone_is_told_what_it_lacks(outside: Path) -> None:
+    (outside.parent / "other.txt").write_text("x")
     said = outcome(outside.parent)
-    assert "metadata.csv" in said and "'secret.wav'" in said and "torchcodec" not in said
+    assert "metadata.csv" in said and ".srt" in said and "'secret.wav'" in said and "torchcodec" not in said
 
 
 def test_a_folder_names_files_inside_it(outside: Path) -> None:
