@@ -291,7 +291,7 @@ def _is_unknown(key: str) -> bool:
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     """
-    The values of a config.json in today's format. Format 1 has no number; its fields mean what they mean in format 2.
+    The values of a config.json in today's format.
 
     Raises:
         ValueError: the file's format is newer, or its number is none.
@@ -305,7 +305,17 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
             f"slam-asr {PACKAGE_VERSION} reads formats up to {FORMAT_VERSION}. Update the package, or load the checkpoint with "
             "trust_remote_code=True where the package is not imported."
         )
-    return {**values, "format_version": FORMAT_VERSION}
+    for version in range(found, FORMAT_VERSION):
+        values = _UPGRADES[version](values)
+    return dict(values)
+
+
+def upgrade_format_1(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Format 1 has no number; its fields mean what they mean in format 2."""
+    return {**values, "format_version": 2}
+
+
+_UPGRADES = {1: upgrade_format_1}
 
 
 def refuse_sizes(values: Mapping[str, Any], where: str = "") -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypedDict, cast
 
 from datasets import Dataset
 
+from modeling_slam_asr.configuration_slam_asr import PACKAGE_VERSION
 from trainers.engines import AsrPipeline, parameters_of
 from trainers.evaluation import evaluate_rows
 from trainers.evaluation.leaderboard import leaderboard_score, scored_utterances, write_manifest
@@ -80,9 +81,8 @@ def evaluate(
             pipe, dataset, batch_size=batch_size, tell_language=tell_language, quiet=quiet, journal=journal, **request
         )
         rows, board = decoded.rows, {}
-        with lock_file(
-            folder / "evaluation.lock", wait=True
-        ):  # the files of two at once would be of one another's rows
+        # The files of two at once would be of one another's rows.
+        with lock_file(folder / "evaluation.lock", wait=True):
             if leaderboard:
                 rows = [row | {"seconds": decoded.speed["wall_seconds"] / len(rows)} for row in rows]
                 board = {"leaderboard": {**leaderboard_score(rows), "ignored_utterances": whole - len(rows)}}
@@ -122,6 +122,7 @@ def evaluate(
 def _journal_key(model: str | os.PathLike[str], pipe: AsrPipeline, dataset: Dataset, request: Mapping[str, Any]) -> str:
     """64 hex digits of all that a transcript depends on."""
     content = [
+        PACKAGE_VERSION,
         model_fingerprint(os.fspath(model)) if Path(model).is_dir() else os.fspath(model),
         pipe.source.commit if pipe.source else None,
         str(pipe.model.dtype),
