@@ -19,6 +19,7 @@ ALLOWED = {
     # The ways in which transformers has a class say or do something of its own; its documentation and its own models use them.
     "_can_record_outputs": "which modules `output_hidden_states` and `output_attentions` record",
     "_init_weights": "how new weights are drawn",
+    "_no_split_modules": "layers that FSDP and a device_map keep whole",
     "_supports_sdpa": "attention implementations that the class takes",
     "_supports_flash_attn": "attention implementations that the class takes",
     "_supports_flex_attn": "attention implementations that the class takes",

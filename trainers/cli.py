@@ -15,7 +15,10 @@ from trainers.registry import registered_commands
 # Each module has HELP, configure(parser) and run(args) -> exit code.
 OWN_COMMANDS = {
     "quickstart": ("trainers.commands.quickstart", "the whole story in minutes on the embedded miniature"),
-    "split": ("trainers.commands.split", "cut a table of recordings into train, validation and test by speaker"),
+    "split": (
+        "trainers.commands.split",
+        "cut a table or folder of recordings into train, validation and test by speaker",
+    ),
     "train": ("trainers.commands.train", "train a projector, with LoRA if wanted, from a recipe"),
     "evaluate": ("trainers.commands.evaluate", "transcribe a data set with a model and score it"),
     "score": ("trainers.commands.score", "score a file of references and predictions"),

@@ -87,7 +87,8 @@ for repo, revision in json.loads(sys.argv[3]):
                   "name": model.name_or_path})
     if sys.argv[1] == "package":
         from trainers.engines import load_pipeline
-        found[-1]["source"] = vars(load_pipeline(repo, device="cpu", revision=revision).source)
+        source = load_pipeline(repo, device="cpu", revision=revision).source
+        found[-1]["source"] = {"name": source.name, "commit": source.commit}
 print(json.dumps(found))
 """
 
