@@ -102,6 +102,11 @@ def read_jsonl(path: Path) -> Iterator[Any]:
             yield json.loads(line)
 
 
+def is_local_name(name: str) -> bool:
+    """Whether a name can be a file's or folder's of this machine alone: none on the Hub is written so."""
+    return Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """A file's JSON object; empty where there is none that can be read."""
     try:

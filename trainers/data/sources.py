@@ -12,6 +12,7 @@ from trainers.data.rows import Utterance, from_rows
 from trainers.data.spec import DataSpec
 from trainers.data.tables import KINDS
 from trainers.errors import UserError
+from trainers.files import is_local_name
 
 
 def detect_format(spec: DataSpec) -> str:
@@ -29,7 +30,7 @@ def detect_format(spec: DataSpec) -> str:
             f"The data set {spec.dataset!r} is a file of no known kind. Give a manifest ({KINDS}), or a folder; "
             "a manifest of JSON lines with another name is read with `format: manifest`."
         )
-    if path.is_absolute() or spec.dataset.startswith((".", "~")) or spec.dataset.count("/") > 1:
+    if is_local_name(spec.dataset):
         raise UserError(
             f"The data set {spec.dataset!r} does not exist. Give an existing folder, a manifest ({KINDS}) or a Hub id."
         )

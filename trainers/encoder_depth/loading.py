@@ -13,6 +13,7 @@ from modeling_slam_asr.checkpoint_slam_asr import checkpoint_files, load_strictl
 from modeling_slam_asr.encoder_slam_asr import SlamAsrEncoder
 from trainers.embedded.base_models import base_model
 from trainers.errors import UserError, reading_files_of
+from trainers.files import is_local_name
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def load_encoder(name: str, *, device: str | None = None, revision: str | None =
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     name = base_model(name)
-    if (name.startswith((".", "/")) or name.count("/") > 1) and not Path(name).is_dir():
+    if is_local_name(name) and not Path(name).is_dir():
         raise UserError(f"The model {name!r} does not exist. Give a folder with a config.json, or a Hub name.")
     with reading_files_of(name):
         return _load_encoder(name, device, revision or "main")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainers.engines import ModelSource
 from trainers.errors import UserError, reading_files_of
+from trainers.files import is_local_name
 
 if TYPE_CHECKING:
     from modeling_slam_asr import SlamAsrPipeline
@@ -33,7 +34,7 @@ def load_pipeline(
     if device is not None:
         _check_device(device)
     local = Path(name).is_dir()
-    if not local and (Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1):
+    if not local and is_local_name(name):
         raise UserError(f"The model {name!r} does not exist. Give a folder with a config.json, or a Hub name.")
     if local and not (Path(name) / "config.json").is_file():
         raise UserError(f"The folder {name!r} has no config.json, so it is no model. `slam-asr train` makes one.")

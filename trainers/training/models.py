@@ -16,6 +16,7 @@ from modeling_slam_asr.checkpoint_slam_asr import checkpoint_files, load_strictl
 from modeling_slam_asr.lora_slam_asr import ADAPTER_FILE, LORA_FOLDERS, has_lora, is_adapter_tensor, read_lora, set_lora
 from trainers.embedded.base_models import base_model
 from trainers.errors import UserError
+from trainers.files import is_local_name
 from trainers.recipe import DecodingSpec, Recipe
 from trainers.recipes.passthrough import config_keys
 from trainers.recipes.safe_yaml import load_yaml
@@ -154,16 +155,13 @@ def reading_base_models(recipe: Recipe) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        gone = [name for name in (recipe.audio_model, recipe.text_model) if _is_missing_folder(name)]
+        gone = [
+            name for name in (recipe.audio_model, recipe.text_model) if is_local_name(name) and not Path(name).is_dir()
+        ]
         why = f"There is no folder {gone[0]!r}." if gone else " ".join(str(error).split())
         raise UserError(
             f"A base model cannot be read (audio_model={recipe.audio_model!r}, text_model={recipe.text_model!r}): {why}"
         ) from error
-
-
-def _is_missing_folder(name: str) -> bool:
-    """Whether a name can be a folder's alone, and there is none."""
-    return (name.startswith((".", "/", "~")) or name.count("/") > 1) and not Path(name).is_dir()
 
 
 def set_decoding(model: SlamAsrForConditionalGeneration, decoding: DecodingSpec) -> None:
