@@ -39,11 +39,8 @@ def load_beside(spec: DataSpec) -> list[Utterance]:
         UserError: the split is not there.
     """
     root = spec.path
-    there = sorted(
-        folder.name
-        for folder in root.iterdir()
-        if folder.name in SPLITS and any(text for _, text in _recordings(folder))
-    )
+    splits = {folder.name: list(_recordings(folder)) for folder in root.iterdir() if folder.name in SPLITS}
+    there = sorted(name for name, recordings in splits.items() if any(text for _, text in recordings))
     named = named_split(spec.split, there)
     if named is None and (there or spec.split != "train"):
         raise UserError(
@@ -54,7 +51,7 @@ def load_beside(spec: DataSpec) -> list[Utterance]:
     place = Place(spec, folder, root=folder)
     found: list[Utterance] = []
     alone: list[Path] = []
-    for sound, transcript in _recordings(folder):
+    for sound, transcript in splits[named] if named else _recordings(folder):
         if transcript is None:
             alone.append(sound)
             continue

@@ -63,10 +63,12 @@ def transcribe_dataset(
 
     sent: list[int] = []
     seconds: dict[int, float] = {}
+    files: dict[int, str | None] = {}
     damaged: dict[str, str] = {}
 
     def recording(index: int) -> dict[str, Any] | None:
         row = dataset[index]
+        files[index] = row["audio"].get("path")
         told = {"language": languages[index]} if tell_language else {}
         try:
             return {"array": read_audio(row), "sampling_rate": RATE, **told}
@@ -96,8 +98,7 @@ def transcribe_dataset(
         if languages[index] is not None:
             row["language"] = languages[index]
         row["duration"] = round(seconds[index], 3)
-        path = dataset[index]["audio"].get("path")
-        if path:
+        if path := files[index]:
             row["audio"] = str(path)
         said = {key: value for key, value in output.items() if key not in ("text", "language") and value is not None}
         return cast(PredictionRow, {**row, **said})
