@@ -300,6 +300,11 @@ class Recipe:
                     )
 
     @property
+    def loading_device(self) -> str | None:
+        """`device` as what loads a model takes it: None where that is to choose."""
+        return None if self.device == "auto" else self.device
+
+    @property
     def begins_with_warm_start(self) -> bool:
         """Whether a run trains the projector by CTC first; with `init_from` it has one that listens already."""
         return self.warm_start is not None and self.init_from is None

@@ -118,8 +118,7 @@ class StudyData:
         """The recipe's full encoder; the last one asked for stays in memory."""
         mark = self.encoder_mark(recipe)
         if self._encoder is None or self._encoder[0] != mark:
-            device = None if recipe.device == "auto" else recipe.device
-            loaded = load_encoder(recipe.audio_model, device=device, revision=recipe.audio_revision)
+            loaded = load_encoder(recipe.audio_model, device=recipe.loading_device, revision=recipe.audio_revision)
             loaded.encoder.to(getattr(torch, recipe.dtype))
             self._encoder = (mark, loaded)
         return self._encoder[1]

@@ -251,7 +251,7 @@ def profile_with_losses(run: PlannedRun, data: StudyData) -> Any:
         raise NotYetError(
             f"selection {run.point['selection']} needs {baseline.name}, which is not finished. Start the study again later."
         )
-    pipe = load_pipeline(baseline.model_folder, device=None if run.recipe.device == "auto" else run.recipe.device)
+    pipe = load_pipeline(baseline.model_folder, device=run.recipe.loading_device)
     train = data.rows(run.recipe, "train")
     assert train is not None
     sample = sample_rows(train, data.study.profile_samples)

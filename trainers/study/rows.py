@@ -39,9 +39,8 @@ def score_run(
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    device = None if recipe.device == "auto" else recipe.device
     # LoRA stays apart for the counts of what is pruned further.
-    pipe = load_pipeline(run.model_folder, device=device, merge_lora=False)
+    pipe = load_pipeline(run.model_folder, device=recipe.loading_device, merge_lora=False)
     if prune is not None:
         pipe.model.prune_encoder_layers(prune)
     metrics = evaluate(
